@@ -1,0 +1,27 @@
+//! ringsock: a WebSocket benchmark server on io_uring, a load generator that measures honest latency
+//! histograms against it, and the means to compare the results across kernels.
+//!
+//! The map, bottom up; `tests/tidy.rs` holds the import direction.
+//!
+//! | module | what it is | may import |
+//! |---|---|---|
+//! | [`limits`] | every bound, asserted against each other at compile time | nothing |
+//! | [`cpu`] | CPU lists, pinning | nothing |
+//! | [`ws`] | the protocol, sans-I/O: bytes, time and random numbers are given to it | nothing |
+//! | [`engine`] | I/O engines: bytes, connections, time; they know nothing of WebSocket | limits, cpu |
+//! | [`measure`] | histograms, environment, the result file and its schema | nothing |
+//! | [`scenario`] | what server and client say to each other | ws, engine |
+//! | [`server`] | one pinned thread per core, one engine each | scenario, engine, limits, cpu |
+//! | [`load`] | the generator: schedule, phases, client | scenario, engine, ws, measure, server, limits, cpu |
+//! | [`report`] | what people read, made from result files alone | measure |
+#![deny(unsafe_code)]
+
+pub mod cpu;
+pub mod engine;
+pub mod limits;
+pub mod load;
+pub mod measure;
+pub mod report;
+pub mod scenario;
+pub mod server;
+pub mod ws;

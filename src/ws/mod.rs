@@ -1,0 +1,10 @@
+//! The WebSocket protocol (RFC 6455), sans-I/O.
+//!
+//! Nothing here owns a socket, reads a clock or draws a random number: bytes, `now` and masking keys are
+//! handed in, events and bytes come out. So every state is reachable in a test, in fake time, over every
+//! split of the input.
+
+pub mod handshake;
+#[allow(unsafe_code)]
+pub mod mask;
+pub mod utf8;
