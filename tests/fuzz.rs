@@ -1,0 +1,91 @@
+//! The fuzz targets' properties, run for a bounded time on every test run: random bytes, and the targets' seed
+//! files with random edits. A failure shows its seed and input; `RINGSOCK_SEED=<seed>` plays it again.
+//!
+//! Not a replacement for `cargo fuzz`, which is guided by coverage.
+
+use fastrand::Rng;
+
+#[path = "fuzz_bounded/handshake.rs"]
+mod handshake;
+
+#[test]
+fn the_handshake_holds_for_random_and_mutated_input() {
+    let seeds: [&[u8]; 4] = [
+        include_bytes!("../fuzz/seeds/handshake/request"),
+        include_bytes!("../fuzz/seeds/handshake/request-absolute"),
+        include_bytes!("../fuzz/seeds/handshake/response"),
+        include_bytes!("../fuzz/seeds/handshake/response-404"),
+    ];
+    // What HTTP heads are made of: random bytes alone would seldom get past the request line.
+    let tokens: [&[u8]; 14] = [
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b": ",
+        b",",
+        b" ",
+        b"\t",
+        b"\r\n\r\n",
+        b"HTTP/1.0",
+        b"websocket",
+        b"Connection: ",
+        b"Content-Length: 1\r\n",
+        b"http://",
+        b"?",
+    ];
+    run(20_000, &seeds, &tokens, handshake::check);
+}
+
+/// Calls `check` with `case_count` inputs. It panics when a property is broken, which the harness reports
+/// along with what is printed here.
+fn run(case_count: usize, seeds: &[&[u8]], tokens: &[&[u8]], check: fn(&[u8])) {
+    let seed = match std::env::var("RINGSOCK_SEED") {
+        Ok(text) => text.parse().expect("RINGSOCK_SEED is a whole number below 2^64"),
+        Err(_) => fastrand::u64(..),
+    };
+    eprintln!("replay with RINGSOCK_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    for _ in 0..case_count {
+        let input = input(&mut rng, seeds, tokens);
+        let guard = ShownOnPanic(&input);
+        check(&input);
+        drop(guard);
+    }
+}
+
+/// Prints the input if `check` unwinds past it.
+struct ShownOnPanic<'a>(&'a [u8]);
+
+impl Drop for ShownOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("input: b\"{}\"", self.0.escape_ascii());
+        }
+    }
+}
+
+/// One in eight is noise; the others are a seed with up to four edits and two random bytes behind it.
+fn input(rng: &mut Rng, seeds: &[&[u8]], tokens: &[&[u8]]) -> Vec<u8> {
+    if rng.u8(..8) == 0 {
+        let noise_bytes = rng.usize(..300);
+        return std::iter::repeat_with(|| rng.u8(..)).take(noise_bytes).collect();
+    }
+    let mut bytes = seeds[rng.usize(..seeds.len())].to_vec();
+    for _ in 0..rng.usize(..=4) {
+        edit(rng, &mut bytes, tokens);
+    }
+    bytes.extend([rng.u8(..), rng.u8(..)]);
+    bytes
+}
+
+fn edit(rng: &mut Rng, bytes: &mut Vec<u8>, tokens: &[&[u8]]) {
+    let at = rng.usize(..=bytes.len());
+    let end = at + rng.usize(..=(bytes.len() - at).min(8));
+    match rng.u8(..5) {
+        0 => bytes.truncate(at),
+        1 => drop(bytes.drain(at..end)),
+        2 => bytes[at..end].iter_mut().for_each(|byte| *byte ^= 1 << rng.u8(..8)),
+        3 => drop(bytes.splice(at..at, tokens[rng.usize(..tokens.len())].iter().copied())),
+        _ => drop(bytes.splice(at..at, bytes[at..end].to_vec())),
+    }
+}
