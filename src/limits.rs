@@ -1,1 +1,54 @@
-//! limits
+//! Every bound that is ours to choose, in one place, asserted against each other at compile time.
+//!
+//! What the protocol itself fixes (header sizes, control payloads) stands in `ws::frame`.
+
+/// Free bytes in front of every received piece, so that a reply header fits even where the request's header
+/// came with an earlier piece. Also keeps what follows aligned for vector stores.
+pub const HEADROOM_BYTES: usize = 16;
+
+/// Received bytes per buffer, unless asked otherwise: a 64 KiB message and its header in one piece.
+pub const RECV_BUFFER_BYTES: usize = 64 * 1024 + 64;
+/// Fewest and most received bytes per buffer that may be asked for.
+pub const RECV_BUFFER_BYTES_RANGE: (usize, usize) = (64, 16 << 20);
+/// Receive buffers per thread, unless asked otherwise. A power of two (the kernel's rule for buffer rings).
+pub const RECV_BUFFERS: u16 = 1024;
+/// Buffers lent to the kernel at first; more follow when it runs out, so that a light load stays in cache.
+pub const RECV_BUFFERS_AT_FIRST: u16 = 64;
+/// The kernel's bound on entries of a buffer ring (Linux 5.19, `IORING_REGISTER_PBUF_RING`).
+pub const RECV_BUFFERS_MAX: u16 = 1 << 15;
+
+/// Submission queue entries per ring, unless asked otherwise.
+pub const SQ_ENTRIES: u32 = 1024;
+/// Completion queue entries per ring, unless asked otherwise.
+pub const CQ_ENTRIES: u32 = 8192;
+/// The kernel's bound on submission queue entries (`IORING_MAX_ENTRIES`).
+pub const SQ_ENTRIES_MAX: u32 = 32768;
+
+/// Pieces gathered into one send.
+pub const SEND_PIECES: usize = 64;
+/// Bytes that may wait for a peer which does not read, before we stop reading from it.
+pub const OUTBOX_BYTES: usize = 1 << 20;
+/// A pooled output buffer that has grown beyond this is freed rather than kept.
+pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 256 * 1024;
+/// Pooled output buffers kept for reuse, per thread.
+pub const OUTPUT_BUFFERS_KEPT: usize = 1024;
+
+/// Connections per server where the limit on descriptors allows them and nothing else is asked.
+pub const CONNECTIONS: u32 = 65_536;
+/// Connections beyond the limit that are told so (503) rather than left waiting.
+pub const REFUSED_CONNECTIONS: u32 = 256;
+
+/// Longest HTTP head of an opening handshake.
+pub const HANDSHAKE_HEAD_BYTES: usize = 8 * 1024;
+/// Longest message, unless asked otherwise.
+pub const MESSAGE_BYTES: u64 = 64 << 20;
+
+const _: () = {
+    assert!(HEADROOM_BYTES.is_power_of_two());
+    assert!(RECV_BUFFERS.is_power_of_two() && RECV_BUFFERS <= RECV_BUFFERS_MAX);
+    assert!(RECV_BUFFERS_AT_FIRST <= RECV_BUFFERS);
+    assert!(RECV_BUFFER_BYTES >= RECV_BUFFER_BYTES_RANGE.0 && RECV_BUFFER_BYTES <= RECV_BUFFER_BYTES_RANGE.1);
+    assert!(OUTBOX_BYTES >= RECV_BUFFER_BYTES, "a reply to one full buffer has to fit");
+    assert!(CQ_ENTRIES >= 2 * SQ_ENTRIES, "the kernel asks for at least as many; twice keeps overflow rare");
+    assert!(SQ_ENTRIES.is_power_of_two() && SQ_ENTRIES <= SQ_ENTRIES_MAX && CQ_ENTRIES.is_power_of_two());
+};

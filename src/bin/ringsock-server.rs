@@ -1,2 +1,81 @@
-//! stub
-fn main() {}
+//! `ringsock-server`: flags in, one server, exit code out.
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Parser;
+use ringsock::server::{Options, Server, StatsLine};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// WebSocket echo server on io_uring, for benchmarks.
+///
+/// Echoes every message at / and /echo. SIGINT or SIGTERM: stops accepting, closes connections with 1001, and
+/// exits once they are gone or after --close-timeout; a second signal exits at once.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Flags {
+    #[command(flatten)]
+    server: Options,
+
+    /// Print what was done, this often
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    stats: Option<Duration>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ringsock-server --cpus 0                            one thread on CPU 0
+  ringsock-server --listen [::]:9001 --stats 1s       IPv6 and IPv4, counts every second
+  ringsock-server --max-connections 200000            or the limit to raise first
+  ringsock-load ws://127.0.0.1:9001/ --cpus 1         drive it from another CPU";
+
+fn main() -> ExitCode {
+    match run(&Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ringsock-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
+    let plan = flags.server.validate()?;
+    let server = Server::start(&plan)?;
+    writeln!(std::io::stdout(), "listening on ws://{}/", server.address()).context("standard output")?;
+
+    let stopper = server.stopper();
+    std::thread::spawn(move || {
+        let mut arrived = signals.forever();
+        arrived.next();
+        stopper.stop();
+        // The second one is in a hurry.
+        let signal = arrived.next().unwrap_or(SIGTERM);
+        std::process::exit(128 + signal);
+    });
+    watch(flags.stats, &server);
+    server.drain(flags.server.close_timeout)?;
+    Ok(())
+}
+
+/// Prints counts every `interval`, until a signal comes or a thread fails. Without one it uses no CPU.
+fn watch(interval: Option<Duration>, server: &Server) {
+    let mut stats = StatsLine::new(Instant::now());
+    let mut next = interval.map(|interval| Instant::now() + interval);
+    loop {
+        let left = next.map(|next| next.saturating_duration_since(Instant::now()));
+        if server.wait(left).is_some() {
+            return;
+        }
+        next = next.zip(interval).map(|(next, interval)| next + interval);
+        // Who has closed our output no longer wants to know.
+        let _ = writeln!(std::io::stdout(), "{}", stats.line(Instant::now(), &server.served()));
+    }
+}

@@ -1,1 +1,491 @@
-//! engine
+//! I/O engines: they know bytes, connections and time, and nothing of WebSocket.
+//!
+//! An engine owns a thread's loop. Above it stands one [`Handler`], which the server and the load generator
+//! play alike, so each engine is written once. The seam lies above receive and send: how bytes arrive
+//! (multishot, buffer rings, readiness, tasks) is the engine's own affair. The handler answers in the memory
+//! that its bytes arrived in, or from its own, through the [`Io`] of any connection on the same thread.
+//!
+//! Order of calls for one connection: `on_accept` (where it came to a listener), `on_open`, any number of
+//! `on_bytes`, `on_timer`, `on_writable` and one `on_end` at most, then `on_closed`, always and last.
+#![allow(unsafe_code)]
+
+pub mod files;
+mod outbox;
+pub mod socket;
+mod timers;
+pub mod uring;
+mod wake;
+
+use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use outbox::{BufferPool, Outbox, Segment};
+use timers::Timers;
+pub use wake::Waker;
+
+use crate::limits;
+pub use crate::limits::HEADROOM_BYTES;
+
+/// What an engine is to do its work with.
+#[derive(Debug)]
+pub struct Config {
+    /// Where connections come from; an engine that only connects has none.
+    pub listener: Option<TcpListener>,
+    /// Connections at a time; more are not accepted.
+    pub connections_max: u32,
+    /// Received bytes per buffer.
+    pub recv_buffer_bytes: usize,
+    /// Receive buffers: a power of two.
+    pub recv_buffers: u16,
+    /// Submission queue entries: a power of two.
+    pub sq_entries: u32,
+    /// Completion queue entries: a power of two, at least `sq_entries`.
+    pub cq_entries: u32,
+    /// Bytes that may wait for a peer before we stop reading from it.
+    pub outbox_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listener: None,
+            connections_max: limits::CONNECTIONS,
+            recv_buffer_bytes: limits::RECV_BUFFER_BYTES,
+            recv_buffers: limits::RECV_BUFFERS,
+            sq_entries: limits::SQ_ENTRIES,
+            cq_entries: limits::CQ_ENTRIES,
+            outbox_bytes: limits::OUTBOX_BYTES,
+        }
+    }
+}
+
+/// Names a connection of one engine. Never used for another, not even after it was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConnId {
+    slot: u32,
+    generation: u32,
+}
+
+impl ConnId {
+    /// A small number that no other open connection of this engine has.
+    pub fn index(self) -> usize {
+        self.slot as usize
+    }
+}
+
+/// Why a connection is gone.
+#[derive(Debug)]
+pub enum Closed {
+    /// We closed it.
+    ByUs,
+    /// It could not be opened.
+    Connect(std::io::Error),
+    /// Receiving or sending failed: reset by the peer, above all.
+    Broken(std::io::Error),
+}
+
+/// Bytes that arrived, in the engine's own memory.
+#[derive(Debug)]
+pub struct Received<'b> {
+    /// The buffer: [`limits::HEADROOM_BYTES`] free bytes or more, then what arrived.
+    pub memory: &'b mut [u8],
+    /// The part of `memory` that arrived.
+    pub range: Range<usize>,
+}
+
+/// What an engine's connections are for. One handler serves all connections of one thread.
+pub trait Handler {
+    /// State of one connection.
+    type Conn;
+
+    /// A connection came to the listener.
+    fn on_accept(&mut self) -> Self::Conn;
+    /// It can be used now: it was accepted, or connected.
+    fn on_open(&mut self, connections: &mut Connections<Self::Conn>, id: ConnId);
+    /// Bytes arrived. A reply may be composed in `received.memory` and queued with [`Io::reply_in_place`].
+    fn on_bytes(&mut self, connections: &mut Connections<Self::Conn>, id: ConnId, received: Received<'_>);
+    /// The peer will send nothing more.
+    fn on_end(&mut self, connections: &mut Connections<Self::Conn>, id: ConnId);
+    /// The time set by [`Io::wake_by`] has come; it may be called early.
+    fn on_timer(&mut self, connections: &mut Connections<Self::Conn>, id: ConnId);
+    /// All that a slow peer kept waiting has been sent.
+    fn on_writable(&mut self, _connections: &mut Connections<Self::Conn>, _id: ConnId) {}
+    /// The connection is gone, and so is all that was queued for it.
+    fn on_closed(&mut self, connections: &mut Connections<Self::Conn>, conn: Self::Conn, why: Closed);
+    /// [`Waker::wake`] was called.
+    fn on_wake(&mut self, connections: &mut Connections<Self::Conn>);
+    /// Once a turn of the loop, before it waits; returns when it must be called again at the latest, in
+    /// nanoseconds of [`clock_ns`].
+    fn on_turn(&mut self, _connections: &mut Connections<Self::Conn>) -> Option<u64> {
+        None
+    }
+}
+
+/// Nanoseconds of the monotonic clock, the time base of everything here.
+#[inline]
+pub fn clock_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// What an engine did, since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections that were opened.
+    pub opened: u64,
+    /// Connections that are gone.
+    pub closed: u64,
+    /// Receives that brought bytes.
+    pub receives: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Sends that were tried.
+    pub sends: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Sends that the kernel took in part or not at all: the peer reads too slowly.
+    pub short_sends: u64,
+    /// Times that reading from a peer was stopped because it did not read.
+    pub pauses: u64,
+    /// System calls that submit and wait.
+    pub enters: u64,
+    /// Completions seen.
+    pub completions: u64,
+    /// Receives ended by want of a buffer.
+    pub no_buffers: u64,
+    /// Times that the completion queue was full.
+    pub cq_overflows: u64,
+    /// Multishot receives that the kernel ended and that were begun again.
+    pub recv_rearms: u64,
+    /// Multishot accepts that the kernel ended and that were begun again.
+    pub accept_rearms: u64,
+    /// Accepts that failed for want of a descriptor.
+    pub accept_refusals: u64,
+}
+
+/// How far a connection is to be taken down, once its outbox is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Intent {
+    Keep,
+    /// Send FIN, go on receiving.
+    ShutDown,
+    Close,
+    /// Close without waiting for the outbox.
+    Abort,
+}
+
+struct Line {
+    generation: u32,
+    in_use: bool,
+    dirty: bool,
+    intent: Intent,
+    outbox: Outbox,
+    wake_at_ns: u64,
+}
+
+struct Slot<C> {
+    line: Line,
+    conn: Option<C>,
+}
+
+/// What all connections of a thread share.
+struct Common {
+    /// Slots with output to send or an intent to carry out.
+    dirty: Vec<u32>,
+    timers: Timers,
+    pool: BufferPool,
+    now_ns: u64,
+    /// The receive buffer that the handler is looking at, and how many segments of it were queued.
+    current_buffer: u16,
+    current_uses: u16,
+    accepting: bool,
+    stopping: bool,
+}
+
+/// The connections of one engine, by id. Any of them may be written to from any callback.
+pub struct Connections<C> {
+    slots: Vec<Slot<C>>,
+    free: Vec<u32>,
+    open_count: usize,
+    connecting: Vec<(u32, SocketAddr)>,
+    common: Common,
+    counters: Counters,
+}
+
+impl<C> Connections<C> {
+    fn with_capacity(connections_max: u32) -> Self {
+        let common = Common {
+            dirty: Vec::new(),
+            timers: Timers::default(),
+            pool: BufferPool::default(),
+            now_ns: clock_ns(),
+            current_buffer: 0,
+            current_uses: 0,
+            accepting: true,
+            stopping: false,
+        };
+        Self {
+            // Memory that is not touched is not used; growing would copy every connection.
+            slots: Vec::with_capacity(connections_max as usize),
+            free: Vec::new(),
+            open_count: 0,
+            connecting: Vec::new(),
+            common,
+            counters: Counters::default(),
+        }
+    }
+
+    /// When this turn's completions were fetched, in nanoseconds of [`clock_ns`].
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        self.common.now_ns
+    }
+
+    /// What the engine did so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Connections that are open, or being opened.
+    pub fn len(&self) -> usize {
+        self.open_count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.open_count == 0
+    }
+
+    /// The state of a connection and the means to write to it; `None` where it is gone.
+    #[inline]
+    pub fn get(&mut self, id: ConnId) -> Option<(&mut C, Io<'_>)> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        if slot.line.generation != id.generation {
+            return None;
+        }
+        let conn = slot.conn.as_mut()?;
+        Some((conn, Io { index: id.slot, line: &mut slot.line, common: &mut self.common }))
+    }
+
+    /// Every connection there is now.
+    pub fn ids(&self) -> Vec<ConnId> {
+        let in_use = self.slots.iter().enumerate().filter(|(_, slot)| slot.conn.is_some());
+        in_use.map(|(index, slot)| ConnId { slot: index as u32, generation: slot.line.generation }).collect()
+    }
+
+    /// Begins to connect; `on_open` or `on_closed` follows. For engines without a listener.
+    pub fn connect(&mut self, address: SocketAddr, conn: C) -> ConnId {
+        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
+        let id = self.insert(index, conn);
+        self.connecting.push((index, address));
+        id
+    }
+
+    /// Lets no further connection in; those that wait in the listener's queue are turned away with it.
+    pub fn stop_accepting(&mut self) {
+        self.common.accepting = false;
+    }
+
+    /// Ends the loop after this turn, whatever is still open.
+    pub fn stop(&mut self) {
+        self.common.stopping = true;
+    }
+
+    fn insert(&mut self, index: u32, conn: C) -> ConnId {
+        while self.slots.len() <= index as usize {
+            let line = Line {
+                generation: 0,
+                in_use: false,
+                dirty: false,
+                intent: Intent::Keep,
+                outbox: Outbox::default(),
+                wake_at_ns: u64::MAX,
+            };
+            self.slots.push(Slot { line, conn: None });
+        }
+        let slot = &mut self.slots[index as usize];
+        assert!(!slot.line.in_use, "slot {index} is taken");
+        slot.line.in_use = true;
+        slot.line.intent = Intent::Keep;
+        slot.line.wake_at_ns = u64::MAX;
+        slot.conn = Some(conn);
+        self.open_count += 1;
+        self.counters.opened += 1;
+        ConnId { slot: index, generation: slot.line.generation }
+    }
+
+    /// Ends the slot's connection; its id is void from here on.
+    fn remove(&mut self, index: u32) -> Option<C> {
+        let slot = &mut self.slots[index as usize];
+        let conn = slot.conn.take();
+        slot.line.in_use = false;
+        slot.line.generation = slot.line.generation.wrapping_add(1) & GENERATION_MASK;
+        self.open_count -= 1;
+        self.counters.closed += 1;
+        conn
+    }
+
+    fn id_at(&self, index: u32) -> ConnId {
+        ConnId { slot: index, generation: self.slots[index as usize].line.generation }
+    }
+
+    fn mark_dirty(&mut self, index: u32) {
+        self.slots[index as usize].line.mark_dirty(index, &mut self.common);
+    }
+
+    /// Calls the handler for every timer that is due.
+    fn run_timers<H: Handler<Conn = C>>(&mut self, handler: &mut H) {
+        while let Some((at_ns, id)) = self.common.timers.pop_due(self.common.now_ns) {
+            let Some((_, io)) = self.get(id) else { continue };
+            if io.line.wake_at_ns == at_ns {
+                io.line.wake_at_ns = u64::MAX;
+                handler.on_timer(self, id);
+            }
+        }
+    }
+}
+
+/// Bits of a generation: what fits beside the slot in a completion's user data.
+const GENERATION_MASK: u32 = 0x00FF_FFFF;
+
+impl Line {
+    #[inline]
+    fn mark_dirty(&mut self, index: u32, common: &mut Common) {
+        if !self.dirty {
+            self.dirty = true;
+            common.dirty.push(index);
+        }
+    }
+}
+
+/// The writing end of one connection. Everything queued in a turn leaves together at its end.
+pub struct Io<'a> {
+    index: u32,
+    line: &'a mut Line,
+    common: &'a mut Common,
+}
+
+impl Io<'_> {
+    /// Sends a part of the memory that is being handled in `on_bytes`, without copying it.
+    #[inline]
+    pub fn reply_in_place(&mut self, range: Range<usize>) {
+        if range.is_empty() {
+            return;
+        }
+        self.common.current_uses += 1;
+        let buffer = self.common.current_buffer;
+        let segment = Segment::InPlace { buffer, start: range.start as u32, end: range.end as u32 };
+        self.line.outbox.push(segment);
+        self.line.mark_dirty(self.index, self.common);
+    }
+
+    /// Sends bytes that others may be sending as well.
+    pub fn send(&mut self, bytes: Bytes) {
+        if !bytes.is_empty() {
+            self.line.outbox.push(Segment::Shared(bytes));
+            self.line.mark_dirty(self.index, self.common);
+        }
+    }
+
+    /// Sends what `write` appends to a buffer that is reused between sends. It must append something.
+    #[inline]
+    pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.line.outbox.append(&mut self.common.pool, write);
+        self.line.mark_dirty(self.index, self.common);
+    }
+
+    /// Bytes that wait to be sent.
+    #[inline]
+    pub fn queued_bytes(&self) -> usize {
+        self.line.outbox.queued_bytes()
+    }
+
+    /// Has `on_timer` called at `at_ns` or earlier.
+    pub fn wake_by(&mut self, at_ns: u64) {
+        if at_ns < self.line.wake_at_ns {
+            self.line.wake_at_ns = at_ns;
+            let id = ConnId { slot: self.index, generation: self.line.generation };
+            self.common.timers.push(at_ns, id);
+        }
+    }
+
+    /// Sends what is queued, then FIN; goes on receiving.
+    pub fn shut_down(&mut self) {
+        self.intend(Intent::ShutDown);
+    }
+
+    /// Sends what is queued, then closes.
+    pub fn close(&mut self) {
+        self.intend(Intent::Close);
+    }
+
+    /// Closes at once; what is queued is lost.
+    pub fn abort(&mut self) {
+        self.intend(Intent::Abort);
+    }
+
+    fn intend(&mut self, intent: Intent) {
+        self.line.intent = self.line.intent.max(intent);
+        self.line.mark_dirty(self.index, self.common);
+    }
+}
+
+/// Why an engine could not begin, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// `kernel.io_uring_disabled` (Linux 6.6) or a security module.
+    #[error(
+        "io_uring is forbidden to this process: set the sysctl kernel.io_uring_disabled to 0 \
+         (it is {setting}), or join the group of kernel.io_uring_group where it is 1"
+    )]
+    Forbidden {
+        /// Value of the sysctl.
+        setting: String,
+    },
+    /// No such system call.
+    #[error(
+        "this kernel ({release}) or the container's seccomp filter has no io_uring: run outside the container \
+         or with a seccomp profile that allows io_uring_setup; the kernel has to be 6.1 or newer"
+    )]
+    Missing {
+        /// `uname -r`.
+        release: String,
+    },
+    /// A ring feature that the engine rests on is not there.
+    #[error("io_uring of this kernel ({release}) lacks {feature}, which Linux {since} has: boot that or a newer one")]
+    TooOld {
+        /// `uname -r`.
+        release: String,
+        /// What is missing.
+        feature: &'static str,
+        /// The first release that has it.
+        since: &'static str,
+    },
+    /// The table of direct descriptors counts against the limit on open files.
+    #[error(
+        "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n {needed}` \
+         (LimitNOFILE= in a systemd unit), or ask for fewer connections"
+    )]
+    TooFewFiles {
+        /// RLIMIT_NOFILE that would do.
+        needed: u64,
+        /// RLIMIT_NOFILE as it is.
+        limit: u64,
+    },
+    /// Anything else, with what was being done.
+    #[error("{doing}: {error}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+}
+
+impl EngineError {
+    fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |error| Self::Io { doing, error }
+    }
+}

@@ -176,10 +176,13 @@ pub enum Rejection {
     /// The caller's verdict on [`Upgrade::path`].
     #[error("there is no WebSocket at this path")]
     NotFound,
+    /// The caller's verdict on its own load.
+    #[error("there are as many connections as this server takes")]
+    Busy,
 }
 
 impl Rejection {
-    /// The HTTP status of the response: 400, 404, 405, 426 or 431.
+    /// The HTTP status of the response: 400, 404, 405, 426, 431 or 503.
     pub fn status_code(&self) -> u16 {
         match self {
             Self::Head(HeadError::TooLong { .. } | HeadError::TooManyHeaders) => 431,
@@ -187,6 +190,7 @@ impl Rejection {
             Self::NotFound => 404,
             Self::Method => 405,
             Self::UpgradeRequired | Self::WebSocketVersion => 426,
+            Self::Busy => 503,
         }
     }
 
@@ -201,6 +205,7 @@ impl Rejection {
                 "Upgrade Required",
                 "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: close, Upgrade\r\n",
             ),
+            503 => ("Service Unavailable", "Connection: close\r\n"),
             431 => ("Request Header Fields Too Large", "Connection: close\r\n"),
             _ => ("Bad Request", "Connection: close\r\n"),
         };

@@ -4,7 +4,11 @@
 //! handed in, events and bytes come out. So every state is reachable in a test, in fake time, over every
 //! split of the input.
 
+pub mod connection;
+pub mod decoder;
+pub mod frame;
 pub mod handshake;
+pub mod in_place;
 #[allow(unsafe_code)]
 pub mod mask;
 pub mod utf8;

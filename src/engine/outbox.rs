@@ -1,0 +1,239 @@
+//! What waits to be sent on one connection, in order.
+//!
+//! Invariants: segments leave in the order they were queued; the front one is left alone while the kernel
+//! reads it; an outbox that is empty owns no heap memory. The bound on its size is the engine's to enforce:
+//! it stops receiving from a peer whose outbox is over it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::limits::{OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT};
+
+/// A piece of output.
+#[derive(Debug)]
+pub(crate) enum Segment {
+    /// Part of the receive buffer `buffer`, which is lent until this was sent or copied.
+    InPlace {
+        /// The engine's name for the buffer.
+        buffer: u16,
+        /// First byte to send.
+        start: u32,
+        /// One past the last byte to send.
+        end: u32,
+    },
+    /// Bytes of this connection's own.
+    Owned {
+        /// From the [`BufferPool`].
+        bytes: Vec<u8>,
+        /// Bytes sent already.
+        start: usize,
+    },
+    /// Bytes that several connections send.
+    Shared(Bytes),
+}
+
+impl Segment {
+    fn byte_count(&self) -> usize {
+        match self {
+            Self::InPlace { start, end, .. } => (end - start) as usize,
+            Self::Owned { bytes, start } => bytes.len() - start,
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    fn advance(&mut self, byte_count: usize) {
+        match self {
+            Self::InPlace { start, .. } => *start += byte_count as u32,
+            Self::Owned { start, .. } => *start += byte_count,
+            Self::Shared(bytes) => bytes::Buf::advance(bytes, byte_count),
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    /// Most outboxes hold one segment at most; it needs no allocation.
+    front: Option<Segment>,
+    rest: VecDeque<Segment>,
+    queued_bytes: usize,
+    /// The kernel may read the front segment at any time.
+    front_in_flight: bool,
+}
+
+impl Outbox {
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.front.is_none()
+    }
+
+    #[inline]
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, segment: Segment) {
+        self.queued_bytes += segment.byte_count();
+        if self.front.is_none() {
+            self.front = Some(segment);
+        } else {
+            self.rest.push_back(segment);
+        }
+    }
+
+    /// Lets `write` append to the last segment, or to a fresh one from `pool`.
+    #[inline]
+    pub(crate) fn append(&mut self, pool: &mut BufferPool, write: impl FnOnce(&mut Vec<u8>)) {
+        let last = match self.rest.back_mut() {
+            None if self.front_in_flight => None,
+            None => self.front.as_mut(),
+            last => last,
+        };
+        if let Some(Segment::Owned { bytes, .. }) = last {
+            let before = bytes.len();
+            write(bytes);
+            self.queued_bytes += bytes.len() - before;
+            return;
+        }
+        let mut bytes = pool.get();
+        write(&mut bytes);
+        self.push(Segment::Owned { bytes, start: 0 });
+    }
+
+    /// Segments from the front on.
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Segment> {
+        self.front.iter().chain(&self.rest)
+    }
+
+    /// How many segments wait.
+    #[inline]
+    pub(crate) fn segment_count(&self) -> usize {
+        usize::from(self.front.is_some()) + self.rest.len()
+    }
+
+    /// Takes the front segment out.
+    #[inline]
+    pub(crate) fn pop(&mut self) -> Option<Segment> {
+        let segment = self.front.take()?;
+        self.queued_bytes -= segment.byte_count();
+        self.front = self.rest.pop_front();
+        if self.front.is_none() && self.rest.capacity() != 0 {
+            self.rest = VecDeque::new();
+        }
+        Some(segment)
+    }
+
+    /// `byte_count` bytes were sent: drops what they covered, giving whole segments to `sent`.
+    pub(crate) fn advance(&mut self, mut byte_count: usize, mut sent: impl FnMut(Segment)) {
+        while let Some(front) = &mut self.front {
+            let front_bytes = front.byte_count();
+            if front_bytes > byte_count {
+                front.advance(byte_count);
+                self.queued_bytes -= byte_count;
+                return;
+            }
+            byte_count -= front_bytes;
+            sent(self.pop().expect("front is there"));
+        }
+        assert_eq!(byte_count, 0, "more was sent than was queued");
+    }
+
+    /// Replaces every in-place segment by a copy of its bytes, so that receive buffers don't wait for a slow
+    /// peer. `copy` appends a segment's bytes to a buffer and gives the receive buffer back.
+    pub(crate) fn own(&mut self, pool: &mut BufferPool, mut copy: impl FnMut(u16, u32, u32, &mut Vec<u8>)) {
+        for segment in self.front.iter_mut().chain(&mut self.rest) {
+            if let Segment::InPlace { buffer, start, end } = *segment {
+                let mut bytes = pool.get();
+                copy(buffer, start, end, &mut bytes);
+                *segment = Segment::Owned { bytes, start: 0 };
+            }
+        }
+    }
+
+    /// Whether the kernel may be reading the front segment; while it is, the segment stays as it is.
+    pub(crate) fn set_front_in_flight(&mut self, in_flight: bool) {
+        self.front_in_flight = in_flight;
+    }
+}
+
+/// Output buffers to be used again, so that steady traffic allocates nothing.
+#[derive(Debug, Default)]
+pub(crate) struct BufferPool(Vec<Vec<u8>>);
+
+impl BufferPool {
+    #[inline]
+    pub(crate) fn get(&mut self) -> Vec<u8> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
+        let keep = buffer.capacity() <= OUTPUT_BUFFER_KEPT_BYTES && self.0.len() < OUTPUT_BUFFERS_KEPT;
+        if keep && buffer.capacity() != 0 {
+            buffer.clear();
+            self.0.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(outbox: &mut Outbox) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Some(segment) = outbox.pop() {
+            match segment {
+                Segment::Owned { bytes, start } => all.extend_from_slice(&bytes[start..]),
+                Segment::Shared(bytes) => all.extend_from_slice(&bytes),
+                Segment::InPlace { .. } => panic!("still in place"),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_a_short_send_left_goes_out_once_and_in_order() {
+        for sent_bytes in 0..=9 {
+            let mut pool = BufferPool::default();
+            let mut outbox = Outbox::default();
+            outbox.push(Segment::Shared(Bytes::from_static(b"abc")));
+            outbox.push(Segment::InPlace { buffer: 7, start: 2, end: 5 });
+            outbox.append(&mut pool, |out| out.extend_from_slice(b"ghi"));
+            outbox.advance(sent_bytes, |_| {});
+            assert_eq!(outbox.queued_bytes(), 9 - sent_bytes);
+            outbox.own(&mut pool, |buffer, start, end, out| {
+                assert_eq!(buffer, 7);
+                out.extend_from_slice(&b"..def"[start as usize..end as usize]);
+            });
+            assert_eq!(drain(&mut outbox), &b"abcdefghi"[sent_bytes..], "after {sent_bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn a_segment_in_flight_is_not_appended_to() {
+        let mut pool = BufferPool::default();
+        let mut outbox = Outbox::default();
+        outbox.append(&mut pool, |out| out.push(b'a'));
+        outbox.append(&mut pool, |out| out.push(b'b'));
+        assert_eq!(outbox.segment_count(), 1);
+        outbox.set_front_in_flight(true);
+        outbox.append(&mut pool, |out| out.push(b'c'));
+        outbox.append(&mut pool, |out| out.push(b'd'));
+        assert_eq!(outbox.segment_count(), 2);
+        assert_eq!(drain(&mut outbox), b"abcd");
+    }
+
+    #[test]
+    fn an_empty_outbox_owns_no_memory() {
+        let mut outbox = Outbox::default();
+        for _ in 0..100 {
+            outbox.push(Segment::Shared(Bytes::from_static(b"x")));
+        }
+        drain(&mut outbox);
+        assert_eq!(outbox.rest.capacity(), 0);
+    }
+}

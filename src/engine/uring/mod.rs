@@ -1,0 +1,740 @@
+//! The raw io_uring engine (Linux 6.1 and newer).
+//!
+//! A turn of the loop: everything queued is submitted and waited on in one system call; then sends are
+//! settled, then arrivals handed to the handler, which queues the next turn's output.
+//!
+//! **Sends never wait.** Each is issued with `MSG_DONTWAIT | MSG_WAITALL` and completes inside the system call
+//! that submits it: wholly, and then without a completion (`CQE_SKIP_SUCCESS`), or with one that says how far
+//! it got. So when the call returns, every send without a completion is done, and receive buffers that were
+//! sent from are free: this is sound because such a request is never parked (`REQ_F_NOWAIT`), and because a
+//! short send counts as failed under `MSG_WAITALL` and thus always completes visibly. Only when the peer's
+//! window is full is the rest copied out of the receive buffers and sent by a request that does wait.
+//!
+//! Invariants: at most one send is in flight per connection; a slot is given up only when the kernel holds
+//! nothing of it any more; completions of a turn's sends are all read before any arrival is handled.
+
+mod buffers;
+mod ring;
+mod tag;
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use io_uring::squeue::Flags;
+use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
+
+use super::{
+    Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker, clock_ns, socket,
+};
+use crate::limits::{HEADROOM_BYTES, SEND_PIECES};
+use buffers::RecvBuffers;
+use tag::Op;
+
+/// How long to leave the listener alone when there is no descriptor for what it has.
+const ACCEPT_PAUSE_NS: u64 = 50_000_000;
+
+/// Runs `handler` on this thread until it calls [`Connections::stop`], and gives it back.
+///
+/// `ready` is called once the ring is set up, before anything is accepted.
+///
+/// # Errors
+/// The ring could not be set up, or entering it failed; every connection is lost then.
+pub fn run<H: Handler>(config: Config, waker: &Waker, handler: H, ready: impl FnOnce()) -> Result<H, EngineError> {
+    let mut ring = ring::set_up(&config)?;
+    let (mut submitter, sq, cq) = ring.split();
+    submitter.register_ring_fd().map_err(EngineError::io("registering the ring's descriptor"))?;
+    ring::reserve_descriptors(&submitter, config.connections_max)?;
+    let recv = RecvBuffers::register(&submitter, config.recv_buffers, config.recv_buffer_bytes)
+        .map_err(EngineError::io("registering receive buffers"))?;
+    let (handler, recv, result) = {
+        let mut engine = Uring {
+            connections: Connections::with_capacity(config.connections_max),
+            held: Vec::with_capacity(config.connections_max as usize),
+            submitter,
+            sq,
+            cq,
+            recv,
+            handler,
+            waker: waker.clone(),
+            wake_count: Box::new(0),
+            accept_again_ns: Some(0),
+            accepts: config.listener.is_some(),
+            timer_ns: None,
+            timer_at: Box::new(types::Timespec::new()),
+            completions: Vec::with_capacity(config.cq_entries as usize),
+            flights: Vec::new(),
+            gathers: Vec::new(),
+            gathers_used: 0,
+            connect_addresses: Vec::new(),
+            freed: Vec::new(),
+            more_to_do: false,
+            config,
+        };
+        engine.arm_wake();
+        ready();
+        let result = engine.run();
+        (engine.handler, engine.recv, result)
+    };
+    // The instance goes first: until then the kernel may write to the buffers.
+    drop(ring);
+    drop(recv);
+    result.map_err(EngineError::io("io_uring_enter"))?;
+    Ok(handler)
+}
+
+/// What the kernel holds of a connection.
+#[derive(Default)]
+struct Held {
+    recv_armed: bool,
+    /// A cancel of the receive is under way.
+    recv_cancelled: bool,
+    /// Not receiving, because the peer does not read.
+    paused: bool,
+    /// The peer has sent its FIN.
+    ended: bool,
+    connecting: bool,
+    /// A send waits for a slow peer.
+    slow_send: bool,
+    shut_down: bool,
+    /// Being closed, and why.
+    closing: Option<Closed>,
+    /// Where in `flights` this turn's send is.
+    flight: u32,
+}
+
+/// A send of this turn.
+struct Flight {
+    slot: u32,
+    segment_count: u32,
+    /// What the completion said, if there was one.
+    result: Option<i32>,
+}
+
+/// Pieces for one gathering send. Boxed: its address must not change until it is submitted.
+struct Gather {
+    header: libc::msghdr,
+    pieces: [libc::iovec; SEND_PIECES],
+}
+
+struct Completion {
+    user_data: u64,
+    result: i32,
+    flags: u32,
+}
+
+struct Uring<'r, H: Handler> {
+    submitter: Submitter<'r>,
+    sq: SubmissionQueue<'r>,
+    cq: CompletionQueue<'r>,
+    recv: RecvBuffers,
+    config: Config,
+    handler: H,
+    connections: Connections<H::Conn>,
+    held: Vec<Held>,
+    waker: Waker,
+    /// What the eventfd's read writes to.
+    wake_count: Box<u64>,
+    /// When to arm the accept; `None` while it is armed.
+    accept_again_ns: Option<u64>,
+    /// Connections come from a listener: the kernel numbers their slots.
+    accepts: bool,
+    /// The earliest timeout that is armed. It stays armed over many turns, where a time limit on each wait
+    /// would cost every one of them.
+    timer_ns: Option<u64>,
+    /// Read by the kernel when the timeout is submitted.
+    timer_at: Box<types::Timespec>,
+    completions: Vec<Completion>,
+    flights: Vec<Flight>,
+    gathers: Vec<Box<Gather>>,
+    gathers_used: usize,
+    /// Read by the kernel when the connects of this turn are submitted.
+    connect_addresses: Vec<Box<socket2::SockAddr>>,
+    /// Slots whose close has yet to be submitted.
+    freed: Vec<u32>,
+    /// The next turn has work already: don't wait.
+    more_to_do: bool,
+}
+
+impl<H: Handler> Uring<'_, H> {
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            let turn_by = self.handler.on_turn(&mut self.connections);
+            self.open_connections();
+            self.flush_dirty();
+            if self.connections.common.stopping {
+                return Ok(());
+            }
+            let again_by = self.arm_accept();
+            self.arm_timer();
+            self.recv.publish();
+            self.enter(turn_by.into_iter().chain(again_by).min())?;
+            self.settle_sends();
+            self.dispatch();
+            self.connections.run_timers(&mut self.handler);
+        }
+    }
+
+    // ---- submitting ----
+
+    fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: whatever an entry points to (receive buffers, output segments, gathers, addresses, the
+        // eventfd's count) is owned by `self` and left alone until the entry was submitted or, for a slow
+        // send, completed.
+        while unsafe { self.sq.push(entry) }.is_err() {
+            // Full: submit what there is. Its results are fetched with the rest.
+            self.sq.sync();
+            if let Err(error) = self.submitter.submit() {
+                // CQ overflow or want of memory: the entry waits until the kernel takes others.
+                debug_assert!(matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)));
+            }
+            self.connections.counters.enters += 1;
+            self.sq.sync();
+            if self.sq.is_full() {
+                self.fetch_completions();
+            }
+        }
+    }
+
+    fn arm_wake(&mut self) {
+        let address: *mut u64 = &raw mut *self.wake_count;
+        let read = opcode::Read::new(ring::plain(self.waker.descriptor()), address.cast(), 8);
+        self.push(&read.build().user_data(tag::pack_alone(Op::Wake)));
+    }
+
+    /// Arms the accept if it is time to; else says when it will be.
+    fn arm_accept(&mut self) -> Option<u64> {
+        if !self.connections.common.accepting {
+            self.stop_accepting();
+        }
+        let listener = self.config.listener.as_ref()?.as_raw_fd();
+        let again_ns = self.accept_again_ns?;
+        if again_ns > self.connections.common.now_ns {
+            return Some(again_ns);
+        }
+        self.accept_again_ns = None;
+        let accept = opcode::AcceptMulti::new(types::Fd(listener)).allocate_file_index(true);
+        self.push(&accept.build().user_data(tag::pack_alone(Op::Accept)));
+        None
+    }
+
+    fn stop_accepting(&mut self) {
+        let Some(listener) = self.config.listener.take() else { return };
+        let alone = ConnId { slot: 0, generation: 0 };
+        if self.accept_again_ns.is_none() {
+            self.cancel(Op::Accept, alone);
+        }
+        // The kernel holds the listener open until the cancel is through.
+        drop(listener);
+    }
+
+    /// Has the kernel end the wait when the next timer is due.
+    fn arm_timer(&mut self) {
+        let Some(next_ns) = self.connections.common.timers.next_ns() else { return };
+        if self.timer_ns.is_some_and(|armed_ns| armed_ns <= next_ns) {
+            return;
+        }
+        self.timer_ns = Some(next_ns);
+        *self.timer_at = std::time::Duration::from_nanos(next_ns).into();
+        let timeout = opcode::Timeout::new(&raw const *self.timer_at).flags(types::TimeoutFlags::ABS);
+        self.push(&timeout.build().user_data(tag::pack_alone(Op::Timer)));
+    }
+
+    fn arm_recv(&mut self, id: ConnId) {
+        self.held[id.index()].recv_armed = true;
+        let recv = opcode::RecvMulti::new(types::Fixed(id.slot), buffers::GROUP);
+        self.push(&recv.build().user_data(tag::pack(Op::Recv, id)));
+    }
+
+    fn cancel(&mut self, op: Op, id: ConnId) {
+        let cancel = opcode::AsyncCancel::new(tag::pack(op, id)).build();
+        self.push(&cancel.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
+    }
+
+    fn open_connections(&mut self) {
+        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
+            self.ensure_held(slot);
+            let id = self.connections.id_at(slot);
+            if let Err(error) = self.start_connect(id, address) {
+                self.held[slot as usize].closing = Some(Closed::Connect(error));
+                self.finish_close(slot, false);
+            }
+        }
+    }
+
+    fn start_connect(&mut self, id: ConnId, address: std::net::SocketAddr) -> io::Result<()> {
+        assert!(!self.accepts, "the kernel numbers a listening engine's descriptors");
+        if id.slot >= self.config.connections_max {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+        }
+        let socket = socket::for_connecting(address)?;
+        self.submitter.register_files_update(id.slot, &[socket.as_raw_fd()])?;
+        let address = Box::new(socket2::SockAddr::from(address));
+        let connect = opcode::Connect::new(types::Fixed(id.slot), address.as_ptr().cast(), address.len());
+        self.held[id.index()].connecting = true;
+        self.connect_addresses.push(address);
+        self.push(&connect.build().user_data(tag::pack(Op::Connect, id)));
+        Ok(())
+    }
+
+    fn ensure_held(&mut self, slot: u32) {
+        if self.held.len() <= slot as usize {
+            self.held.resize_with(slot as usize + 1, Held::default);
+        }
+        self.held[slot as usize] = Held::default();
+    }
+
+    /// Carries out what was asked of connections since the last turn.
+    fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.connections.common.dirty);
+        for slot in dirty.drain(..) {
+            self.flush(slot);
+        }
+        // Closing calls the handler, which may have asked for more; keep its list and this one's memory.
+        if self.connections.common.dirty.is_empty() {
+            self.connections.common.dirty = dirty;
+        } else {
+            self.more_to_do = true;
+        }
+    }
+
+    #[inline]
+    fn flush(&mut self, slot: u32) {
+        let line = &mut self.connections.slots[slot as usize].line;
+        line.dirty = false;
+        if !line.in_use {
+            return;
+        }
+        let intent = line.intent;
+        let state = &self.held[slot as usize];
+        if state.closing.is_some() || state.connecting {
+            return;
+        }
+        if !line.outbox.is_empty() && intent != Intent::Abort {
+            if state.slow_send {
+                self.own_output(slot);
+            } else {
+                self.send(slot);
+            }
+        } else if intent != Intent::Keep {
+            return self.take_down(slot, intent);
+        }
+        self.steer_recv(slot);
+    }
+
+    /// Receives from a peer that reads, and stops for one that does not.
+    #[inline]
+    fn steer_recv(&mut self, slot: u32) {
+        let queued_bytes = self.connections.slots[slot as usize].line.outbox.queued_bytes();
+        let state = &mut self.held[slot as usize];
+        if queued_bytes > self.config.outbox_bytes && state.slow_send {
+            if !state.paused {
+                state.paused = true;
+                self.connections.counters.pauses += 1;
+                if state.recv_armed && !state.recv_cancelled {
+                    state.recv_cancelled = true;
+                    self.cancel(Op::Recv, self.connections.id_at(slot));
+                }
+            }
+        } else if state.paused && queued_bytes <= self.config.outbox_bytes / 2 {
+            state.paused = false;
+        }
+        let state = &self.held[slot as usize];
+        if !state.recv_armed && !state.paused && !state.ended {
+            self.connections.counters.recv_rearms += 1;
+            self.arm_recv(self.connections.id_at(slot));
+        }
+    }
+
+    /// Sends from the front of the outbox without waiting; see the module's text.
+    #[inline]
+    fn send(&mut self, slot: u32) {
+        const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let line = &self.connections.slots[slot as usize].line;
+        let id = ConnId { slot, generation: line.generation };
+        let segment_count = line.outbox.segment_count().min(SEND_PIECES);
+        let entry = if segment_count == 1 {
+            let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
+            opcode::Send::new(types::Fixed(slot), address, byte_count as u32).flags(FLAGS).build()
+        } else {
+            if self.gathers_used == self.gathers.len() {
+                self.gathers.push(Box::new(Gather::new()));
+            }
+            let gather = &mut self.gathers[self.gathers_used];
+            self.gathers_used += 1;
+            gather.fill(line.outbox.iter().map(|segment| piece(&self.recv, segment)));
+            opcode::SendMsg::new(types::Fixed(slot), &raw const gather.header).flags(FLAGS as u32).build()
+        };
+        self.more_to_do |= line.outbox.segment_count() > segment_count || line.intent != Intent::Keep;
+        self.held[slot as usize].flight = self.flights.len() as u32;
+        self.flights.push(Flight { slot, segment_count: segment_count as u32, result: None });
+        self.connections.counters.sends += 1;
+        self.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Send, id)));
+    }
+
+    /// A send that waits until the peer takes something; one segment at a time, and it completes visibly.
+    fn send_slowly(&mut self, slot: u32) {
+        self.own_output(slot);
+        let line = &mut self.connections.slots[slot as usize].line;
+        line.outbox.set_front_in_flight(true);
+        let id = ConnId { slot, generation: line.generation };
+        let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
+        let entry = opcode::Send::new(types::Fixed(slot), address, byte_count as u32)
+            .flags(libc::MSG_NOSIGNAL)
+            .build()
+            .user_data(tag::pack(Op::SlowSend, id));
+        self.held[slot as usize].slow_send = true;
+        self.connections.counters.sends += 1;
+        self.push(&entry);
+    }
+
+    /// Copies what waits for a slow peer out of the receive buffers.
+    fn own_output(&mut self, slot: u32) {
+        let line = &mut self.connections.slots[slot as usize].line;
+        line.outbox.own(&mut self.connections.common.pool, |buffer, start, end, out| {
+            out.extend_from_slice(&self.recv.memory(buffer)[start as usize..end as usize]);
+            self.recv.release(buffer);
+        });
+    }
+
+    /// Enters the kernel until something completes or `deadline_ns` has come.
+    fn enter(&mut self, deadline_ns: Option<u64>) -> io::Result<()> {
+        let mut wait = !std::mem::take(&mut self.more_to_do);
+        let mut timeout_ns = None;
+        if let Some(deadline_ns) = deadline_ns.filter(|_| wait) {
+            let left_ns = deadline_ns.saturating_sub(clock_ns());
+            wait = left_ns > 0;
+            timeout_ns = wait.then_some(left_ns);
+        }
+        loop {
+            self.sq.sync();
+            ring::enter(&self.submitter, self.sq.len(), wait, timeout_ns)?;
+            self.connections.counters.enters += 1;
+            self.sq.sync();
+            self.fetch_completions();
+            // Rarely, the kernel leaves entries for want of memory, or completions for want of room: what
+            // the turn's sends came to is known only when both are worked off.
+            let overflowed = self.sq.cq_overflow();
+            self.connections.counters.cq_overflows += u64::from(overflowed);
+            if self.sq.is_empty() && !overflowed {
+                break;
+            }
+            wait = false;
+            timeout_ns = None;
+        }
+        self.connections.common.now_ns = clock_ns();
+        self.connect_addresses.clear();
+        self.connections.free.append(&mut self.freed);
+        Ok(())
+    }
+
+    fn fetch_completions(&mut self) {
+        self.cq.sync();
+        self.completions.extend(self.cq.by_ref().map(|entry| Completion {
+            user_data: entry.user_data(),
+            result: entry.result(),
+            flags: entry.flags(),
+        }));
+        self.cq.sync();
+    }
+
+    // ---- completions ----
+
+    /// Finds out what became of this turn's sends, and frees what they sent.
+    fn settle_sends(&mut self) {
+        self.connections.counters.completions += self.completions.len() as u64;
+        for completion in &self.completions {
+            let (op, id) = tag::unpack(completion.user_data);
+            if op == Op::Send {
+                let flight = self.held[id.index()].flight;
+                self.flights[flight as usize].result = Some(completion.result);
+            }
+        }
+        self.gathers_used = 0;
+        let mut flights = std::mem::take(&mut self.flights);
+        for flight in flights.drain(..) {
+            match flight.result {
+                None => self.on_sent(&flight),
+                Some(result) => self.on_short_send(&flight, result),
+            }
+        }
+        self.flights = flights;
+    }
+
+    #[inline]
+    fn on_sent(&mut self, flight: &Flight) {
+        let line = &mut self.connections.slots[flight.slot as usize].line;
+        let before = line.outbox.queued_bytes();
+        for _ in 0..flight.segment_count {
+            let segment = line.outbox.pop().expect("what was sent is still queued");
+            free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
+        }
+        self.connections.counters.sent_bytes += (before - line.outbox.queued_bytes()) as u64;
+        let resume = self.held[flight.slot as usize].paused;
+        if resume || !line.outbox.is_empty() || line.intent != Intent::Keep {
+            line.mark_dirty(flight.slot, &mut self.connections.common);
+        }
+    }
+
+    #[cold]
+    fn on_short_send(&mut self, flight: &Flight, result: i32) {
+        let slot = flight.slot;
+        match result {
+            0.. => self.advance(slot, result as usize),
+            _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
+            error => return self.begin_close(slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
+        }
+        self.connections.counters.short_sends += 1;
+        if self.connections.slots[slot as usize].line.outbox.is_empty() {
+            self.connections.mark_dirty(slot);
+        } else {
+            self.send_slowly(slot);
+        }
+    }
+
+    fn advance(&mut self, slot: u32, byte_count: usize) {
+        let line = &mut self.connections.slots[slot as usize].line;
+        let (recv, pool) = (&mut self.recv, &mut self.connections.common.pool);
+        line.outbox.advance(byte_count, |segment| free_segment(recv, pool, segment));
+        self.connections.counters.sent_bytes += byte_count as u64;
+    }
+
+    fn dispatch(&mut self) {
+        let mut completions = std::mem::take(&mut self.completions);
+        for completion in completions.drain(..) {
+            let (op, id) = tag::unpack(completion.user_data);
+            match op {
+                Op::Recv => self.on_recv(id, completion.result, completion.flags),
+                Op::Accept => self.on_accept(completion.result, completion.flags),
+                Op::Connect => self.on_connect(id, completion.result),
+                Op::SlowSend => self.on_slow_send(id, completion.result),
+                Op::Wake => {
+                    self.arm_wake();
+                    self.handler.on_wake(&mut self.connections);
+                }
+                Op::Timer => {
+                    let now_ns = self.connections.common.now_ns;
+                    self.timer_ns = self.timer_ns.filter(|&armed_ns| armed_ns > now_ns);
+                }
+                // Sends are settled by now; of the others there is nothing to know.
+                Op::Send | Op::Forget => {}
+            }
+        }
+        self.completions = completions;
+    }
+
+    #[inline]
+    fn on_recv(&mut self, id: ConnId, result: i32, flags: u32) {
+        let buffer = cqueue::buffer_select(flags);
+        let state = &mut self.held[id.index()];
+        if !cqueue::more(flags) {
+            state.recv_armed = false;
+            state.recv_cancelled = false;
+            // Begun again, if it is to be, when the connection is flushed.
+            self.connections.mark_dirty(id.slot);
+        }
+        if state.closing.is_some() {
+            if let Some(buffer) = buffer {
+                self.recv.hold(buffer, 0);
+            }
+            return self.try_finish_close(id.slot);
+        }
+        match (result, buffer) {
+            (1.., Some(buffer)) => self.on_bytes(id, buffer, result as usize),
+            (_, Some(buffer)) => {
+                self.recv.hold(buffer, 0);
+                self.on_recv_end(id, result);
+            }
+            (_, None) => self.on_recv_end(id, result),
+        }
+    }
+
+    #[inline]
+    fn on_bytes(&mut self, id: ConnId, buffer: u16, byte_count: usize) {
+        self.connections.counters.receives += 1;
+        self.connections.counters.received_bytes += byte_count as u64;
+        self.connections.common.current_buffer = buffer;
+        self.connections.common.current_uses = 0;
+        let memory = self.recv.memory(buffer);
+        let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
+        self.handler.on_bytes(&mut self.connections, id, received);
+        self.recv.hold(buffer, self.connections.common.current_uses);
+    }
+
+    #[cold]
+    fn on_recv_end(&mut self, id: ConnId, result: i32) {
+        match -result {
+            0 => {
+                self.held[id.index()].ended = true;
+                self.handler.on_end(&mut self.connections, id);
+            }
+            libc::ENOBUFS => {
+                self.connections.counters.no_buffers += 1;
+                self.recv.grow();
+            }
+            libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
+            error => self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(error))),
+        }
+    }
+
+    #[cold]
+    fn on_accept(&mut self, result: i32, flags: u32) {
+        if result >= 0 {
+            let slot = result as u32;
+            self.ensure_held(slot);
+            let conn = self.handler.on_accept();
+            let id = self.connections.insert(slot, conn);
+            self.handler.on_open(&mut self.connections, id);
+            self.arm_recv(id);
+        }
+        if !cqueue::more(flags) {
+            self.connections.counters.accept_rearms += 1;
+            let mut again_ns = self.connections.common.now_ns;
+            if matches!(-result, libc::ENFILE | libc::EMFILE | libc::ENOMEM | libc::ENOBUFS) {
+                self.connections.counters.accept_refusals += 1;
+                again_ns += ACCEPT_PAUSE_NS;
+            }
+            self.accept_again_ns = Some(again_ns);
+        }
+    }
+
+    fn on_connect(&mut self, id: ConnId, result: i32) {
+        let state = &mut self.held[id.index()];
+        state.connecting = false;
+        if state.closing.is_some() {
+            self.try_finish_close(id.slot);
+        } else if result < 0 {
+            self.begin_close(id.slot, Closed::Connect(io::Error::from_raw_os_error(-result)));
+        } else {
+            self.arm_recv(id);
+            self.handler.on_open(&mut self.connections, id);
+            self.connections.mark_dirty(id.slot);
+        }
+    }
+
+    #[cold]
+    fn on_slow_send(&mut self, id: ConnId, result: i32) {
+        let state = &mut self.held[id.index()];
+        state.slow_send = false;
+        self.connections.slots[id.index()].line.outbox.set_front_in_flight(false);
+        if state.closing.is_some() {
+            return self.try_finish_close(id.slot);
+        }
+        match result {
+            0.. => self.advance(id.slot, result as usize),
+            _ if matches!(-result, libc::EAGAIN | libc::EINTR) => {}
+            error => return self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
+        }
+        if self.connections.slots[id.index()].line.outbox.is_empty() {
+            self.handler.on_writable(&mut self.connections, id);
+        }
+        // The rest goes out without waiting again, or receiving is taken up again.
+        self.connections.mark_dirty(id.slot);
+    }
+
+    // ---- taking down ----
+
+    #[cold]
+    fn take_down(&mut self, slot: u32, intent: Intent) {
+        let state = &mut self.held[slot as usize];
+        match intent {
+            Intent::Keep => {}
+            Intent::ShutDown if state.shut_down => self.steer_recv(slot),
+            Intent::ShutDown => {
+                state.shut_down = true;
+                let id = self.connections.id_at(slot);
+                let shutdown = opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_WR).build();
+                self.push(&shutdown.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
+                self.steer_recv(slot);
+            }
+            Intent::Close | Intent::Abort => self.begin_close(slot, Closed::ByUs),
+        }
+    }
+
+    fn begin_close(&mut self, slot: u32, why: Closed) {
+        let id = self.connections.id_at(slot);
+        let state = &mut self.held[slot as usize];
+        if state.closing.is_some() {
+            return;
+        }
+        state.closing = Some(why);
+        let (recv_armed, slow_send) = (state.recv_armed && !state.recv_cancelled, state.slow_send);
+        if recv_armed {
+            self.cancel(Op::Recv, id);
+        }
+        if slow_send {
+            self.cancel(Op::SlowSend, id);
+        }
+        if self.held[slot as usize].connecting {
+            self.cancel(Op::Connect, id);
+        }
+        self.try_finish_close(slot);
+    }
+
+    fn try_finish_close(&mut self, slot: u32) {
+        let state = &self.held[slot as usize];
+        if !state.recv_armed && !state.slow_send && !state.connecting {
+            self.finish_close(slot, true);
+        }
+    }
+
+    /// Gives the slot up; the kernel holds nothing of it but, if `installed`, the descriptor.
+    fn finish_close(&mut self, slot: u32, installed: bool) {
+        let id = self.connections.id_at(slot);
+        let outbox = &mut self.connections.slots[slot as usize].line.outbox;
+        while let Some(segment) = outbox.pop() {
+            free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
+        }
+        if installed {
+            let close = opcode::Close::new(types::Fixed(slot)).build();
+            self.push(&close.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
+        }
+        let why = self.held[slot as usize].closing.take().unwrap_or(Closed::ByUs);
+        if !self.accepts {
+            self.freed.push(slot);
+        } else if self.accept_again_ns.is_some() {
+            // A descriptor is free again.
+            self.accept_again_ns = Some(0);
+        }
+        if let Some(conn) = self.connections.remove(slot) {
+            self.handler.on_closed(&mut self.connections, conn, why);
+        }
+    }
+}
+
+/// Where a segment's bytes are.
+#[inline]
+fn piece(recv: &RecvBuffers, segment: &Segment) -> (*const u8, usize) {
+    match segment {
+        Segment::InPlace { buffer, start, end } => (recv.address(*buffer, *start), (end - start) as usize),
+        Segment::Owned { bytes, start } => (bytes[*start..].as_ptr(), bytes.len() - start),
+        Segment::Shared(bytes) => (bytes.as_ptr(), bytes.len()),
+    }
+}
+
+#[inline]
+fn free_segment(recv: &mut RecvBuffers, pool: &mut super::BufferPool, segment: Segment) {
+    match segment {
+        Segment::InPlace { buffer, .. } => recv.release(buffer),
+        Segment::Owned { bytes, .. } => pool.put(bytes),
+        Segment::Shared(_) => {}
+    }
+}
+
+impl Gather {
+    fn new() -> Self {
+        // SAFETY: all-zero is a valid msghdr: no name, no pieces, no control data.
+        let header = unsafe { std::mem::zeroed() };
+        Self { header, pieces: [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SEND_PIECES] }
+    }
+
+    /// Takes the first [`SEND_PIECES`] of `pieces`.
+    fn fill(&mut self, pieces: impl Iterator<Item = (*const u8, usize)>) {
+        let mut piece_count = 0;
+        for (place, (address, byte_count)) in self.pieces.iter_mut().zip(pieces) {
+            *place = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: byte_count };
+            piece_count += 1;
+        }
+        self.header.msg_iov = self.pieces.as_mut_ptr();
+        self.header.msg_iovlen = piece_count;
+    }
+}

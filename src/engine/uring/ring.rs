@@ -1,0 +1,100 @@
+//! The ring itself: set up, entered, and its refusals explained.
+//!
+//! One thread sets it up and is the only one to use it (`SINGLE_ISSUER`); completions are made only while it
+//! waits (`DEFER_TASKRUN`), so nothing interrupts the handler.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use io_uring::{IoUring, types};
+
+use super::super::{Config, EngineError};
+
+/// Sets up a ring for the calling thread.
+pub(super) fn set_up(config: &Config) -> Result<IoUring, EngineError> {
+    let ring = IoUring::builder()
+        // One thread submits: the kernel takes no locks (6.0).
+        .setup_single_issuer()
+        // Completions are worked off when we wait for them, in batches, by us (6.1).
+        .setup_defer_taskrun()
+        // An entry that fails does not hold up those behind it (5.18).
+        .setup_submit_all()
+        .setup_cqsize(config.cq_entries)
+        .dontfork()
+        .build(config.sq_entries)
+        .map_err(explain_set_up)?;
+    let params = ring.params();
+    for (has, feature, since) in [
+        (params.is_feature_ext_arg(), "waiting with a timeout (EXT_ARG)", "5.11"),
+        (params.is_feature_nodrop(), "completion queue overflow without loss (NODROP)", "5.5"),
+        (params.is_feature_skip_cqe_on_success(), "success without a completion (CQE_SKIP)", "5.17"),
+    ] {
+        if !has {
+            return Err(EngineError::TooOld { release: release(), feature, since });
+        }
+    }
+    Ok(ring)
+}
+
+fn release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+fn explain_set_up(error: io::Error) -> EngineError {
+    match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+            let setting = setting.map_or_else(|_| "not there".to_owned(), |text| text.trim().to_owned());
+            EngineError::Forbidden { setting }
+        }
+        Some(libc::ENOSYS) => EngineError::Missing { release: release() },
+        Some(libc::EINVAL) => EngineError::TooOld {
+            release: release(),
+            feature: "SINGLE_ISSUER with DEFER_TASKRUN",
+            since: "6.1",
+        },
+        _ => EngineError::Io { doing: "io_uring_setup (ENOMEM: raise `ulimit -l`)", error },
+    }
+}
+
+/// Reserves `count` direct descriptors.
+pub(super) fn reserve_descriptors(submitter: &io_uring::Submitter<'_>, count: u32) -> Result<(), EngineError> {
+    submitter.register_files_sparse(count).map_err(|error| match error.raw_os_error() {
+        Some(libc::EMFILE) => {
+            let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+            EngineError::TooFewFiles { needed: u64::from(count), limit: limit.unwrap_or(u64::MAX) }
+        }
+        _ => EngineError::Io { doing: "registering direct descriptors", error },
+    })
+}
+
+/// Submits what is queued and works off completions, waiting for one if `wait`, until `timeout_ns` have gone.
+pub(super) fn enter(
+    submitter: &io_uring::Submitter<'_>,
+    queued: usize,
+    wait: bool,
+    timeout_ns: Option<u64>,
+) -> io::Result<()> {
+    const GETEVENTS: u32 = 1;
+    const EXT_ARG: u32 = 1 << 3;
+    let timespec = types::Timespec::from(std::time::Duration::from_nanos(timeout_ns.unwrap_or(0)));
+    let args = types::SubmitArgs::new();
+    let args = if timeout_ns.is_some() { args.timespec(&timespec) } else { args };
+    // SAFETY: `args` and the timespec that it points to live through the call.
+    let result =
+        unsafe { submitter.enter(queued as u32, u32::from(wait), GETEVENTS | EXT_ARG, Some(&args)) };
+    match result.map_err(|error| error.raw_os_error()) {
+        Ok(_) => Ok(()),
+        // The time was up, a signal came, or completions wait to be fetched first: none is a failure, and the
+        // loop comes round.
+        Err(Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)) => Ok(()),
+        Err(Some(code)) => Err(io::Error::from_raw_os_error(code)),
+        Err(None) => Err(io::ErrorKind::Other.into()),
+    }
+}
+
+/// Completions hold a direct descriptor's number or an ordinary one's; the listener and the eventfd are the
+/// only ordinary ones.
+pub(super) fn plain(descriptor: &impl AsRawFd) -> types::Fd {
+    types::Fd(descriptor.as_raw_fd())
+}

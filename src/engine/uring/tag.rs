@@ -1,0 +1,73 @@
+//! What a completion belongs to, packed into its 64 bits of user data.
+//!
+//! 8 bits of operation, 24 of the connection's generation, 32 of its slot: the one place that packs and
+//! unpacks them.
+
+use super::super::{ConnId, GENERATION_MASK};
+
+/// What was asked of the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Op {
+    /// Multishot accept, on the listener.
+    Accept = 1,
+    /// Connect of a new socket.
+    Connect = 2,
+    /// Multishot receive.
+    Recv = 3,
+    /// A send that never waits and completes only if it failed.
+    Send = 4,
+    /// A send that waits for a slow peer.
+    SlowSend = 5,
+    /// Read of the eventfd.
+    Wake = 6,
+    /// A timeout for the earliest timer.
+    Timer = 7,
+    /// Shutdown, close or cancel: completes only if it failed, and then there is nothing to do.
+    Forget = 8,
+}
+
+/// User data for `op` on `id`.
+#[inline]
+pub(super) fn pack(op: Op, id: ConnId) -> u64 {
+    (op as u64) << 56 | u64::from(id.generation) << 32 | u64::from(id.slot)
+}
+
+/// User data for an operation on no connection.
+pub(super) fn pack_alone(op: Op) -> u64 {
+    (op as u64) << 56
+}
+
+/// Reverses [`pack`].
+#[inline]
+pub(super) fn unpack(user_data: u64) -> (Op, ConnId) {
+    let op = match user_data >> 56 {
+        1 => Op::Accept,
+        2 => Op::Connect,
+        3 => Op::Recv,
+        4 => Op::Send,
+        5 => Op::SlowSend,
+        6 => Op::Wake,
+        7 => Op::Timer,
+        8 => Op::Forget,
+        other => unreachable!("operation {other} was never submitted"),
+    };
+    (op, ConnId { slot: user_data as u32, generation: (user_data >> 32) as u32 & GENERATION_MASK })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_data_keeps_operation_slot_and_generation_apart() {
+        for op in [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget] {
+            for slot in [0, 1, u32::MAX] {
+                for generation in [0, 1, GENERATION_MASK] {
+                    let id = ConnId { slot, generation };
+                    assert_eq!(unpack(pack(op, id)), (op, id));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The server: one pinned thread for each CPU, one engine each, and nothing shared between them but counts.
+//!
+//! The load generator runs the same server in its own process when it is given no URL.
+
+mod options;
+mod stats;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub use options::{Options, OptionsError, Plan};
+pub use stats::StatsLine;
+
+use crate::cpu;
+use crate::engine::{EngineError, Waker, socket, uring};
+use crate::scenario::bare::Bare;
+use crate::scenario::serve::{Serve, Served, Shared};
+
+/// Why a server could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address could not be listened on.
+    #[error("cannot listen on {address}: {error}; is another server there? --listen takes another port")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+    /// A thread could not be bound to its CPU.
+    #[error("cannot bind a thread to CPU {cpu}: {error}")]
+    Pin {
+        /// The CPU.
+        cpu: usize,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+    /// No thread, no eventfd.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+    /// An engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// Counts that the threads leave when asked, and how many have since.
+#[derive(Debug, Default)]
+struct Board {
+    latest: Mutex<(Vec<Served>, usize)>,
+    changed: Condvar,
+}
+
+impl Board {
+    fn leave(&self, thread: usize, served: Served) {
+        if let Ok(mut latest) = self.latest.lock() {
+            latest.0[thread] = served;
+            latest.1 += 1;
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// What a server's owner waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// A thread has ended; unasked, that is a failure.
+    ThreadEnded,
+    /// Somebody called [`Stopper::stop`].
+    StopAsked,
+}
+
+/// Asks whoever waits for a server to end it.
+#[derive(Debug, Clone)]
+pub struct Stopper(mpsc::Sender<Notice>);
+
+impl Stopper {
+    /// Has [`Server::wait`] return [`Notice::StopAsked`].
+    pub fn stop(&self) {
+        // Nobody listens only where the server has ended already.
+        let _ = self.0.send(Notice::StopAsked);
+    }
+}
+
+/// A running server. Dropping it leaves its threads running: end it with [`Server::drain`].
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    threads: Vec<JoinHandle<Result<(), ServerError>>>,
+    thread_ids: Vec<i32>,
+    wakers: Vec<Waker>,
+    shared: Arc<Shared>,
+    board: Arc<Board>,
+    notices: mpsc::Receiver<Notice>,
+    notify: mpsc::Sender<Notice>,
+}
+
+impl Server {
+    /// Starts a server; it listens on every thread when this returns.
+    ///
+    /// # Errors
+    /// The first thread's refusal.
+    pub fn start(plan: &Plan) -> Result<Self, ServerError> {
+        let listeners = listen(plan.listen, plan.cpus.len())?;
+        let address = listeners[0].local_addr().map_err(ServerError::Thread)?;
+        let board = Arc::new(Board::default());
+        if let Ok(mut latest) = board.latest.lock() {
+            latest.0 = vec![Served::default(); plan.cpus.len()];
+        }
+        let (notify, notices) = mpsc::channel();
+        let mut server = Self {
+            address,
+            threads: Vec::new(),
+            thread_ids: Vec::new(),
+            wakers: Vec::new(),
+            shared: Arc::new(Shared::default()),
+            board,
+            notices,
+            notify,
+        };
+        let (ready_tx, ready) = mpsc::channel();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            server.start_thread(plan, index, listener, ready_tx.clone())?;
+        }
+        drop(ready_tx);
+        for _ in 0..plan.cpus.len() {
+            // A thread that ends instead of getting ready hangs up; its error is what joining it gives.
+            match ready.recv() {
+                Ok(thread_id) => server.thread_ids.push(thread_id),
+                Err(_) => break,
+            }
+        }
+        if server.thread_ids.len() < plan.cpus.len() {
+            server.shared.abandon.store(true, Ordering::Relaxed);
+            server.join()?;
+            return Err(ServerError::Thread(std::io::ErrorKind::Other.into()));
+        }
+        Ok(server)
+    }
+
+    fn start_thread(
+        &mut self,
+        plan: &Plan,
+        index: usize,
+        listener: TcpListener,
+        ready: mpsc::Sender<i32>,
+    ) -> Result<(), ServerError> {
+        let waker = Waker::new().map_err(ServerError::Thread)?;
+        self.wakers.push(waker.clone());
+        let (plan, notify) = (plan.clone(), self.notify.clone());
+        let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
+        let body = move || {
+            let result = serve(&plan, index, listener, &waker, shared, board, ready);
+            let _ = notify.send(Notice::ThreadEnded);
+            result
+        };
+        let thread = std::thread::Builder::new().name(format!("server-{index}")).spawn(body);
+        self.threads.push(thread.map_err(ServerError::Thread)?);
+        Ok(())
+    }
+
+    /// Where it listens; the port is the real one.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Kernel thread ids of its threads, for their CPU time.
+    pub fn thread_ids(&self) -> &[i32] {
+        &self.thread_ids
+    }
+
+    /// What each thread did so far.
+    pub fn served(&self) -> Vec<Served> {
+        let Ok(mut latest) = self.board.latest.lock() else { return Vec::new() };
+        latest.1 = 0;
+        self.wakers.iter().for_each(Waker::wake);
+        let all_left = |latest: &mut (Vec<Served>, usize)| latest.1 < self.wakers.len();
+        // A thread that ended leaves nothing more; its last counts stand.
+        let waited = self.board.changed.wait_timeout_while(latest, Duration::from_millis(200), all_left);
+        waited.map(|(latest, _)| latest.0.clone()).unwrap_or_default()
+    }
+
+    /// Waits for something to happen; `None` where nothing did before `timeout`.
+    pub fn wait(&self, timeout: Option<Duration>) -> Option<Notice> {
+        match timeout {
+            Some(timeout) => self.notices.recv_timeout(timeout).ok(),
+            None => self.notices.recv().ok(),
+        }
+    }
+
+    /// A handle to have [`Server::wait`] return, from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.notify.clone())
+    }
+
+    /// Stops accepting, closes every connection with 1001, and ends when all are gone, or after `bound`.
+    ///
+    /// # Errors
+    /// A thread had failed.
+    pub fn drain(self, bound: Duration) -> Result<(), ServerError> {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.wakers.iter().for_each(Waker::wake);
+        let until = Instant::now() + bound;
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.wait(Some(left)).is_none() {
+                break;
+            }
+        }
+        self.shared.abandon.store(true, Ordering::Relaxed);
+        self.join()
+    }
+
+    fn join(self) -> Result<(), ServerError> {
+        self.wakers.iter().for_each(Waker::wake);
+        let mut result = Ok(());
+        for thread in self.threads {
+            match thread.join() {
+                Ok(ended) => result = result.and(ended),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        result
+    }
+}
+
+/// A listener for each thread, all on one address.
+fn listen(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServerError> {
+    let listen_error = |error| ServerError::Listen { address, error };
+    if address.port() != 0 {
+        // Sharing the address is for our own threads: another server of this user's on it is a mistake, and
+        // would get half of the connections.
+        drop(TcpListener::bind(address).map_err(listen_error)?);
+    }
+    let first = socket::listen(address).map_err(listen_error)?;
+    let address = first.local_addr().map_err(listen_error)?;
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        listeners.push(socket::listen(address).map_err(listen_error)?);
+    }
+    Ok(listeners)
+}
+
+/// A thread's life.
+fn serve(
+    plan: &Plan,
+    index: usize,
+    listener: TcpListener,
+    waker: &Waker,
+    shared: Arc<Shared>,
+    board: Arc<Board>,
+    ready: mpsc::Sender<i32>,
+) -> Result<(), ServerError> {
+    let cpu = plan.cpus[index];
+    cpu::pin_current_thread(cpu).map_err(|error| ServerError::Pin { cpu, error })?;
+    let mut config = plan.engine_config();
+    config.listener = Some(listener);
+    let announce = move || {
+        // Nobody listens only where the start has failed on another thread.
+        let _ = ready.send(cpu::current_thread_id());
+    };
+    if plan.bare {
+        uring::run(config, waker, Bare, announce)?;
+    } else {
+        let handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served));
+        uring::run(config, waker, handler, announce)?;
+    }
+    Ok(())
+}

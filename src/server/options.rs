@@ -1,0 +1,222 @@
+//! The server's flags: as typed, then validated.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::Args;
+
+use crate::cpu::{self, CpuError, CpuList};
+use crate::engine::{Config, EngineError, files};
+use crate::limits;
+use crate::scenario::serve::Limits;
+use crate::ws::connection::Timeouts;
+
+/// Descriptors that are not connections: rings, listeners, eventfds, standard streams.
+const OTHER_FILES: u64 = 128;
+
+/// What was typed.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Address and port to listen on, as 127.0.0.1:9001, [::1]:9001 or [::]:9001 (IPv6 and IPv4); port 0 takes
+    /// a free one, which is printed
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    pub listen: SocketAddr,
+
+    /// Threads, each with its own ring, listener and connections [default: one for each of --cpus, else one
+    /// for each CPU this process may use]
+    #[arg(long, value_name = "COUNT")]
+    pub threads: Option<usize>,
+
+    /// CPUs to bind the threads to, in turn, as 0,2-3 [default: those this process may use]
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<CpuList>,
+
+    /// Longest message that is taken; a longer one closes its connection with 1009
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    pub max_message: ByteSize,
+
+    /// Connections at a time; further ones are answered 503 [default: what the limit on open files allows, at
+    /// most 65536]
+    #[arg(long, value_name = "COUNT")]
+    pub max_connections: Option<u32>,
+
+    /// How long a client may take over its opening handshake
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    pub handshake_timeout: Duration,
+
+    /// Close connections that were silent for this long; 0s: never
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub idle_timeout: Duration,
+
+    /// Ping connections that were silent for this long, and drop them after as long again; 0s: never
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub ping_interval: Duration,
+
+    /// How long a closing handshake may take, and the drain after a signal
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    pub close_timeout: Duration,
+
+    /// Bytes that one receive can take; larger messages stream through in pieces
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(limits::RECV_BUFFER_BYTES as u64))]
+    pub buffer_size: ByteSize,
+
+    /// Receive buffers per thread, a power of two; only those that the load needs are touched
+    #[arg(long, value_name = "COUNT", default_value_t = limits::RECV_BUFFERS)]
+    pub buffers: u16,
+
+    /// Submission queue entries per ring, a power of two
+    #[arg(long, value_name = "COUNT", default_value_t = limits::SQ_ENTRIES)]
+    pub sq_entries: u32,
+
+    /// Completion queue entries per ring, a power of two
+    #[arg(long, value_name = "COUNT", default_value_t = limits::CQ_ENTRIES)]
+    pub cq_entries: u32,
+
+    /// Bytes that may wait for a client which does not read, before we stop reading from it
+    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(limits::OUTBOX_BYTES as u64))]
+    pub max_queued: ByteSize,
+
+    /// Send bytes back as they came, without WebSocket: the floor to measure against
+    #[arg(long, hide = true)]
+    pub bare: bool,
+}
+
+/// Why flags were refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// About `--cpus`.
+    #[error("--cpus: {0}")]
+    Cpus(#[from] CpuError),
+    /// A number outside its bounds.
+    #[error("{flag} {value}: {rule}")]
+    Number {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        value: u64,
+        /// What would be right.
+        rule: &'static str,
+    },
+    /// About `--max-connections`.
+    #[error("--max-connections: {0}")]
+    Files(EngineError),
+}
+
+/// What a server is to be.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// A thread for each, bound to it.
+    pub cpus: Vec<usize>,
+    /// What to put up with.
+    pub limits: Limits,
+    /// Echo bytes instead of messages.
+    pub bare: bool,
+    /// Direct descriptors per ring: all connections may fall to one thread.
+    pub slots: u32,
+    /// See [`Options::buffer_size`].
+    pub recv_buffer_bytes: usize,
+    /// See [`Options::buffers`].
+    pub recv_buffers: u16,
+    /// See [`Options::sq_entries`].
+    pub sq_entries: u32,
+    /// See [`Options::cq_entries`].
+    pub cq_entries: u32,
+    /// See [`Options::max_queued`].
+    pub outbox_bytes: usize,
+}
+
+impl Plan {
+    /// The engine's share of the plan, but for its listener.
+    pub fn engine_config(&self) -> Config {
+        Config {
+            listener: None,
+            connections_max: self.slots,
+            recv_buffer_bytes: self.recv_buffer_bytes,
+            recv_buffers: self.recv_buffers,
+            sq_entries: self.sq_entries,
+            cq_entries: self.cq_entries,
+            outbox_bytes: self.outbox_bytes,
+        }
+    }
+}
+
+fn check(flag: &'static str, value: u64, holds: bool, rule: &'static str) -> Result<(), OptionsError> {
+    if holds { Ok(()) } else { Err(OptionsError::Number { flag, value, rule }) }
+}
+
+impl Options {
+    /// Checks every flag and raises the limit on open files.
+    ///
+    /// # Errors
+    /// The first flag that is wrong, and what would be right.
+    pub fn validate(&self) -> Result<Plan, OptionsError> {
+        if let Some(list) = &self.cpus {
+            cpu::check(list)?;
+        }
+        let cpus = self.cpus.as_ref().map_or_else(cpu::available, |list| list.0.clone());
+        let threads = self.threads.unwrap_or(cpus.len());
+        check("--threads", threads as u64, (1..=4096).contains(&threads), "has to be 1 to 4096")?;
+        self.check_sizes()?;
+        let connections = self.connections()?;
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
+        let unless_zero = |time: Duration| Some(nanoseconds(time)).filter(|&ns| ns != 0);
+        let limits = Limits {
+            head_bytes: limits::HANDSHAKE_HEAD_BYTES,
+            message_bytes: self.max_message.as_u64(),
+            connections: connections as usize,
+            handshake_ns: nanoseconds(self.handshake_timeout),
+            close_ns: nanoseconds(self.close_timeout),
+            timeouts: Timeouts {
+                idle_ns: unless_zero(self.idle_timeout),
+                ping_ns: unless_zero(self.ping_interval),
+                close_ns: Some(nanoseconds(self.close_timeout)),
+            },
+        };
+        Ok(Plan {
+            listen: self.listen,
+            cpus: cpus.iter().copied().cycle().take(threads).collect(),
+            limits,
+            bare: self.bare,
+            slots: connections + limits::REFUSED_CONNECTIONS,
+            recv_buffer_bytes: self.buffer_size.as_u64() as usize,
+            recv_buffers: self.buffers,
+            sq_entries: self.sq_entries,
+            cq_entries: self.cq_entries,
+            outbox_bytes: self.max_queued.as_u64() as usize,
+        })
+    }
+
+    fn check_sizes(&self) -> Result<(), OptionsError> {
+        let (least, most) = limits::RECV_BUFFER_BYTES_RANGE;
+        let size = self.buffer_size.as_u64();
+        check("--buffer-size", size, (least as u64..=most as u64).contains(&size), "has to be 64 B to 16 MiB")?;
+        let buffers_hold = self.buffers.is_power_of_two() && self.buffers <= limits::RECV_BUFFERS_MAX;
+        check("--buffers", self.buffers.into(), buffers_hold, "has to be a power of two up to 32768")?;
+        let sq_holds = self.sq_entries.is_power_of_two() && self.sq_entries <= limits::SQ_ENTRIES_MAX;
+        check("--sq-entries", self.sq_entries.into(), sq_holds, "has to be a power of two up to 32768")?;
+        let cq = self.cq_entries;
+        let cq_holds = cq.is_power_of_two() && cq >= self.sq_entries && cq <= 2 * limits::SQ_ENTRIES_MAX;
+        check("--cq-entries", cq.into(), cq_holds, "has to be a power of two, from --sq-entries to 65536")
+    }
+
+    /// How many connections there may be; the limit on open files allows them then.
+    fn connections(&self) -> Result<u32, OptionsError> {
+        let overhead = u64::from(limits::REFUSED_CONNECTIONS) + OTHER_FILES;
+        match self.max_connections {
+            Some(count) => {
+                check("--max-connections", count.into(), count > 0, "has to be 1 or more")?;
+                files::ensure(u64::from(count) + overhead).map_err(OptionsError::Files)?;
+                Ok(count)
+            }
+            None => {
+                let limit = files::raise_towards(u64::from(limits::CONNECTIONS) + overhead);
+                let count = limit.saturating_sub(overhead).min(limits::CONNECTIONS.into());
+                let too_few = || EngineError::TooFewFiles { needed: overhead + 1, limit };
+                if count == 0 { Err(OptionsError::Files(too_few())) } else { Ok(count as u32) }
+            }
+        }
+    }
+}

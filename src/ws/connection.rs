@@ -1,0 +1,362 @@
+//! One WebSocket connection after its opening handshake: open → closing → closed.
+//!
+//! Order of calls: [`Connection::next`] until it gives `None`, for each batch of bytes that arrive;
+//! [`Connection::accept`] for each piece of data it reports, before the next call. Frames to send are
+//! returned, never queued here. Time comes in as nanoseconds of any monotonic clock.
+//!
+//! Invariants: after a Close frame was sent nothing else may be ([`Connection::is_open`] is false), and after
+//! a fault no further byte is looked at. Data is never assembled: a message of any length costs no memory.
+
+use super::decoder::{Chunk, Decoder};
+use super::frame::{ControlFrame, Fault, MAX_CONTROL_BYTES, Opcode, Role, close_code};
+use super::mask::{self, Mask};
+use super::utf8::Utf8;
+
+/// Something a peer sent. It ends `consumed()` bytes into the bytes it was found in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A piece of a message; pass it to [`Connection::accept`].
+    Data(Data),
+    /// A ping; answer with a pong of the same [`Connection::control_payload`].
+    Ping {
+        /// Bytes of input up to the frame's end.
+        consumed: usize,
+    },
+    /// A pong, asked for or not.
+    Pong {
+        /// Bytes of input up to the frame's end.
+        consumed: usize,
+    },
+    /// A Close frame; nothing more will be read. [`Connection::reply_to_close`] has the answer, if one is due.
+    Close {
+        /// Bytes of input up to the frame's end.
+        consumed: usize,
+        /// The peer's close code, where it gave one.
+        code: Option<u16>,
+    },
+}
+
+impl Event {
+    /// Bytes of the input that this event took.
+    #[inline(always)]
+    pub fn consumed(&self) -> usize {
+        match self {
+            Self::Data(data) => data.chunk.header_bytes + data.chunk.payload_bytes,
+            Self::Ping { consumed } | Self::Pong { consumed } | Self::Close { consumed, .. } => *consumed,
+        }
+    }
+}
+
+/// A piece of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "text must be validated: pass the piece to Connection::accept"]
+pub struct Data {
+    /// Where in the input, and of which frame.
+    pub chunk: Chunk,
+    /// The message is text.
+    pub text: bool,
+}
+
+impl Data {
+    /// This piece ends its message.
+    #[inline(always)]
+    pub fn ends_message(&self) -> bool {
+        self.chunk.last && self.chunk.fin
+    }
+
+    /// This piece begins its message.
+    #[inline(always)]
+    pub fn begins_message(&self) -> bool {
+        self.chunk.first && self.chunk.opcode != Opcode::Continuation
+    }
+}
+
+/// When a connection is given up, in nanoseconds; `None` is never.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timeouts {
+    /// Without a byte from the peer for this long, the connection is closed.
+    pub idle_ns: Option<u64>,
+    /// Without a byte from the peer for this long, it is pinged; without one for as long again, dropped.
+    pub ping_ns: Option<u64>,
+    /// How long a closing handshake may take before the connection is dropped.
+    pub close_ns: Option<u64>,
+}
+
+/// What [`Connection::on_time`] found due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Nothing before this instant (ns); `None`: nothing at all.
+    Later(Option<u64>),
+    /// Send an empty ping.
+    Ping,
+    /// The peer was silent for too long: close.
+    Idle,
+    /// The peer left a ping or our Close unanswered: drop the connection.
+    Abort,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// We sent Close and await the peer's.
+    CloseSent,
+    /// We sent Close for the peer's fault, and listen no more.
+    Failed,
+    /// Both Close frames have gone, or the peer's has come and ours is being sent.
+    Closed,
+}
+
+struct Control {
+    payload: [u8; MAX_CONTROL_BYTES],
+    length: u8,
+}
+
+/// See the module's text.
+pub struct Connection {
+    decoder: Decoder,
+    role: Role,
+    state: State,
+    in_message: bool,
+    in_text: bool,
+    utf8: Utf8,
+    pinged: bool,
+    /// Payload of the last control frame; most connections never get one.
+    control: Option<Box<Control>>,
+    message_bytes: u64,
+    message_bytes_max: u64,
+    last_received_ns: u64,
+    /// When the ping or the Close that awaits an answer was sent.
+    asked_ns: u64,
+}
+
+impl Connection {
+    /// An open connection whose own end is `role`.
+    pub fn new(role: Role, message_bytes_max: u64, now_ns: u64) -> Self {
+        let peer = match role {
+            Role::Client => Role::Server,
+            Role::Server => Role::Client,
+        };
+        Self {
+            decoder: Decoder::new(peer),
+            role,
+            state: State::Open,
+            in_message: false,
+            in_text: false,
+            utf8: Utf8::default(),
+            pinged: false,
+            control: None,
+            message_bytes: 0,
+            message_bytes_max,
+            last_received_ns: now_ns,
+            asked_ns: now_ns,
+        }
+    }
+
+    /// Whether messages may still be sent.
+    #[inline(always)]
+    pub fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// The closing handshake is complete, or the peer failed: once what is queued has been sent, the
+    /// transport may be closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed | State::Failed)
+    }
+
+    /// The peer has sent part of a frame, and the rest is to come.
+    pub fn in_frame(&self) -> bool {
+        !self.decoder.at_frame_boundary()
+    }
+
+    /// Bytes arrived from the peer: it is alive.
+    #[inline(always)]
+    pub fn on_received(&mut self, now_ns: u64) {
+        self.last_received_ns = now_ns;
+        self.pinged = false;
+    }
+
+    /// The next event in `bytes`; `None` where they hold no further one, and then all of them are taken in.
+    ///
+    /// # Errors
+    /// The peer broke the protocol: answer with [`Connection::fail`].
+    #[inline(always)]
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Option<Event>, Fault> {
+        if self.is_closed() {
+            return Ok(None);
+        }
+        let Some(chunk) = self.decoder.next(bytes)? else { return Ok(None) };
+        if chunk.opcode.is_control() {
+            return self.on_control(&chunk, bytes);
+        }
+        if chunk.first {
+            self.on_frame(&chunk)?;
+        }
+        let text = self.in_text;
+        if chunk.last && chunk.fin {
+            self.in_message = false;
+        }
+        Ok(Some(Event::Data(Data { chunk, text })))
+    }
+
+    /// Fragmentation and size, judged when a data frame begins (RFC 6455, 5.4).
+    #[inline(always)]
+    fn on_frame(&mut self, chunk: &Chunk) -> Result<(), Fault> {
+        if chunk.opcode == Opcode::Continuation {
+            if !self.in_message {
+                return Err(Fault::NothingToContinue);
+            }
+        } else {
+            if self.in_message {
+                return Err(Fault::MessageInterrupted);
+            }
+            self.in_message = true;
+            self.in_text = chunk.opcode == Opcode::Text;
+            self.message_bytes = 0;
+        }
+        self.message_bytes = self.message_bytes.saturating_add(chunk.frame_bytes);
+        if self.message_bytes > self.message_bytes_max { Err(Fault::MessageTooBig) } else { Ok(()) }
+    }
+
+    /// Unmasks the payload of `data`, `memory[from..]`, to `memory[to..]` in one pass, and validates text.
+    ///
+    /// # Errors
+    /// [`Fault::InvalidUtf8`] as soon as the text so far cannot become valid.
+    ///
+    /// # Panics
+    /// If `to > from`, or the payload reaches beyond `memory`.
+    #[inline(always)]
+    pub fn accept(&mut self, data: &Data, memory: &mut [u8], from: usize, to: usize) -> Result<(), Fault> {
+        let length = data.chunk.payload_bytes;
+        match data.chunk.mask {
+            Some(key) => mask::unmask_down(key, memory, from, length, to),
+            None if from == to => {}
+            None => memory.copy_within(from..from + length, to),
+        }
+        if data.text { self.check_text(&memory[to..to + length], data.ends_message()) } else { Ok(()) }
+    }
+
+    #[inline]
+    fn check_text(&mut self, text: &[u8], ends_message: bool) -> Result<(), Fault> {
+        self.utf8.push(text).map_err(|_| Fault::InvalidUtf8)?;
+        if ends_message { self.utf8.finish().map_err(|_| Fault::InvalidUtf8) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn on_control(&mut self, chunk: &Chunk, bytes: &[u8]) -> Result<Option<Event>, Fault> {
+        let control = self.control.get_or_insert_with(|| Box::new(Control { payload: [0; 125], length: 0 }));
+        if chunk.first {
+            control.length = 0;
+        }
+        let consumed = chunk.header_bytes + chunk.payload_bytes;
+        let held = usize::from(control.length);
+        let place = &mut control.payload[held..held + chunk.payload_bytes];
+        place.copy_from_slice(&bytes[chunk.header_bytes..consumed]);
+        if let Some(key) = chunk.mask {
+            mask::unmask(key, place);
+        }
+        control.length += chunk.payload_bytes as u8;
+        if !chunk.last {
+            return Ok(None);
+        }
+        Ok(Some(match chunk.opcode {
+            Opcode::Ping => Event::Ping { consumed },
+            Opcode::Pong => Event::Pong { consumed },
+            _ => Event::Close { consumed, code: self.on_close()? },
+        }))
+    }
+
+    /// RFC 6455, 5.5.1 and 7.1.5.
+    fn on_close(&mut self) -> Result<Option<u16>, Fault> {
+        let code = match self.control_payload() {
+            [] => None,
+            [_] => return Err(Fault::CloseTruncated),
+            [high, low, reason @ ..] => {
+                let code = u16::from_be_bytes([*high, *low]);
+                if !close_code::may_be_sent(code) {
+                    return Err(Fault::CloseCode(code));
+                }
+                simdutf8::basic::from_utf8(reason).map_err(|_| Fault::InvalidUtf8)?;
+                Some(code)
+            }
+        };
+        Ok(code)
+    }
+
+    /// Payload of the control frame that was reported last, unmasked.
+    pub fn control_payload(&self) -> &[u8] {
+        self.control.as_ref().map_or(&[], |control| &control.payload[..usize::from(control.length)])
+    }
+
+    /// The pong for the ping that was reported last; `None` once we are closing. `key` masks it where our end
+    /// is the client.
+    pub fn pong(&self, key: Mask) -> Option<ControlFrame> {
+        let reply = || ControlFrame::new(Opcode::Pong, self.control_payload(), self.mask_with(key));
+        self.is_open().then(reply)
+    }
+
+    /// An empty ping, for heartbeats.
+    pub fn ping(&mut self, now_ns: u64, key: Mask) -> Option<ControlFrame> {
+        if !self.is_open() {
+            return None;
+        }
+        self.pinged = true;
+        self.asked_ns = now_ns;
+        Some(ControlFrame::new(Opcode::Ping, &[], self.mask_with(key)))
+    }
+
+    /// After [`Event::Close`]: the Close that answers it with the same code, unless ours went first.
+    /// The connection is closed then.
+    pub fn reply_to_close(&mut self, key: Mask) -> Option<ControlFrame> {
+        let ours_is_due = self.is_open();
+        self.state = State::Closed;
+        let payload = self.control_payload();
+        let code = &payload[..payload.len().min(2)];
+        ours_is_due.then(|| ControlFrame::new(Opcode::Close, code, self.mask_with(key)))
+    }
+
+    /// Begins the closing handshake; `None` where it has begun already.
+    pub fn close(&mut self, code: u16, reason: &str, now_ns: u64, key: Mask) -> Option<ControlFrame> {
+        if !self.is_open() {
+            return None;
+        }
+        self.state = State::CloseSent;
+        self.asked_ns = now_ns;
+        Some(ControlFrame::close(code, reason, self.mask_with(key)))
+    }
+
+    /// Fails the connection (RFC 6455, 7.1.7): the Close frame to send, unless one went already. No further
+    /// byte of the peer's is looked at.
+    pub fn fail(&mut self, fault: Fault, now_ns: u64, key: Mask) -> Option<ControlFrame> {
+        let frame = self.close(fault.close_code(), &fault.to_string(), now_ns, key);
+        self.state = State::Failed;
+        frame
+    }
+
+    /// What is due at `now_ns`. Ask again when the time it names has come, and after each answer but `Later`.
+    pub fn on_time(&mut self, now_ns: u64, timeouts: &Timeouts) -> Due {
+        let after = |start_ns: u64, delay_ns: Option<u64>| delay_ns.map(|ns| start_ns.saturating_add(ns));
+        let is_due = |at_ns: Option<u64>| at_ns.is_some_and(|at| at <= now_ns);
+        if self.state != State::Open {
+            let abort_at = after(self.asked_ns, timeouts.close_ns);
+            return if is_due(abort_at) { Due::Abort } else { Due::Later(abort_at) };
+        }
+        let idle_at = after(self.last_received_ns, timeouts.idle_ns);
+        let asked_or_received_ns = if self.pinged { self.asked_ns } else { self.last_received_ns };
+        let ping_at = after(asked_or_received_ns, timeouts.ping_ns);
+        if is_due(idle_at) {
+            return Due::Idle;
+        }
+        if is_due(ping_at) {
+            return if self.pinged { Due::Abort } else { Due::Ping };
+        }
+        Due::Later([idle_at, ping_at].into_iter().flatten().min())
+    }
+
+    fn mask_with(&self, key: Mask) -> Option<Mask> {
+        match self.role {
+            Role::Client => Some(key),
+            Role::Server => None,
+        }
+    }
+}
