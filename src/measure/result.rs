@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::environment::Environment;
 use super::histogram::{self, Histogram, PERCENTILES, new_histogram};
@@ -43,12 +43,19 @@ pub struct RunResult {
     pub accounting: Accounting,
     /// Every duration measured.
     pub latency: Latencies,
-    /// The measured window in consecutive pieces.
+    /// The measured window in consecutive pieces; in the file, one line each.
+    #[serde(serialize_with = "one_line_each")]
     pub intervals: Vec<Interval>,
     /// Processor time over the measured window.
     pub cpu: CpuUse,
     /// The headline numbers, derived from all of the above, for people and `jq`.
     pub summary: Summary,
+}
+
+/// A run has many intervals; a field a line would bury the rest of the file under them.
+fn one_line_each<S: Serializer>(intervals: &[Interval], serializer: S) -> Result<S::Ok, S::Error> {
+    let line = |interval| serde_json::value::to_raw_value(interval).expect("an interval is plain data");
+    serializer.collect_seq(intervals.iter().map(line))
 }
 
 /// The program that made a result.

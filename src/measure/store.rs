@@ -225,7 +225,9 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<RunResult, StoreError> {
     let path = path.to_owned();
     let head: Head = match serde_json::from_slice(bytes) {
         Ok(head) => head,
-        Err(error) if error.is_eof() => return Err(StoreError::Truncated { path, bytes: bytes.len() }),
+        Err(error) if error.is_eof() || is_unclosed_object(bytes) => {
+            return Err(StoreError::Truncated { path, bytes: bytes.len() });
+        }
         Err(error) => return Err(StoreError::NotAResult { path, cause: error.to_string() }),
     };
     let schema = match head.schema {
@@ -237,6 +239,12 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<RunResult, StoreError> {
         return Err(StoreError::OtherVersion { path, found: schema });
     }
     serde_json::from_slice(bytes).map_err(|error| StoreError::Damaged { path, cause: error.to_string() })
+}
+
+/// A text cut off inside a number (`10.`) isn't always reported as ended too early.
+fn is_unclosed_object(bytes: &[u8]) -> bool {
+    let bytes = bytes.trim_ascii();
+    bytes.starts_with(b"{") && !bytes.ends_with(b"}")
 }
 
 #[cfg(test)]
