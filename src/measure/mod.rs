@@ -1,1 +1,10 @@
-//! measure
+//! What a run measured and where: histograms, the environment, the result file and its schema.
+//!
+//! Invariant: every number here is a count or carries its unit in its name, and a histogram is kept whole, so
+//! that whatever is derived from it can be derived again by somebody who distrusts the summary.
+//! Deliberately absent: clocks, sockets and anything for people to read (that is [`crate::report`]).
+
+pub mod environment;
+pub mod histogram;
+pub mod result;
+pub mod store;

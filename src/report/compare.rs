@@ -1,0 +1,221 @@
+//! Two results side by side.
+//!
+//! Invariant: whatever differs in what was asked or where it ran is listed, by its name in the file, and a
+//! difference in the work itself is said before the numbers that it spoils.
+//! Deliberately absent: any statement that a difference is real. One run each can't tell that.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Style;
+use super::terminal::{CLOSED_LOOP, machine, show_warnings, warnings, workload};
+use super::text::{self, count, duration, duration_ns, printable, rate, table, wrap};
+use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns, percentile_ns};
+use crate::measure::result::{Mode, RunResult};
+use crate::measure::store::{StoreError, load};
+
+/// The parts of a plan that decide what work is done; the others decide how long, from where and by whom.
+const WORKLOAD_FIELDS: [&str; 5] = ["scenario", "connections", "payload_bytes", "text", "mode"];
+
+/// Loads both files and compares them.
+pub fn compare_files(a: &Path, b: &Path, style: Style) -> Result<String, StoreError> {
+    let names = [a, b].map(|path| path.display().to_string());
+    Ok(render([&names[0], &names[1]], &load(a)?, &load(b)?, style))
+}
+
+/// The whole comparison, ending in a newline. `names` is what to call the two, such as their paths.
+pub fn render(names: [&str; 2], a: &RunResult, b: &RunResult, style: Style) -> String {
+    let mut text = String::new();
+    for (letter, name, result) in [("a", names[0], a), ("b", names[1], b)] {
+        text.push_str(&style.bold(&format!("{letter}  {}", printable(name))));
+        text.push('\n');
+        for line in [workload(&result.plan), format!("{}; {}", machine(result), result.created)] {
+            text.push_str(&format!(
+                "   {}\n",
+                wrap(&printable(&line), style.width_columns.saturating_sub(3), 3)
+            ));
+        }
+        let mut own = warnings(result);
+        // Said once for both, in the caveats.
+        own.retain(|warning| warning != CLOSED_LOOP);
+        text.push_str(&show_warnings(&own, style));
+    }
+    text.push_str(&show_warnings(&caveats(a, b), style));
+    text.push('\n');
+    text.push_str(&numbers(a, b));
+    for (title, differences) in [
+        ("plan", differences(&a.plan, &b.plan)),
+        ("target", differences(&a.target, &b.target)),
+        ("tool", differences(&a.tool, &b.tool)),
+        ("environment", differences(&a.environment, &b.environment)),
+    ] {
+        text.push_str(&difference_list(title, &differences, style));
+    }
+    text
+}
+
+/// What spoils the comparison as a whole.
+fn caveats(a: &RunResult, b: &RunResult) -> Vec<String> {
+    let mut lines = Vec::new();
+    let of_work = |difference: &&Difference| {
+        let field = difference.field.split('.').next().unwrap_or_default();
+        WORKLOAD_FIELDS.contains(&field)
+    };
+    let differences = differences(&a.plan, &b.plan);
+    let fields: Vec<_> =
+        differences.iter().filter(of_work).map(|difference| difference.field.as_str()).collect();
+    if !fields.is_empty() {
+        lines
+            .push(format!("the workloads differ ({}): the ratios compare different work", fields.join(", ")));
+    }
+    if [a, b].iter().any(|result| matches!(result.plan.mode, Mode::ClosedLoop { .. })) {
+        lines.push(CLOSED_LOOP.to_owned());
+    }
+    lines
+}
+
+/// A row of the table: two values as text, and their ratio where both are numbers.
+fn row(
+    label: &str,
+    a: Option<f64>,
+    b: Option<f64>,
+    show: impl Fn(f64) -> String,
+    missing: &str,
+) -> Vec<String> {
+    let cell = |value: Option<f64>| value.map_or(missing.to_owned(), &show);
+    let ratio = match (a, b) {
+        (Some(a), Some(b)) if a > 0.0 => text::ratio(b / a),
+        _ => "-".to_owned(),
+    };
+    vec![label.to_owned(), cell(a), cell(b), ratio]
+}
+
+fn numbers(a: &RunResult, b: &RunResult) -> String {
+    let mut rows = vec![["", "a", "b", "b/a"].map(str::to_owned).to_vec()];
+    let offered = [a, b].map(|result| result.summary.rate_offered_per_s);
+    rows.push(row("rate asked for", offered[0], offered[1], rate, "-"));
+    let achieved = [a, b].map(|result| result.summary.rate_achieved_per_s);
+    rows.push(row("rate answered", Some(achieved[0]), Some(achieved[1]), rate, "-"));
+    rows.extend(latency_rows("response", &a.latency.response, &b.latency.response));
+    rows.extend(latency_rows("service", &a.latency.service, &b.latency.service));
+    let server = [a, b].map(|result| result.cpu.server_ns_per_message(&result.accounting));
+    rows.push(row("server CPU a message", server[0], server[1], duration, "unknown"));
+    let load = [a, b].map(|result| result.cpu.load_ns_per_message(&result.accounting));
+    rows.push(row("load CPU a message", load[0], load[1], duration, "unknown"));
+    for (label, counts) in [
+        ("unsent", [a, b].map(|result| result.accounting.unsent)),
+        ("outstanding", [a, b].map(|result| result.accounting.outstanding)),
+        ("errors", [a, b].map(|result| result.accounting.error_count())),
+    ] {
+        // Of such counts the numbers matter, not how many times more.
+        rows.push(vec![label.to_owned(), count(counts[0]), count(counts[1])]);
+    }
+    table(&rows)
+}
+
+fn latency_rows(name: &str, a: &Histogram, b: &Histogram) -> Vec<Vec<String>> {
+    let show = |value_ns: f64| duration_ns(value_ns as u64);
+    let as_float = |value: Option<u64>| value.map(|value| value as f64);
+    let percentile = |histogram: &Histogram, quantile| as_float(percentile_ns(histogram, quantile));
+    let mut rows: Vec<_> = PERCENTILES
+        .iter()
+        .map(|&(label, quantile)| {
+            let label = format!("{name} {label}");
+            row(&label, percentile(a, quantile), percentile(b, quantile), show, text::TOO_FEW)
+        })
+        .collect();
+    let maximum = |histogram: &Histogram| as_float(maximum_ns(histogram));
+    rows.push(row(&format!("{name} max"), maximum(a), maximum(b), show, "-"));
+    rows
+}
+
+/// One value that is not the same in both, by its path in the file.
+#[derive(Debug, PartialEq)]
+struct Difference {
+    field: String,
+    a: String,
+    b: String,
+}
+
+/// Whatever differs between two values of one type, field by field. A field that one of them lacks is as good as absent.
+fn differences<T: Serialize>(a: &T, b: &T) -> Vec<Difference> {
+    let value = |part: &T| serde_json::to_value(part).expect("parts of a result are plain data");
+    let mut found = Vec::new();
+    collect_differences("", Some(&value(a)), Some(&value(b)), &mut found);
+    found
+}
+
+fn collect_differences(field: &str, a: Option<&Value>, b: Option<&Value>, found: &mut Vec<Difference>) {
+    let [a, b] = [a, b].map(|value| value.filter(|value| !value.is_null()));
+    if a == b {
+        return;
+    }
+    if let (Some(Value::Object(a)), Some(Value::Object(b))) = (a, b) {
+        let only_in_b = b.keys().filter(|&key| !a.contains_key(key));
+        for key in a.keys().chain(only_in_b) {
+            let path = if field.is_empty() { key.clone() } else { format!("{field}.{key}") };
+            collect_differences(&path, a.get(key), b.get(key), found);
+        }
+        return;
+    }
+    found.push(Difference { field: field.to_owned(), a: plain(a), b: plain(b) });
+}
+
+/// A JSON value as a reader would write it.
+fn plain(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "absent".to_owned(),
+        Some(Value::Array(values)) if values.is_empty() => "none".to_owned(),
+        Some(Value::String(text)) => printable(text),
+        Some(Value::Array(values)) => {
+            values.iter().map(|value| plain(Some(value))).collect::<Vec<_>>().join(", ")
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+/// The differences under their title; a pair too long for one line gets a line each.
+fn difference_list(title: &str, differences: &[Difference], style: Style) -> String {
+    if differences.is_empty() {
+        return format!("\n{title}: the same\n");
+    }
+    let mut text = format!("\n{title}: differs\n");
+    let columns = differences.iter().map(|difference| difference.field.chars().count()).max().unwrap_or(0);
+    for Difference { field, a, b } in differences {
+        let field = printable(field);
+        let line = format!("  {field:<columns$}  {a} → {b}");
+        if line.chars().count() <= style.width_columns {
+            text.push_str(&line);
+        } else {
+            text.push_str(&format!("  {field}\n    a  {a}\n    b  {b}"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(a: Value, b: Value) -> Vec<String> {
+        let line =
+            |difference: &Difference| format!("{}: {} → {}", difference.field, difference.a, difference.b);
+        differences(&a, &b).iter().map(line).collect()
+    }
+
+    #[test]
+    fn differences_are_found_at_any_depth_and_on_either_side() {
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(found(json(r#"{"x":1}"#), json(r#"{"x":1}"#)), [""; 0]);
+        assert_eq!(
+            found(
+                json(r#"{"k":{"x":1,"only_a":"t"},"l":["p","q"]}"#),
+                json(r#"{"k":{"x":2,"only_b":true,"null_b":null},"l":[]}"#)
+            ),
+            ["k.only_a: t → absent", "k.x: 1 → 2", "k.only_b: absent → true", "l: p, q → none"]
+        );
+    }
+}

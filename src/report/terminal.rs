@@ -1,0 +1,336 @@
+//! One run, as its reader sees it when it ends.
+//!
+//! Invariant: response time and service time stand side by side, since a number corrected for waiting is
+//! distrusted until it can be reconciled with the uncorrected one; what went wrong is never left out.
+//! Deliberately absent: judgement on whether the run can be trusted.
+
+use super::Style;
+use super::text::{count, counted, duration, duration_ns, percentile, printable, rate, size, table, wrap};
+use crate::measure::histogram::{self, Histogram, PERCENTILES, clamped_count, maximum_ns};
+use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Status};
+
+/// What must stand beside every latency of a closed loop.
+pub const CLOSED_LOOP: &str =
+    "closed loop: peak throughput; latencies are not comparable with open-loop ones";
+
+/// Where the labelled lines' text begins.
+const LABEL_COLUMNS: usize = 13;
+
+/// The whole report on one run, ending in a newline.
+pub fn render(result: &RunResult, style: Style) -> String {
+    let mut text = String::new();
+    text.push_str(&header(result, style));
+    text.push_str(&show_warnings(&warnings(result), style));
+    text.push('\n');
+    text.push_str(&latency_table(result));
+    text.push('\n');
+    text.push_str(&side_table(result));
+    text.push_str(&distribution(result, style));
+    text.push('\n');
+    text.push_str(&books(result, style));
+    text
+}
+
+/// A label on the left and its text beside it, broken to the width.
+fn labelled(label: &str, text: &str, style: Style) -> String {
+    let text = wrap(text, style.width_columns.saturating_sub(LABEL_COLUMNS), 0);
+    format!("{label:<LABEL_COLUMNS$}{}\n", text.replace('\n', &format!("\n{:LABEL_COLUMNS$}", "")))
+}
+
+fn header(result: &RunResult, style: Style) -> String {
+    let target = &result.target;
+    let title = format!("{} {}: {}", result.tool.name, result.tool.version, workload(&result.plan));
+    let against = match &target.server {
+        Some(server) => format!("{} ({server})", target.url),
+        None => target.url.clone(),
+    };
+    let engine = match target.engine_features.is_empty() {
+        true => target.engine.clone(),
+        false => format!("{} ({})", target.engine, target.engine_features.join(", ")),
+    };
+    let pinned = |cpus: &Option<String>| cpus.clone().unwrap_or("not pinned".to_owned());
+    let cpus = format!("server {}; load {}", pinned(&target.server_cpus), pinned(&target.load_cpus));
+    let window = format!(
+        "{:.1} s after {} s of warm-up; seed {}; {}",
+        result.summary.measured_s, result.plan.warmup_s, result.plan.seed, result.created
+    );
+    let title = wrap(&printable(&title), style.width_columns, 2);
+    let mut text = format!("{}\n", style.bold(&title));
+    for (label, line) in [
+        ("against", against),
+        ("on", machine(result)),
+        ("engine", engine),
+        ("CPUs", cpus),
+        ("measured", window),
+        ("throughput", throughput(result)),
+    ] {
+        text.push_str(&labelled(label, &printable(&line), style));
+    }
+    text
+}
+
+/// What is done, in a line: `echo, 64 connections, 64 B, open loop at 20,000/s (fixed gaps)`.
+pub(super) fn workload(plan: &Plan) -> String {
+    let mode = match plan.mode {
+        Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Fixed } => {
+            format!("open loop at {} (fixed gaps)", rate(rate_per_s))
+        }
+        Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Poisson } => {
+            format!("open loop at {} (Poisson)", rate(rate_per_s))
+        }
+        Mode::ClosedLoop { pipeline } => format!("closed loop, {} in flight each", count(pipeline)),
+    };
+    let kind = if plan.text { "text" } else { "binary" };
+    let connections = counted(plan.connections, "connection");
+    format!("{}, {connections}, {} {kind}, {mode}", plan.scenario, size(plan.payload_bytes))
+}
+
+/// The machine in a line: kernel, processor, and whether it is a virtual one.
+pub(super) fn machine(result: &RunResult) -> String {
+    let environment = &result.environment;
+    let known = |text: &Option<String>, unknown: &str| text.clone().unwrap_or(unknown.to_owned());
+    let mut line = format!(
+        "Linux {}, {}",
+        known(&environment.kernel.release, "of unknown release"),
+        known(&environment.cpu.model, "unknown processor")
+    );
+    if let Some(cpus) = environment.cpu.count {
+        line.push_str(&format!(", {}", counted(cpus, "CPU")));
+    }
+    if environment.cpu.hypervisor == Some(true) {
+        line.push_str(", virtual machine");
+    }
+    line
+}
+
+fn throughput(result: &RunResult) -> String {
+    let achieved = result.summary.rate_achieved_per_s;
+    match result.summary.rate_offered_per_s {
+        Some(offered) if offered > 0.0 => {
+            let percent = 100.0 * achieved / offered;
+            format!("{} answered, {percent:.2} % of the {} asked for", rate(achieved), rate(offered))
+        }
+        _ => format!("{} answered", rate(achieved)),
+    }
+}
+
+/// What a reader must know before the numbers.
+pub(super) fn warnings(result: &RunResult) -> Vec<String> {
+    let mut lines = Vec::new();
+    if result.outcome.status != Status::Completed {
+        let status = match result.outcome.status {
+            Status::Interrupted => "interrupted: measured only until then",
+            Status::ServerDied => "the server died during the run",
+            Status::Failed | Status::Completed => "the run failed",
+        };
+        let reason = result.outcome.reason.iter().map(|reason| format!(" ({reason})")).collect::<String>();
+        lines.push(format!("{status}{reason}"));
+    }
+    if matches!(result.plan.mode, Mode::ClosedLoop { .. }) {
+        lines.push(CLOSED_LOOP.to_owned());
+    }
+    if let Err(error) = result.accounting.check() {
+        lines.push(format!("the books don't balance, so some counts are wrong: {error}"));
+    }
+    let clamped = clamped_count(&result.latency.response).max(clamped_count(&result.latency.service));
+    if clamped > 0 {
+        lines.push(format!("{} of an hour or longer, counted as one hour", counted(clamped, "answer")));
+    }
+    if result.environment.build.profile.as_deref() == Some("debug") {
+        lines.push("made by a debug build: repeat with cargo run --release".to_owned());
+    }
+    lines
+}
+
+/// Warnings as they are shown: each begins a line with `!`.
+pub(super) fn show_warnings(warnings: &[String], style: Style) -> String {
+    let mut text = String::new();
+    for warning in warnings {
+        let lines = wrap(&format!("! {}", printable(warning)), style.width_columns, 2);
+        lines.lines().for_each(|line| text.extend([style.warning(line).as_str(), "\n"]));
+    }
+    text
+}
+
+/// A percentile as a cell; a histogram without any samples has none to be too few.
+fn cell(histogram: &Histogram, quantile: f64) -> String {
+    if histogram.is_empty() {
+        "-".to_owned()
+    } else {
+        percentile(histogram::percentile_ns(histogram, quantile))
+    }
+}
+
+/// One row per percentile that `keep` accepts, then the maximum and the number of samples.
+fn percentile_rows(histograms: &[&Histogram], keep: fn(f64) -> bool) -> Vec<Vec<String>> {
+    let row = |label: &str, cell: &dyn Fn(&Histogram) -> String| {
+        let mut row = vec![label.to_owned()];
+        row.extend(histograms.iter().map(|histogram| cell(histogram)));
+        row
+    };
+    let kept = PERCENTILES.into_iter().filter(|&(_, quantile)| keep(quantile));
+    let mut rows: Vec<_> =
+        kept.map(|(label, quantile)| row(label, &|histogram| cell(histogram, quantile))).collect();
+    rows.push(row("max", &|histogram| maximum_ns(histogram).map_or("-".to_owned(), duration_ns)));
+    rows.push(row("samples", &|histogram| count(histogram.len())));
+    rows
+}
+
+fn headed(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
+    rows.insert(0, heading.iter().map(|&text| text.to_owned()).collect());
+    table(&rows)
+}
+
+fn latency_table(result: &RunResult) -> String {
+    let latency = &result.latency;
+    let mut rows = percentile_rows(&[&latency.response, &latency.service], |_| true);
+    rows.insert(0, ["", "from intended send", "from actual send"].map(str::to_owned).to_vec());
+    headed(&["latency", "response time", "service time"], rows)
+}
+
+/// The durations that explain the others: few percentiles, since connections are few.
+fn side_table(result: &RunResult) -> String {
+    let latency = &result.latency;
+    let rows = percentile_rows(&[&latency.lag, &latency.connect, &latency.handshake], |quantile| {
+        [0.5, 0.99, 0.999].contains(&quantile)
+    });
+    headed(&["", "generator lag", "TCP connect", "handshake"], rows)
+}
+
+/// Response times (service times, where only those were measured) in steps of 1, 2, 5, as bars.
+fn distribution(result: &RunResult, style: Style) -> String {
+    let latency = &result.latency;
+    let (name, histogram) = match latency.response.is_empty() {
+        true => ("service", &latency.service),
+        false => ("response", &latency.response),
+    };
+    let steps = steps_of(histogram);
+    let Some(highest) = steps.iter().map(|&(_, _, count)| count).max() else { return String::new() };
+    let labels: Vec<_> =
+        steps.iter().map(|&(from, to, _)| format!("{} to {}", duration_ns(from), duration_ns(to))).collect();
+    let label_columns = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    let bar_columns = style.width_columns.saturating_sub(label_columns + 12).min(50);
+
+    let mut text = format!("\n{name} times, share of all\n");
+    for (label, (_, _, count)) in labels.iter().zip(steps) {
+        let percent = 100.0 * count as f64 / histogram.len() as f64;
+        let percent = if count > 0 && percent < 0.01 { "< 0.01".to_owned() } else { format!("{percent:.2}") };
+        let bar = bar(count as f64 / highest as f64, bar_columns);
+        let line = format!("{label:>label_columns$}  {percent:>6} %  {bar}");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Counts between consecutive steps of 1, 2, 5, 10 … ns, from the first to the last that isn't empty.
+fn steps_of(histogram: &Histogram) -> Vec<(u64, u64, u64)> {
+    let edges = (0..14).flat_map(|power| [1, 2, 5].map(|factor| factor * 10_u64.pow(power)));
+    let mut steps: Vec<_> = edges.clone().zip(edges.skip(1)).map(|(from, to)| (from, to, 0)).collect();
+    for slot in histogram.iter_recorded() {
+        // A slot may straddle an edge, by 0.1 % of its value; its lower end decides.
+        let value_ns = histogram.lowest_equivalent(slot.value_iterated_to());
+        let step = steps.partition_point(|&(from, _, _)| from <= value_ns) - 1;
+        steps[step].2 += slot.count_at_value();
+    }
+    let is_filled = |&(_, _, count): &(u64, u64, u64)| count > 0;
+    let first = steps.iter().position(is_filled).unwrap_or(0);
+    let end = steps.iter().rposition(is_filled).map_or(0, |last| last + 1);
+    steps[first..end].to_vec()
+}
+
+/// A bar of eighths of a column; whatever isn't nothing shows.
+fn bar(share: f64, columns: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share * columns as f64 * 8.0).round() as usize;
+    let eighths = if share > 0.0 { eighths.max(1) } else { 0 };
+    format!("{}{}", "█".repeat(eighths / 8), EIGHTHS[eighths % 8])
+}
+
+/// Where every message and connection went, what failed, and what it cost.
+fn books(result: &RunResult, style: Style) -> String {
+    let accounting = &result.accounting;
+    let mut text = String::new();
+    for (label, line) in [
+        (
+            "messages",
+            format!(
+                "{} offered = {} sent + {} unsent",
+                count(accounting.offered),
+                count(accounting.sent),
+                count(accounting.unsent)
+            ),
+        ),
+        (
+            "",
+            format!(
+                "{} sent = {} answered ({} late) + {} outstanding",
+                count(accounting.sent),
+                count(accounting.answered),
+                count(accounting.answered_late),
+                count(accounting.outstanding)
+            ),
+        ),
+        ("", format!("{} more during warm-up", count(accounting.warmup_messages))),
+        (
+            "connections",
+            format!(
+                "{} opened, {} failed",
+                count(accounting.connections_opened),
+                count(accounting.connections_failed)
+            ),
+        ),
+        ("CPU", processor_time(result)),
+    ] {
+        text.push_str(&labelled(label, &line, style));
+    }
+    let errors = labelled("errors", &errors(accounting), style);
+    text.push_str(&if accounting.errors.is_empty() {
+        errors
+    } else {
+        style.warning(errors.trim_end()) + "\n"
+    });
+    text
+}
+
+fn errors(accounting: &Accounting) -> String {
+    if accounting.errors.is_empty() {
+        return "none".to_owned();
+    }
+    let classes =
+        accounting.errors.iter().map(|(class, &number)| format!("{} × {}", count(number), printable(class)));
+    classes.collect::<Vec<_>>().join(", ")
+}
+
+fn processor_time(result: &RunResult) -> String {
+    let per_message =
+        |ns: Option<f64>| ns.map_or("unknown".to_owned(), |ns| format!("{} a message", duration(ns)));
+    let load = per_message(result.cpu.load_ns_per_message(&result.accounting));
+    let server = per_message(result.cpu.server_ns_per_message(&result.accounting));
+    format!("server {server}; load {load}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::histogram::{HIGHEST_NS, new_histogram, record};
+
+    #[test]
+    fn every_value_falls_in_one_step_of_the_distribution() {
+        let mut histogram = new_histogram();
+        let values = [1, 2, 4, 5, 9, 10, 1_999, 2_000, 19_970_000, 20_030_000, HIGHEST_NS];
+        values.into_iter().for_each(|value| record(&mut histogram, value));
+        let steps = steps_of(&histogram);
+        assert_eq!(steps.iter().map(|&(_, _, count)| count).sum::<u64>(), values.len() as u64);
+        assert_eq!(steps[..4], [(1, 2, 1), (2, 5, 2), (5, 10, 2), (10, 20, 1)]);
+        let at = |from| steps.iter().find(|step| step.0 == from).unwrap().2;
+        assert_eq!((at(1_000), at(2_000), at(10_000_000), at(20_000_000)), (1, 1, 1, 1));
+        assert_eq!(steps.last().unwrap().0, 2_000_000_000_000);
+        assert_eq!(steps_of(&new_histogram()), []);
+    }
+
+    #[test]
+    fn the_smallest_share_still_shows_and_the_largest_fills_the_bar() {
+        assert_eq!([0.0, 1e-9, 0.5, 1.0].map(|share| bar(share, 3)), ["", "▏", "█▌", "███"]);
+    }
+}

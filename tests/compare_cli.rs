@@ -1,0 +1,224 @@
+//! What people read at the end of a run and from `ringsock-compare`, as golden texts.
+//!
+//! After a change that is meant, `RINGSOCK_BLESS=1 cargo test --test compare_cli` rewrites them; read the diff.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use common::sample;
+use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status, Summary};
+use ringsock::measure::store::save;
+use ringsock::report::{Style, compare, terminal};
+
+fn assert_golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("RINGSOCK_BLESS").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert!(text == golden, "{name} reads otherwise now (RINGSOCK_BLESS=1 accepts it):\n{text}");
+}
+
+/// A closed-loop run of few messages, that somebody stopped, on another kernel.
+fn short_run() -> RunResult {
+    let mut result = sample();
+    result.plan.mode = Mode::ClosedLoop { pipeline: 4 };
+    result.plan.connections = 1;
+    result.plan.payload_bytes = 65_536;
+    result.plan.text = true;
+    result.outcome = Outcome { status: Status::Interrupted, reason: Some("SIGINT".to_owned()) };
+    result.accounting = Accounting { offered: 100, sent: 100, answered: 100, ..Accounting::default() };
+    result.accounting.connections_opened = 1;
+    result.latency = Latencies::default();
+    (1..=100).for_each(|n| ringsock::measure::histogram::record(&mut result.latency.service, n * 100));
+    result.environment.kernel.release = Some("6.18.0".to_owned());
+    result.environment.kernel.command_line =
+        Some(format!("quiet mitigations=off{}", " isolcpus=1".repeat(8)));
+    result.environment.sysctls.insert("net.core.busy_poll".to_owned(), Some("50".to_owned()));
+    result.target.server = None;
+    result.target.engine_features.clear();
+    result.target.server_cpus = None;
+    result.cpu.server_cpu_s = None;
+    result.summary = Summary::new(&result.plan, &result.accounting, &result.latency, 0.5);
+    result
+}
+
+/// The same work as [`sample`], a little slower.
+fn slower_run() -> RunResult {
+    let mut result = sample();
+    result.latency.response = new_scaled(&result, 1.1);
+    result.cpu.server_cpu_s = Some(1.2);
+    result.accounting.errors.clear();
+    result.plan.seed = 8;
+    result.environment.kernel.release = Some("6.18.0".to_owned());
+    result.summary = Summary::new(&result.plan, &result.accounting, &result.latency, 10.0);
+    result
+}
+
+fn new_scaled(result: &RunResult, factor: f64) -> ringsock::measure::histogram::Histogram {
+    let mut scaled = ringsock::measure::histogram::new_histogram();
+    for slot in result.latency.response.iter_recorded() {
+        scaled.record_n((slot.value_iterated_to() as f64 * factor) as u64, slot.count_at_value()).unwrap();
+    }
+    scaled
+}
+
+#[test]
+fn an_open_loop_run_reads_as_golden() {
+    assert_golden("run-open-loop.txt", &terminal::render(&sample(), Style::PLAIN));
+}
+
+#[test]
+fn a_short_interrupted_closed_loop_run_reads_as_golden() {
+    assert_golden("run-closed-loop.txt", &terminal::render(&short_run(), Style::PLAIN));
+}
+
+#[test]
+fn books_that_do_not_balance_and_debug_builds_are_said_aloud() {
+    let mut result = sample();
+    result.accounting.unsent += 1;
+    result.environment.build.profile = Some("debug".to_owned());
+    let text = terminal::render(&result, Style::PLAIN);
+    assert!(text.contains("! the books don't balance"), "{text}");
+    assert!(text.contains("! made by a debug build"), "{text}");
+    assert!(!terminal::render(&sample(), Style::PLAIN).contains('!'));
+}
+
+#[test]
+fn every_mode_and_arrival_process_is_named() {
+    let mut result = sample();
+    let title =
+        |result: &RunResult| terminal::render(result, Style::PLAIN).lines().next().unwrap().to_owned();
+    assert!(title(&result).ends_with("open loop at 20,000/s (Poisson)"));
+    result.plan.mode = Mode::OpenLoop { rate_per_s: 50.0, arrivals: Arrivals::Fixed };
+    assert!(title(&result).ends_with("open loop at 50.0/s (fixed gaps)"));
+}
+
+#[test]
+fn a_narrow_terminal_gets_narrow_lines_and_colour_changes_no_letter() {
+    let narrow = terminal::render(&sample(), Style { width_columns: 60, color: false });
+    assert!(narrow.lines().all(|line| line.chars().count() <= 60), "{narrow}");
+    let coloured = terminal::render(&short_run(), Style { color: true, ..Style::PLAIN });
+    let bare =
+        ["\x1b[1m", "\x1b[33m", "\x1b[0m"].iter().fold(coloured.clone(), |text, code| text.replace(code, ""));
+    assert!(coloured.contains("\x1b[33m! interrupted"), "{coloured}");
+    assert_eq!(bare, terminal::render(&short_run(), Style::PLAIN));
+}
+
+#[test]
+fn two_runs_of_the_same_work_read_as_golden() {
+    let text = compare::render(["old.json", "new.json"], &sample(), &slower_run(), Style::PLAIN);
+    assert_golden("compare-same-work.txt", &text);
+}
+
+#[test]
+fn two_runs_of_different_work_read_as_golden() {
+    let text = compare::render(["old.json", "new.json"], &sample(), &short_run(), Style::PLAIN);
+    assert_golden("compare-different-work.txt", &text);
+}
+
+#[test]
+fn a_run_differs_from_itself_in_nothing() {
+    let text = compare::render(["x", "x"], &sample(), &sample(), Style::PLAIN);
+    for part in ["plan", "target", "tool", "environment"] {
+        assert!(text.contains(&format!("\n{part}: the same\n")), "{text}");
+    }
+    let ratios = |text: &str| text.lines().filter(|line| line.ends_with(" 1.000")).count();
+    assert_eq!(ratios(&text), 2 + 2 * 7 + 2, "p99.999 of both has too few samples:\n{text}");
+}
+
+fn compare_command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringsock-compare"));
+    command.args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    compare_command(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+/// A directory with `sample`, `slower_run` and whatever else is written there.
+fn two_files() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let a = save(directory.path(), &sample()).unwrap();
+    let b = save(directory.path(), &slower_run()).unwrap();
+    (directory, a, b)
+}
+
+#[test]
+fn the_program_prints_the_comparison_and_succeeds() {
+    let (_directory, a, b) = two_files();
+    let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
+    let output = run(&[a, b]);
+    assert_eq!(text(&output.stdout), compare::render([a, b], &sample(), &slower_run(), Style::PLAIN));
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn bad_files_end_in_exit_code_2_and_one_line_that_names_them() {
+    let (directory, good, _) = two_files();
+    let good_text = fs::read_to_string(&good).unwrap();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    write("truncated.json", &good_text[..good_text.len() / 2]);
+    write("newer.json", &good_text.replacen("ringsock-result/1", "ringsock-result/2", 1));
+    write("other.json", "{\"schema\": \"somebody-else/1\"}");
+    write("no.json", "no JSON");
+    for (name, expected) in [
+        ("missing.json", "cannot read result"),
+        ("truncated.json", "is cut off after"),
+        ("newer.json", "has schema ringsock-result/2, but this ringsock"),
+        ("other.json", "is not a ringsock result"),
+        ("no.json", "is not a ringsock result"),
+        ("6.12.1", "name one of the .json files in it"),
+    ] {
+        let bad = directory.path().join(name);
+        for files in [[&bad, &good], [&good, &bad]] {
+            let output = run(&files.map(|path| path.to_str().unwrap()));
+            let error = text(&output.stderr);
+            assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""), "{name}");
+            assert!(error.starts_with("ringsock-compare: ") && error.lines().count() == 1, "{error}");
+            assert!(error.contains(expected) && error.contains(bad.to_str().unwrap()), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_argument_is_a_usage_error() {
+    let output = run(&["only-one.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("<CONTENDER>"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn the_help_teaches() {
+    let output = compare_command(&["--help"]).env("COLUMNS", "100").output().unwrap();
+    assert_golden("compare-help.txt", text(&output.stdout));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let (_directory, a, b) = two_files();
+    let mut command = compare_command(&[a.to_str().unwrap(), b.to_str().unwrap()]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error() {
+    let (_directory, a, b) = two_files();
+    let mut command = compare_command(&[a.to_str().unwrap(), b.to_str().unwrap()]);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("cannot write the comparison"), "{}", text(&output.stderr));
+}
