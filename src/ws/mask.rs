@@ -1,7 +1,7 @@
 //! WebSocket masking (RFC 6455, section 5.3): XOR with a repeating 4-byte key, at the speed of memcpy.
 //!
-//! One algorithm, written once over [`Lane`] and instantiated for every vector width; the widest that the CPU
-//! has is chosen on first use (but see [`halves_512_bits`]). Up to [`SHORT_BYTES_MAX`] bytes are done in the caller, with no call at all.
+//! One algorithm, written once over `Lane` and instantiated for every vector width; the widest that the CPU
+//! has whole is chosen on first use. Up to [`SHORT_BYTES_MAX`] bytes are done in the caller, with no call.
 //!
 //! The invariant: destination and source are disjoint, the same, or overlap with the source ahead. So a
 //! payload is moved down over its own header *while* it is unmasked, and no byte may be stored before every
@@ -167,18 +167,14 @@ static SELECTED: LazyLock<Kernel> = LazyLock::new(|| {
     Kernel::all_available().filter(is_wanted).last().expect("the scalar kernel runs everywhere")
 });
 
-/// Whether the CPU stores 512 bits in two halves: AMD's family 19h, of which only Zen 4 has AVX-512.
+/// Whether the CPU stores 512 bits in two halves, as Zen 4 does: SSE4a is AMD's alone, and of AMD's CPUs with
+/// AVX-512 it is Zen 4 that lacks VP2INTERSECT.
 ///
-/// There AVX-512 gains nothing in place, and loses a tenth to a quarter to AVX2 where source and destination
-/// differ in alignment, since then every 64-byte load crosses a cache line.
+/// There AVX-512 gains nothing in place, and loses up to a fifth to AVX2 where source and destination differ
+/// in alignment, since then every 64-byte load crosses a cache line.
 #[cfg(target_arch = "x86_64")]
 fn halves_512_bits() -> bool {
-    use std::arch::x86_64::__cpuid;
-    let vendor = __cpuid(0);
-    let version = __cpuid(1).eax;
-    let is_amd = [vendor.ebx, vendor.edx, vendor.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD";
-    // Base family fh adds the extended family, bits 20 to 27.
-    is_amd && (version >> 8 & 0xf) + (version >> 20 & 0xff) == 0x19
+    is_x86_feature_detected!("sse4a") && !is_x86_feature_detected!("avx512vp2intersect")
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -450,6 +446,7 @@ unsafe fn up_to_three(dst: *mut u8, src: *const u8, len: usize, key: u32) {
 ///
 /// Aligned stores are worth a fifth where source and destination differ in alignment, and groups of four lanes
 /// a fifth for the 16-byte kernel (Zen 4, L1); groups of eight gained nothing more.
+///
 /// Stored last, because the aligned middle starts inside the first lane and ends inside the last one: were an
 /// end stored before, the middle would load bytes that are unmasked already.
 ///

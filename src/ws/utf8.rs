@@ -12,7 +12,7 @@ pub struct InvalidUtf8;
 
 /// Chunks up to this many bytes are first tried as ASCII; a longer one is left to the vector validator, which
 /// skips ASCII by itself and has the length to pay for its start.
-const ASCII_FIRST_BYTES_MAX: usize = 128;
+const ASCII_FIRST_BYTES_MAX: usize = 256;
 
 /// Validator of one text message, four bytes: the code point that the last chunk left unfinished.
 ///
@@ -37,7 +37,7 @@ impl Utf8 {
     /// is then at the start of a message again.
     #[inline]
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), InvalidUtf8> {
-        if self.unfinished_bytes == 0 && bytes.len() <= ASCII_FIRST_BYTES_MAX && bytes.is_ascii() {
+        if self.unfinished_bytes == 0 && bytes.len() <= ASCII_FIRST_BYTES_MAX && is_ascii(bytes) {
             return Ok(());
         }
         self.push_any(bytes)
@@ -89,6 +89,16 @@ impl Utf8 {
         self.unfinished[..start.len()].copy_from_slice(start);
         self.unfinished_bytes = start.len() as u8;
     }
+}
+
+/// The standard library's `is_ascii` goes byte by byte over what its vectors leave, 18 ns for 125 bytes; this
+/// takes the last 16 bytes as one more lane that overlaps the others, 2 ns.
+#[inline]
+fn is_ascii(bytes: &[u8]) -> bool {
+    const HIGH_BITS: u128 = u128::from_ne_bytes([0x80; 16]);
+    let Some(last) = bytes.last_chunk::<16>() else { return bytes.is_ascii() };
+    let lanes = bytes.as_chunks::<16>().0.iter().chain([last]);
+    lanes.fold(0, |all, lane| all | u128::from_ne_bytes(*lane)) & HIGH_BITS == 0
 }
 
 #[cfg(test)]
@@ -210,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_fault_is_found_at_any_place_of_a_long_chunk() {
-        for len in [63, 64, 65, 127, 128, 129, 300] {
+        for len in [1, 15, 16, 17, 63, 64, 65, 125, 255, 256, 257, 300] {
             for at in 0..len {
                 let mut text = vec![b'x'; len];
                 text[at] = 0xff;
