@@ -6,9 +6,9 @@
 
 use crate::engine::{HEADROOM_BYTES, Io, Received};
 use crate::ws::connection::{Connection, Event};
-use crate::ws::frame::{ControlFrame, Fault, MAX_UNMASKED_HEADER_BYTES};
+use crate::ws::frame::{ControlFrame, Fault, Header, MAX_HEADER_BYTES, MAX_UNMASKED_HEADER_BYTES, Opcode};
 use crate::ws::in_place::InPlace;
-use crate::ws::mask::Mask;
+use crate::ws::mask::{self, Mask};
 
 const _: () = assert!(HEADROOM_BYTES >= MAX_UNMASKED_HEADER_BYTES, "a reply header must fit in front");
 
@@ -76,5 +76,190 @@ fn send_control(io: &mut Io<'_>, in_place: &mut InPlace<'_>, frame: Option<Contr
     if !in_place.append(&frame) {
         io.reply_in_place(in_place.take_reply());
         io.write(|out| out.extend_from_slice(frame.as_bytes()));
+    }
+}
+
+/// Payloads of the client's side: each message is known by its number, and any byte of it can be checked.
+///
+/// A message begins with its number (8 bytes, or 16 hexadecimal digits in text; cut to the payload's size,
+/// low end first) and goes on with a window of a fixed random text that moves with the number.
+#[derive(Debug)]
+pub struct Payloads {
+    text: bool,
+    payload_bytes: usize,
+    number_bytes: usize,
+    pattern: Vec<u8>,
+}
+
+/// Windows differ between consecutive messages; a prime, so that they do for any pipeline depth.
+const WINDOWS: u64 = 251;
+
+/// What is wrong with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch {
+    /// Bytes, length or kind differ.
+    Payload,
+    /// It is the answer to another message than the oldest one unanswered.
+    Order {
+        /// Number of the message that it answers.
+        answered: u64,
+    },
+}
+
+impl Payloads {
+    /// Messages of `payload_bytes`, their filling drawn from `random`.
+    pub fn new(payload_bytes: usize, text: bool, random: &mut fastrand::Rng) -> Self {
+        let length = payload_bytes + WINDOWS as usize;
+        let pattern = if text {
+            std::iter::repeat_with(|| random.alphanumeric() as u8).take(length).collect()
+        } else {
+            std::iter::repeat_with(|| random.u8(..)).take(length).collect()
+        };
+        let number_bytes = payload_bytes.min(if text { 16 } else { 8 });
+        Self { text, payload_bytes, number_bytes, pattern }
+    }
+
+    /// Length of each payload.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    fn number(&self, number: u64) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        if self.text {
+            for (index, digit) in bytes.iter_mut().enumerate() {
+                *digit = b"0123456789abcdef"[(number >> (4 * index)) as usize & 0xF];
+            }
+        } else {
+            bytes[..8].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// What stands behind the number.
+    #[inline]
+    fn filling(&self, number: u64) -> &[u8] {
+        let start = (number % WINDOWS) as usize;
+        &self.pattern[start + self.number_bytes..start + self.payload_bytes]
+    }
+
+    /// Appends message `number` as a client's frame, masked with `key`.
+    #[inline]
+    pub fn encode(&self, number: u64, key: Mask, out: &mut Vec<u8>) {
+        let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
+        let header = Header { fin: true, opcode, mask: Some(key), payload_bytes: self.payload_bytes as u64 };
+        let mut head = [0; MAX_HEADER_BYTES];
+        let head_bytes = header.encode(&mut head);
+        out.extend_from_slice(&head[..head_bytes]);
+        let payload_at = out.len();
+        out.extend_from_slice(&self.number(number)[..self.number_bytes]);
+        out.extend_from_slice(self.filling(number));
+        mask::unmask(key, &mut out[payload_at..]);
+    }
+
+    /// Whether `piece` is what stands from `offset` on in message `number`.
+    ///
+    /// # Errors
+    /// What is wrong. An answer to another message is told from a corrupt one by its number, where the
+    /// piece holds it.
+    #[inline]
+    pub fn check(&self, number: u64, offset: usize, text: bool, piece: &[u8]) -> Result<(), Mismatch> {
+        if text != self.text || offset + piece.len() > self.payload_bytes {
+            return Err(Mismatch::Payload);
+        }
+        let of_number = &self.number(number)[offset.min(self.number_bytes)..self.number_bytes];
+        let (got_number, got_filling) = piece.split_at(of_number.len().min(piece.len()));
+        let filling_offset = offset.max(self.number_bytes) - self.number_bytes;
+        let filling = &self.filling(number)[filling_offset..filling_offset + got_filling.len()];
+        if *got_number == of_number[..got_number.len()] && got_filling == filling {
+            return Ok(());
+        }
+        Err(self.explain(number, offset, piece))
+    }
+
+    #[cold]
+    fn explain(&self, number: u64, offset: usize, piece: &[u8]) -> Mismatch {
+        let holds_number = offset == 0 && piece.len() >= self.number_bytes && self.number_bytes >= 8;
+        let Some(answered) = self.read_number(piece).filter(|&answered| holds_number && answered != number) else {
+            return Mismatch::Payload;
+        };
+        match self.check(answered, offset, self.text, piece) {
+            Ok(()) => Mismatch::Order { answered },
+            Err(_) => Mismatch::Payload,
+        }
+    }
+
+    fn read_number(&self, piece: &[u8]) -> Option<u64> {
+        if !self.text {
+            return piece.first_chunk().map(|&bytes| u64::from_le_bytes(bytes));
+        }
+        let digits = piece.get(..self.number_bytes)?;
+        digits.iter().rev().try_fold(0u64, |number, &digit| {
+            Some(number << 4 | u64::from(char::from(digit).to_digit(16)?))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::frame::{Role, parse};
+
+    fn payload(payloads: &Payloads, number: u64) -> Vec<u8> {
+        let key = Mask::from_bytes([9, 8, 7, 6]);
+        let mut frame = Vec::new();
+        payloads.encode(number, key, &mut frame);
+        let (header, header_bytes) = parse(&frame, Role::Client).unwrap().unwrap();
+        assert_eq!(header.mask, Some(key));
+        assert_eq!(header.payload_bytes as usize, frame.len() - header_bytes);
+        let mut payload = frame.split_off(header_bytes);
+        mask::unmask(key, &mut payload);
+        payload
+    }
+
+    #[test]
+    fn a_message_is_recognised_in_whatever_pieces_it_arrives() {
+        for text in [false, true] {
+            for size in [0, 1, 7, 8, 9, 15, 16, 17, 64, 300] {
+                let payloads = Payloads::new(size, text, &mut fastrand::Rng::with_seed(3));
+                let bytes = payload(&payloads, 1234);
+                assert!(!text || bytes.is_ascii());
+                for cut in 0..=size {
+                    assert_eq!(payloads.check(1234, 0, text, &bytes[..cut]), Ok(()));
+                    assert_eq!(payloads.check(1234, cut, text, &bytes[cut..]), Ok(()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_flipped_bit_is_seen() {
+        for text in [false, true] {
+            let payloads = Payloads::new(40, text, &mut fastrand::Rng::with_seed(3));
+            let good = payload(&payloads, 77);
+            for bit in 0..good.len() * 8 {
+                let mut bad = good.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(payloads.check(77, 0, text, &bad), Err(Mismatch::Payload), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_messages_answer_is_called_out_of_order() {
+        for text in [false, true] {
+            let payloads = Payloads::new(64, text, &mut fastrand::Rng::with_seed(3));
+            let other = payload(&payloads, 79);
+            assert_eq!(payloads.check(77, 0, text, &other), Err(Mismatch::Order { answered: 79 }));
+        }
+    }
+
+    #[test]
+    fn the_wrong_kind_and_the_wrong_length_are_seen() {
+        let payloads = Payloads::new(10, false, &mut fastrand::Rng::with_seed(3));
+        let mut bytes = payload(&payloads, 5);
+        assert_eq!(payloads.check(5, 0, true, &bytes), Err(Mismatch::Payload));
+        bytes.push(0);
+        assert_eq!(payloads.check(5, 0, false, &bytes), Err(Mismatch::Payload));
     }
 }

@@ -1,0 +1,594 @@
+//! The generator's side of an engine: opens connections, sends on schedule or in a closed loop, checks and
+//! times what comes back.
+//!
+//! A message is sent when it is queued, in the turn whose end submits it; an answer has come when the turn
+//! that brought it began. Both stamps err towards a longer service time by less than a turn.
+//!
+//! Invariants: what the schedule intends is sent, kept in a connection's backlog, or counted as unsent, never
+//! forgotten; answers are matched to messages in order, and any other order is an error.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
+
+use super::options::Endpoint;
+use super::schedule::Schedule;
+use super::tally::{Slice, Tally, Window};
+use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received, clock_ns};
+use crate::limits;
+use crate::scenario::echo::{Mismatch, Payloads};
+use crate::ws::connection::{Connection, Data, Event as WsEvent};
+use crate::ws::frame::{Role, close_code};
+use crate::ws::handshake::ClientHandshake;
+use crate::ws::mask::Mask;
+
+/// Connections that one thread opens at a time.
+const OPENING_MAX: usize = 256;
+/// Output that may wait on a connection before the schedule's messages stay in its backlog.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
+/// How often a backlog is looked at.
+const BACKLOG_INTERVAL_NS: u64 = 1_000_000;
+/// How long the server may take to answer our Close frames.
+const CLOSE_NS: u64 = 1_000_000_000;
+
+/// What the threads are told: the run's window, as soon as all have opened their connections.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    start_ns: AtomicU64,
+    measure_ns: AtomicU64,
+    end_ns: AtomicU64,
+    drained_ns: AtomicU64,
+}
+
+impl Orders {
+    pub(super) fn set(&self, window: Window) {
+        self.measure_ns.store(window.measure_ns, Ordering::Relaxed);
+        self.end_ns.store(window.end_ns, Ordering::Relaxed);
+        self.drained_ns.store(window.drained_ns, Ordering::Relaxed);
+        self.start_ns.store(window.start_ns, Ordering::Release);
+    }
+
+    fn get(&self) -> Option<Window> {
+        let start_ns = self.start_ns.load(Ordering::Acquire);
+        (start_ns != 0).then(|| Window {
+            start_ns,
+            measure_ns: self.measure_ns.load(Ordering::Relaxed),
+            end_ns: self.end_ns.load(Ordering::Relaxed),
+            drained_ns: self.drained_ns.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// What a thread reports.
+pub(super) enum Report {
+    /// All of its connections have opened or failed.
+    Ready,
+    /// What happened since the last slice.
+    Slice(Box<Slice>),
+    /// The last of its connections is gone, and not by our doing.
+    Deserted,
+}
+
+/// What a thread is to do.
+pub(super) struct Task {
+    pub(super) endpoint: Endpoint,
+    pub(super) connections: usize,
+    pub(super) connect_gap_ns: f64,
+    pub(super) connect_timeout_ns: u64,
+    /// The open loop's schedule; `None` in a closed loop.
+    pub(super) schedule: Option<Schedule>,
+    /// Messages in flight per connection of a closed loop.
+    pub(super) pipeline: u64,
+    pub(super) payloads: Payloads,
+    pub(super) random: fastrand::Rng,
+    pub(super) orders: Arc<Orders>,
+    pub(super) report: Sender<Report>,
+    /// Slices to be used again.
+    pub(super) spare: Arc<Mutex<Vec<Box<Slice>>>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Opening,
+    Ready,
+    Running,
+    Draining,
+    Closing,
+}
+
+/// The generator's [`Handler`], one a thread.
+pub(super) struct Client {
+    task: Task,
+    pub(super) tally: Tally,
+    stage: Stage,
+    window: Window,
+    /// Connections yet to begin, and begun but not open.
+    unopened: usize,
+    opening: usize,
+    next_connect_ns: f64,
+    /// Open connections, in the order they are sent on.
+    open: Vec<ConnId>,
+    turn: usize,
+    backlogged: Vec<ConnId>,
+    unanswered: u64,
+    close_by_ns: u64,
+}
+
+enum Protocol {
+    Connecting,
+    Handshake { handshake: Box<ClientHandshake>, since_ns: u64 },
+    Open(Connection),
+}
+
+struct Sent {
+    intended_ns: u64,
+    sent_ns: u64,
+}
+
+/// One connection.
+pub(super) struct Peer {
+    protocol: Protocol,
+    since_ns: u64,
+    /// Why we gave it up.
+    failure: Option<String>,
+    next_number: u64,
+    /// Number of the oldest message unanswered, and how much of its answer has come.
+    answer_number: u64,
+    answer_bytes: usize,
+    answer_is_wrong: bool,
+    in_flight: VecDeque<Sent>,
+    /// Intended send times of messages that wait for the server to read.
+    backlog: VecDeque<u64>,
+}
+
+impl Client {
+    pub(super) fn new(task: Task) -> Self {
+        let never = Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
+        Self {
+            tally: Tally::new(task.schedule.is_some()),
+            stage: Stage::Opening,
+            window: never,
+            unopened: task.connections,
+            opening: 0,
+            next_connect_ns: 0.0,
+            open: Vec::with_capacity(task.connections),
+            turn: 0,
+            backlogged: Vec::new(),
+            unanswered: 0,
+            close_by_ns: u64::MAX,
+            task,
+        }
+    }
+
+    // ---- opening ----
+
+    fn open_more(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
+        let now_ns = clock_ns();
+        if self.next_connect_ns == 0.0 {
+            self.next_connect_ns = now_ns as f64;
+        }
+        while self.unopened > 0 && self.opening < OPENING_MAX {
+            if self.task.connect_gap_ns > 0.0 && self.next_connect_ns > now_ns as f64 {
+                return Some(self.next_connect_ns as u64);
+            }
+            self.next_connect_ns += self.task.connect_gap_ns;
+            self.unopened -= 1;
+            self.opening += 1;
+            let id = connections.connect(self.task.endpoint.address, Peer::new(now_ns));
+            if let Some((_, mut io)) = connections.get(id) {
+                io.wake_by(now_ns + self.task.connect_timeout_ns);
+            }
+        }
+        None
+    }
+
+    fn on_opened_or_failed(&mut self) {
+        self.opening -= 1;
+        if self.opening == 0 && self.unopened == 0 && self.stage == Stage::Opening {
+            self.stage = Stage::Ready;
+            self.tell(Report::Ready);
+        }
+    }
+
+    /// Nobody listens only where the run was given up.
+    fn tell(&self, report: Report) {
+        let _ = self.task.report.send(report);
+    }
+
+    fn on_established(&mut self, id: ConnId, conn: &mut Peer, now_ns: u64) {
+        // A bare server's answers are our own frames, masked.
+        let role = if self.task.endpoint.bare { Role::Server } else { Role::Client };
+        conn.protocol = Protocol::Open(Connection::new(role, limits::MESSAGE_BYTES, now_ns));
+        self.open.push(id);
+        self.on_opened_or_failed();
+    }
+
+    fn on_response(&mut self, id: ConnId, conn: &mut Peer, io: &mut Io<'_>, bytes: &[u8], now_ns: u64) -> usize {
+        let Protocol::Handshake { handshake, since_ns } = &mut conn.protocol else { return 0 };
+        match handshake.on_bytes(bytes) {
+            Ok(None) => bytes.len(),
+            Ok(Some(head_bytes)) => {
+                self.tally.on_upgraded(now_ns.saturating_sub(*since_ns));
+                self.on_established(id, conn, now_ns);
+                head_bytes
+            }
+            Err(error) => {
+                conn.give_up(io, format!("handshake: {error}"));
+                bytes.len()
+            }
+        }
+    }
+
+    fn random_key(&mut self) -> Mask {
+        Mask::from_bytes(self.task.random.u32(..).to_ne_bytes())
+    }
+
+    // ---- sending ----
+
+    #[inline]
+    fn send(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, now_ns: u64) {
+        let key = self.random_key();
+        io.write(|out| self.task.payloads.encode(conn.next_number, key, out));
+        conn.next_number += 1;
+        conn.in_flight.push_back(Sent { intended_ns, sent_ns: now_ns });
+        self.unanswered += 1;
+        self.tally.on_sent(&self.window, intended_ns, now_ns);
+    }
+
+    /// Sends what the schedule has due; says when the next is.
+    fn send_due(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
+        loop {
+            let intended_ns = self.window.start_ns + self.task.schedule.as_ref()?.next_ns();
+            if intended_ns >= self.window.end_ns {
+                return Some(self.window.end_ns);
+            }
+            // Read for each message: the lag is a measurement.
+            let now_ns = clock_ns();
+            if intended_ns > now_ns {
+                return Some(intended_ns);
+            }
+            self.task.schedule.as_mut()?.advance();
+            self.send_in_turn(connections, intended_ns, now_ns);
+        }
+    }
+
+    fn send_in_turn(&mut self, connections: &mut Connections<Peer>, intended_ns: u64, now_ns: u64) {
+        if self.open.is_empty() {
+            return self.tally.on_unsent(&self.window, intended_ns);
+        }
+        self.turn = if self.turn + 1 < self.open.len() { self.turn + 1 } else { 0 };
+        let id = self.open[self.turn];
+        let Some((conn, mut io)) = connections.get(id) else {
+            return self.tally.on_unsent(&self.window, intended_ns);
+        };
+        if io.queued_bytes() <= QUEUED_BYTES_MAX && conn.backlog.is_empty() {
+            return self.send(conn, &mut io, intended_ns, now_ns);
+        }
+        if conn.backlog.is_empty() {
+            self.backlogged.push(id);
+        }
+        conn.backlog.push_back(intended_ns);
+    }
+
+    fn send_backlogs(&mut self, connections: &mut Connections<Peer>) {
+        let mut backlogged = std::mem::take(&mut self.backlogged);
+        backlogged.retain(|&id| {
+            let Some((conn, mut io)) = connections.get(id) else { return false };
+            while io.queued_bytes() <= QUEUED_BYTES_MAX {
+                let Some(intended_ns) = conn.backlog.pop_front() else { return false };
+                self.send(conn, &mut io, intended_ns, clock_ns());
+            }
+            true
+        });
+        self.backlogged.append(&mut backlogged);
+    }
+
+    fn start(&mut self, connections: &mut Connections<Peer>) {
+        self.stage = Stage::Running;
+        if self.task.schedule.is_some() {
+            return;
+        }
+        for index in 0..self.open.len() {
+            let Some((conn, mut io)) = connections.get(self.open[index]) else { continue };
+            for _ in 0..self.task.pipeline {
+                let now_ns = clock_ns();
+                self.send(conn, &mut io, now_ns, now_ns);
+            }
+        }
+    }
+
+    /// No message is sent from here on; those that should have been are counted.
+    fn stop_sending(&mut self, connections: &mut Connections<Peer>) {
+        self.stage = Stage::Draining;
+        for id in std::mem::take(&mut self.backlogged) {
+            let Some((conn, _)) = connections.get(id) else { continue };
+            for intended_ns in conn.backlog.drain(..) {
+                self.tally.on_unsent(&self.window, intended_ns);
+            }
+        }
+        let Some(schedule) = &mut self.task.schedule else { return };
+        while self.window.start_ns + schedule.next_ns() < self.window.end_ns {
+            self.tally.on_unsent(&self.window, self.window.start_ns + schedule.next_ns());
+            schedule.advance();
+        }
+    }
+
+    // ---- answers ----
+
+    #[inline]
+    fn on_frames(&mut self, conn: &mut Peer, io: &mut Io<'_>, memory: &mut [u8], now_ns: u64) {
+        let mut at = 0;
+        loop {
+            let Protocol::Open(connection) = &mut conn.protocol else { return };
+            let event = match connection.next(&memory[at..]) {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
+                Err(fault) => return conn.give_up(io, format!("protocol: {fault}")),
+            };
+            if let WsEvent::Data(data) = event {
+                let from = at + data.chunk.header_bytes;
+                if let Err(fault) = connection.accept(&data, memory, from, from) {
+                    return conn.give_up(io, format!("protocol: {fault}"));
+                }
+                self.on_piece(conn, io, &data, &memory[from..from + data.chunk.payload_bytes], now_ns);
+            } else {
+                self.on_control(conn, io, event, now_ns);
+            }
+            at += event.consumed();
+        }
+    }
+
+    #[cold]
+    fn on_control(&mut self, conn: &mut Peer, io: &mut Io<'_>, event: WsEvent, now_ns: u64) {
+        let key = self.random_key();
+        let Protocol::Open(connection) = &mut conn.protocol else { return };
+        let reply = match event {
+            WsEvent::Ping { .. } => connection.pong(key),
+            WsEvent::Close { code, .. } => {
+                if self.stage != Stage::Closing {
+                    let code = code.map_or("no code".to_owned(), |code| code.to_string());
+                    conn.failure = Some(format!("closed by server ({code})"));
+                }
+                connection.reply_to_close(key)
+            }
+            WsEvent::Pong { .. } | WsEvent::Data(_) => None,
+        };
+        if let Some(frame) = reply {
+            io.write(|out| out.extend_from_slice(frame.as_bytes()));
+        }
+        if connection.is_closed() {
+            // The server closes first (RFC 6455, 7.1.1), unless it forgets to.
+            io.wake_by(now_ns + CLOSE_NS);
+        }
+    }
+
+    #[inline]
+    fn on_piece(&mut self, conn: &mut Peer, io: &mut Io<'_>, data: &Data, piece: &[u8], now_ns: u64) {
+        let checked = self.task.payloads.check(conn.answer_number, conn.answer_bytes, data.text, piece);
+        conn.answer_bytes += piece.len();
+        if let Err(mismatch) = checked {
+            self.on_mismatch(conn, mismatch);
+        }
+        if !data.ends_message() {
+            return;
+        }
+        if conn.answer_bytes != self.task.payloads.payload_bytes() {
+            self.on_mismatch(conn, Mismatch::Payload);
+        }
+        conn.answer_number += 1;
+        conn.answer_bytes = 0;
+        conn.answer_is_wrong = false;
+        let Some(sent) = conn.in_flight.pop_front() else {
+            return self.tally.accounting.count_error("unasked answer");
+        };
+        self.unanswered -= 1;
+        self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
+        if self.task.schedule.is_none() && self.stage == Stage::Running && now_ns < self.window.end_ns {
+            self.send(conn, io, now_ns, now_ns);
+        }
+    }
+
+    /// One error a message, however many of its pieces are wrong.
+    #[cold]
+    fn on_mismatch(&mut self, conn: &mut Peer, mismatch: Mismatch) {
+        if std::mem::replace(&mut conn.answer_is_wrong, true) {
+            return;
+        }
+        self.tally.accounting.count_error(match mismatch {
+            Mismatch::Payload => "wrong payload",
+            Mismatch::Order { answered } if answered < conn.answer_number => "repeated answer",
+            Mismatch::Order { answered } => {
+                // Those in between are missing or late; go on from here.
+                conn.answer_number = answered;
+                "out of order"
+            }
+        });
+    }
+
+    // ---- the end ----
+
+    fn begin_close(&mut self, connections: &mut Connections<Peer>) {
+        self.stage = Stage::Closing;
+        let now_ns = clock_ns();
+        self.close_by_ns = now_ns + CLOSE_NS;
+        for id in std::mem::take(&mut self.open) {
+            let key = self.random_key();
+            let Some((conn, mut io)) = connections.get(id) else { continue };
+            let Protocol::Open(connection) = &mut conn.protocol else { continue };
+            if self.task.endpoint.bare {
+                io.close();
+            } else if let Some(frame) = connection.close(close_code::NORMAL, "", now_ns, key) {
+                io.write(|out| out.extend_from_slice(frame.as_bytes()));
+            }
+        }
+    }
+
+    fn hand_over_slice(&mut self) {
+        let spare = self.task.spare.lock().ok().and_then(|mut spare| spare.pop());
+        let fresh = spare.unwrap_or_else(|| Box::new(Slice::new()));
+        let full = std::mem::replace(&mut self.tally.slice, *fresh);
+        self.tell(Report::Slice(Box::new(full)));
+    }
+}
+
+impl Peer {
+    fn new(now_ns: u64) -> Self {
+        Self {
+            protocol: Protocol::Connecting,
+            since_ns: now_ns,
+            failure: None,
+            next_number: 0,
+            answer_number: 0,
+            answer_bytes: 0,
+            answer_is_wrong: false,
+            in_flight: VecDeque::new(),
+            backlog: VecDeque::new(),
+        }
+    }
+
+    #[cold]
+    fn give_up(&mut self, io: &mut Io<'_>, why: String) {
+        self.failure.get_or_insert(why);
+        io.abort();
+    }
+}
+
+fn describe(why: &Closed) -> String {
+    match why {
+        Closed::ByUs => "closed by server".to_owned(),
+        Closed::Connect(error) => format!("connect: {}", describe_error(error)),
+        Closed::Broken(error) => describe_error(error),
+    }
+}
+
+fn describe_error(error: &std::io::Error) -> String {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused => "refused".to_owned(),
+        ErrorKind::ConnectionReset => "reset by server".to_owned(),
+        ErrorKind::BrokenPipe => "reset by server".to_owned(),
+        ErrorKind::AddrNotAvailable => "no local port left (net.ipv4.ip_local_port_range)".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+impl Handler for Client {
+    type Conn = Peer;
+
+    fn on_accept(&mut self) -> Peer {
+        unreachable!("a generator has no listener")
+    }
+
+    fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
+        let now_ns = connections.now_ns();
+        let Some((conn, mut io)) = connections.get(id) else { return };
+        self.tally.on_connected(now_ns.saturating_sub(conn.since_ns));
+        if self.task.endpoint.bare {
+            self.tally.accounting.connections_opened += 1;
+            return self.on_established(id, conn, now_ns);
+        }
+        let Endpoint { host, port, target, .. } = &self.task.endpoint;
+        let nonce = self.task.random.u128(..).to_ne_bytes();
+        match ClientHandshake::new(host, *port, target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
+            Ok(handshake) => {
+                io.send(handshake.request());
+                conn.protocol = Protocol::Handshake { handshake: Box::new(handshake), since_ns: now_ns };
+            }
+            Err(error) => conn.give_up(&mut io, format!("handshake: {error}")),
+        }
+    }
+
+    #[inline]
+    fn on_bytes(&mut self, connections: &mut Connections<Peer>, id: ConnId, received: Received<'_>) {
+        let now_ns = connections.now_ns();
+        let Some((conn, mut io)) = connections.get(id) else { return };
+        let mut memory = &mut received.memory[received.range];
+        if !matches!(conn.protocol, Protocol::Open(_)) {
+            let head_bytes = self.on_response(id, conn, &mut io, memory, now_ns);
+            memory = &mut memory[head_bytes..];
+        }
+        self.on_frames(conn, &mut io, memory, now_ns);
+    }
+
+    fn on_end(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
+        if let Some((_, mut io)) = connections.get(id) {
+            io.close();
+        }
+    }
+
+    fn on_timer(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
+        let Some((conn, mut io)) = connections.get(id) else { return };
+        match &conn.protocol {
+            Protocol::Connecting => conn.give_up(&mut io, "connect: timed out".to_owned()),
+            Protocol::Handshake { .. } => conn.give_up(&mut io, "handshake: timed out".to_owned()),
+            Protocol::Open(connection) if connection.is_closed() => io.abort(),
+            Protocol::Open(_) => {}
+        }
+    }
+
+    fn on_closed(&mut self, connections: &mut Connections<Peer>, conn: Peer, why: Closed) {
+        if !matches!(conn.protocol, Protocol::Open(_)) {
+            self.tally.accounting.connections_failed += 1;
+            let class = conn.failure.unwrap_or_else(|| match &why {
+                Closed::Connect(_) => describe(&why),
+                _ => format!("handshake: {}", describe(&why)),
+            });
+            self.tally.accounting.count_error(&class);
+            return self.on_opened_or_failed();
+        }
+        if self.stage == Stage::Closing {
+            return;
+        }
+        self.tally.accounting.count_error(&conn.failure.unwrap_or_else(|| describe(&why)));
+        self.unanswered -= conn.in_flight.len() as u64;
+        for intended_ns in conn.backlog {
+            self.tally.on_unsent(&self.window, intended_ns);
+        }
+        self.open.retain(|&id| connections.get(id).is_some());
+        if self.open.is_empty() && self.stage != Stage::Opening {
+            self.tell(Report::Deserted);
+        }
+    }
+
+    fn on_wake(&mut self, connections: &mut Connections<Peer>) {
+        let Some(window) = self.task.orders.get() else { return };
+        self.window = window;
+        match self.stage {
+            Stage::Opening | Stage::Ready => self.start(connections),
+            Stage::Running | Stage::Draining => self.hand_over_slice(),
+            Stage::Closing => {}
+        }
+    }
+
+    fn on_turn(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
+        match self.stage {
+            Stage::Opening => self.open_more(connections),
+            Stage::Ready => None,
+            Stage::Running if connections.now_ns() >= self.window.end_ns => {
+                self.stop_sending(connections);
+                Some(self.window.drained_ns)
+            }
+            Stage::Running => {
+                let next_ns = self.send_due(connections);
+                if self.backlogged.is_empty() {
+                    return next_ns;
+                }
+                self.send_backlogs(connections);
+                let look_ns = clock_ns() + BACKLOG_INTERVAL_NS;
+                Some(next_ns.map_or(look_ns, |next_ns| next_ns.min(look_ns)))
+            }
+            Stage::Draining if self.unanswered == 0 || connections.now_ns() >= self.window.drained_ns => {
+                self.begin_close(connections);
+                Some(self.close_by_ns)
+            }
+            Stage::Draining => Some(self.window.drained_ns),
+            Stage::Closing => {
+                if connections.is_empty() || connections.now_ns() >= self.close_by_ns {
+                    connections.stop();
+                }
+                Some(self.close_by_ns)
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! When each message of an open loop is intended to be sent: fixed before the run begins.
+//!
+//! Invariant: the schedule depends on rate, arrivals, seed and thread alone, never on how the server answers.
+
+use crate::measure::result::Arrivals;
+
+/// One thread's share of the arrivals, in nanoseconds after the run's start.
+///
+/// Fixed arrivals of all threads interleave evenly; Poisson arrivals of each thread are independent, and their
+/// sum is Poisson again.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// Mean gap of this thread, in nanoseconds; not rounded, so that rates are exact over any time.
+    gap_ns: f64,
+    arrivals: Arrivals,
+    random: fastrand::Rng,
+    next_ns: f64,
+}
+
+impl Schedule {
+    /// Thread `thread` of `thread_count`'s share of `rate_per_s`.
+    pub fn new(rate_per_s: f64, arrivals: Arrivals, seed: u64, thread: usize, thread_count: usize) -> Self {
+        let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
+        let random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (thread as u64) << 32);
+        let mut schedule = Self { gap_ns, arrivals, random, next_ns: 0.0 };
+        schedule.next_ns = match arrivals {
+            Arrivals::Fixed => gap_ns * thread as f64 / thread_count as f64,
+            Arrivals::Poisson => schedule.exponential_ns(),
+        };
+        schedule
+    }
+
+    /// The next arrival.
+    #[inline]
+    pub fn next_ns(&self) -> u64 {
+        self.next_ns as u64
+    }
+
+    /// Passes on to the arrival after it.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.next_ns += match self.arrivals {
+            Arrivals::Fixed => self.gap_ns,
+            Arrivals::Poisson => self.exponential_ns(),
+        };
+    }
+
+    /// By inversion; the uniform number is in (0, 1], whose logarithm is finite.
+    fn exponential_ns(&mut self) -> f64 {
+        -(1.0 - self.random.f64()).ln() * self.gap_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrivals_before(mut schedule: Schedule, end_ns: u64) -> Vec<u64> {
+        let mut all = Vec::new();
+        while schedule.next_ns() < end_ns {
+            all.push(schedule.next_ns());
+            schedule.advance();
+        }
+        all
+    }
+
+    #[test]
+    fn fixed_arrivals_of_all_threads_interleave_evenly() {
+        let mut all: Vec<u64> = (0..3)
+            .flat_map(|thread| {
+                arrivals_before(Schedule::new(3000.0, Arrivals::Fixed, 1, thread, 3), 1_000_000_000)
+            })
+            .collect();
+        all.sort_unstable();
+        assert_eq!(all.len(), 3000);
+        for pair in all.windows(2) {
+            assert!((pair[1] - pair[0]).abs_diff(333_333) <= 1, "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn poisson_gaps_have_the_mean_and_the_spread_of_an_exponential() {
+        let all = arrivals_before(Schedule::new(100_000.0, Arrivals::Poisson, 7, 0, 1), 10_000_000_000);
+        let gaps: Vec<f64> = all.windows(2).map(|pair| (pair[1] - pair[0]) as f64).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let variance = gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64;
+        // A million gaps: the mean is within 0.1 % (one sigma), its ratio to the deviation within 0.1 %.
+        assert!((mean / 10_000.0 - 1.0).abs() < 0.005, "mean {mean}");
+        assert!((variance.sqrt() / mean - 1.0).abs() < 0.01, "deviation {}", variance.sqrt());
+        let beyond_mean = gaps.iter().filter(|&&gap| gap > mean).count() as f64 / gaps.len() as f64;
+        assert!((beyond_mean - (-1f64).exp()).abs() < 0.005, "share beyond the mean {beyond_mean}");
+    }
+
+    #[test]
+    fn a_seed_fixes_the_schedule_and_threads_differ() {
+        let schedule = |seed, thread| {
+            arrivals_before(Schedule::new(1000.0, Arrivals::Poisson, seed, thread, 2), 1_000_000_000)
+        };
+        assert_eq!(schedule(1, 0), schedule(1, 0));
+        assert_ne!(schedule(1, 0), schedule(1, 1));
+        assert_ne!(schedule(1, 0), schedule(2, 0));
+    }
+}

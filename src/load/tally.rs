@@ -1,0 +1,117 @@
+//! What a generator thread counts and times.
+//!
+//! Invariant: every message of the measured window is in exactly one of `unsent`, `answered` and, by
+//! difference, `outstanding`; a duration is recorded once, in nanoseconds, where it was measured.
+
+use crate::measure::histogram::{self, Histogram, new_histogram};
+use crate::measure::result::{Accounting, Latencies};
+
+/// When the phases of a run begin, in nanoseconds of the monotonic clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Window {
+    /// The first message.
+    pub(super) start_ns: u64,
+    /// The first message that is measured.
+    pub(super) measure_ns: u64,
+    /// No message is sent from here on.
+    pub(super) end_ns: u64,
+    /// Answers are no longer waited for.
+    pub(super) drained_ns: u64,
+}
+
+impl Window {
+    /// Whether a message intended at `intended_ns` is measured.
+    #[inline]
+    pub(super) fn measures(&self, intended_ns: u64) -> bool {
+        (self.measure_ns..self.end_ns).contains(&intended_ns)
+    }
+}
+
+/// What happened since the last look; made of the headline duration, whose histogram all of these make up.
+#[derive(Debug)]
+pub(super) struct Slice {
+    /// Response time in an open loop, service time in a closed one.
+    pub(super) headline: Histogram,
+    /// Measured messages sent.
+    pub(super) sent: u64,
+    /// Measured messages answered.
+    pub(super) answered: u64,
+}
+
+impl Slice {
+    pub(super) fn new() -> Self {
+        Self { headline: new_histogram(), sent: 0, answered: 0 }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.headline.reset();
+        (self.sent, self.answered) = (0, 0);
+    }
+}
+
+/// See the module's text.
+pub(super) struct Tally {
+    /// Counts of the whole run.
+    pub(super) accounting: Accounting,
+    /// All durations but the headline's.
+    pub(super) latency: Latencies,
+    /// The slice under way.
+    pub(super) slice: Slice,
+    open_loop: bool,
+}
+
+impl Tally {
+    pub(super) fn new(open_loop: bool) -> Self {
+        let (accounting, latency) = (Accounting::default(), Latencies::default());
+        Self { accounting, latency, slice: Slice::new(), open_loop }
+    }
+
+    #[inline]
+    pub(super) fn on_sent(&mut self, window: &Window, intended_ns: u64, sent_ns: u64) {
+        if !window.measures(intended_ns) {
+            self.accounting.warmup_messages += 1;
+            return;
+        }
+        self.accounting.offered += 1;
+        self.accounting.sent += 1;
+        self.slice.sent += 1;
+        if self.open_loop {
+            histogram::record(&mut self.latency.lag, sent_ns.saturating_sub(intended_ns));
+        }
+    }
+
+    pub(super) fn on_unsent(&mut self, window: &Window, intended_ns: u64) {
+        if window.measures(intended_ns) {
+            self.accounting.offered += 1;
+            self.accounting.unsent += 1;
+        }
+    }
+
+    #[inline]
+    pub(super) fn on_answered(&mut self, window: &Window, intended_ns: u64, sent_ns: u64, now_ns: u64) {
+        if !window.measures(intended_ns) {
+            return;
+        }
+        self.accounting.answered += 1;
+        self.slice.answered += 1;
+        if now_ns >= window.end_ns {
+            self.accounting.answered_late += 1;
+        }
+        let service_ns = now_ns.saturating_sub(sent_ns);
+        if self.open_loop {
+            histogram::record(&mut self.slice.headline, now_ns.saturating_sub(intended_ns));
+            histogram::record(&mut self.latency.service, service_ns);
+        } else {
+            histogram::record(&mut self.slice.headline, service_ns);
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, took_ns: u64) {
+        histogram::record(&mut self.latency.connect, took_ns);
+    }
+
+    pub(super) fn on_upgraded(&mut self, took_ns: u64) {
+        histogram::record(&mut self.latency.handshake, took_ns);
+        self.accounting.connections_opened += 1;
+    }
+}
