@@ -56,7 +56,7 @@ fn modules_import_only_in_the_direction_of_the_map() {
             }
         }
     }
-    assert_none("import direction", &broken);
+    assert_none("import direction", broken);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn the_protocol_names_no_socket_clock_or_kernel() {
             }
         }
     }
-    assert_none("the protocol is sans-I/O", &broken);
+    assert_none("the protocol is sans-I/O", broken);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn unsafe_stands_only_where_the_design_puts_it() {
             }
         }
     }
-    assert_none("unsafe code", &broken);
+    assert_none("unsafe code", broken);
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn every_file_says_first_what_it_is() {
     let silent = |file: &&File| !file.text.starts_with("//! ");
     let broken =
         rust_files().iter().filter(silent).map(|file| format!("{}:1: no `//!` first", file.name)).collect();
-    assert_none("opening comment", &broken);
+    assert_none("opening comment", broken);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn no_file_is_too_long_to_read() {
         let what = format!("{}:{FILE_LINES_MAX}: {count} lines, at most {FILE_LINES_MAX}", file.name);
         (count > FILE_LINES_MAX).then_some(what)
     };
-    assert_none("file length", &rust_files().iter().filter_map(long).collect());
+    assert_none("file length", rust_files().iter().filter_map(long).collect());
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn nothing_is_left_unfinished() {
             }
         }
     }
-    assert_none("unfinished code", &broken);
+    assert_none("unfinished code", broken);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn no_file_names_the_machine_it_was_written_on() {
             }
         }
     }
-    assert_none("the repository speaks of the project alone", &broken);
+    assert_none("the repository speaks of the project alone", broken);
 }
 
 #[test]
@@ -457,6 +457,6 @@ fn block_comment_bytes(rest: &str) -> usize {
     }
 }
 
-fn assert_none(rule: &str, broken: &[String]) {
+fn assert_none(rule: &str, broken: Vec<String>) {
     assert!(broken.is_empty(), "{rule}:\n{}", broken.join("\n"));
 }
