@@ -10,7 +10,7 @@
 //! | [`ws`] | the protocol, sans-I/O: bytes, time and random numbers are given to it | nothing |
 //! | [`engine`] | I/O engines: bytes, connections, time; they know nothing of WebSocket | limits, cpu |
 //! | [`measure`] | histograms, environment, the result file and its schema | nothing |
-//! | [`scenario`] | what server and client say to each other | ws, engine |
+//! | [`scenario`] | what server and client say to each other | ws, engine, limits |
 //! | [`server`] | one pinned thread per core, one engine each | scenario, engine, limits, cpu |
 //! | [`load`] | the generator: schedule, phases, client | scenario, engine, ws, measure, server, limits, cpu |
 //! | [`report`] | what people read, made from result files alone | measure |

@@ -1,0 +1,41 @@
+// An echo server made with Node's `ws`, for ringsock-load to drive.
+//
+// Speaks the same command line as ringsock-server as far as the tests need it: `--listen HOST:PORT` (port 0: any free
+// one), a first stdout line `listening on ws://HOST:PORT/`, and SIGTERM closes every connection with 1001 and exits 0.
+// `--lifetime SECONDS` ends it by itself, so that a test runner that is killed leaves nothing behind.
+// `ws` is found through NODE_PATH (where tests/peers/install put it).
+
+import { createRequire } from 'node:module';
+import { parseArgs } from 'node:util';
+
+const { WebSocketServer } = createRequire(import.meta.url)('ws');
+
+const MESSAGE_BYTES_MAX = 64 << 20;
+const CLOSE_GRACE_MS = 2000;
+
+const { values: options } = parseArgs({
+  options: { listen: { type: 'string', default: '127.0.0.1:0' }, lifetime: { type: 'string' } },
+});
+const colon = options.listen.lastIndexOf(':');
+const host = options.listen.slice(0, colon);
+const server = new WebSocketServer({
+  host,
+  port: Number(options.listen.slice(colon + 1)),
+  maxPayload: MESSAGE_BYTES_MAX,
+  maxFragments: 0, // no bound of its own: Autobahn's 9.3.1 sends 65,536 fragments, four times the default bound
+});
+
+server.on('connection', (socket) => {
+  socket.on('message', (data, isBinary) => socket.send(data, { binary: isBinary }));
+  socket.on('error', () => {}); // `ws` closes with the right code by itself; the peer sees it
+});
+server.on('listening', () => console.log(`listening on ws://${host}:${server.address().port}/`));
+
+function stop() {
+  for (const socket of server.clients) socket.close(1001);
+  server.close(() => process.exit(0));
+  setTimeout(() => process.exit(0), CLOSE_GRACE_MS);
+}
+process.on('SIGTERM', stop);
+process.on('SIGINT', stop);
+if (options.lifetime !== undefined) setTimeout(stop, Number(options.lifetime) * 1000).unref();
