@@ -454,7 +454,9 @@ pub enum EngineError {
         release: String,
     },
     /// A ring feature that the engine rests on is not there.
-    #[error("io_uring of this kernel ({release}) lacks {feature}, which Linux {since} has: boot that or a newer one")]
+    #[error(
+        "io_uring of this kernel ({release}) lacks {feature}, which Linux {since} has: boot that or a newer one"
+    )]
     TooOld {
         /// `uname -r`.
         release: String,

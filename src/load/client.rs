@@ -8,13 +8,13 @@
 //! forgotten; answers are matched to messages in order, and any other order is an error.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::options::Endpoint;
 use super::schedule::Schedule;
 use super::tally::{Slice, Tally, Window};
+use crate::cpu;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received, clock_ns};
 use crate::limits;
 use crate::scenario::echo::{Mismatch, Payloads};
@@ -39,6 +39,7 @@ pub(super) struct Orders {
     measure_ns: AtomicU64,
     end_ns: AtomicU64,
     drained_ns: AtomicU64,
+    stop: AtomicBool,
 }
 
 impl Orders {
@@ -47,6 +48,11 @@ impl Orders {
         self.end_ns.store(window.end_ns, Ordering::Relaxed);
         self.drained_ns.store(window.drained_ns, Ordering::Relaxed);
         self.start_ns.store(window.start_ns, Ordering::Release);
+    }
+
+    /// The window is to end as soon as the threads see this.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 
     fn get(&self) -> Option<Window> {
@@ -63,7 +69,12 @@ impl Orders {
 /// What a thread reports.
 pub(super) enum Report {
     /// All of its connections have opened or failed.
-    Ready,
+    Ready {
+        /// Those that are open.
+        open: usize,
+        /// The generator thread, for its CPU time.
+        thread_id: i32,
+    },
     /// What happened since the last slice.
     Slice(Box<Slice>),
     /// The last of its connections is gone, and not by our doing.
@@ -83,7 +94,7 @@ pub(super) struct Task {
     pub(super) payloads: Payloads,
     pub(super) random: fastrand::Rng,
     pub(super) orders: Arc<Orders>,
-    pub(super) report: Sender<Report>,
+    pub(super) report: Box<dyn Fn(Report) + Send>,
     /// Slices to be used again.
     pub(super) spare: Arc<Mutex<Vec<Box<Slice>>>>,
 }
@@ -144,7 +155,8 @@ pub(super) struct Peer {
 
 impl Client {
     pub(super) fn new(task: Task) -> Self {
-        let never = Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
+        let never =
+            Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
         Self {
             tally: Tally::new(task.schedule.is_some()),
             stage: Stage::Opening,
@@ -187,13 +199,12 @@ impl Client {
         self.opening -= 1;
         if self.opening == 0 && self.unopened == 0 && self.stage == Stage::Opening {
             self.stage = Stage::Ready;
-            self.tell(Report::Ready);
+            self.tell(Report::Ready { open: self.open.len(), thread_id: cpu::current_thread_id() });
         }
     }
 
-    /// Nobody listens only where the run was given up.
     fn tell(&self, report: Report) {
-        let _ = self.task.report.send(report);
+        (self.task.report)(report);
     }
 
     fn on_established(&mut self, id: ConnId, conn: &mut Peer, now_ns: u64) {
@@ -204,7 +215,14 @@ impl Client {
         self.on_opened_or_failed();
     }
 
-    fn on_response(&mut self, id: ConnId, conn: &mut Peer, io: &mut Io<'_>, bytes: &[u8], now_ns: u64) -> usize {
+    fn on_response(
+        &mut self,
+        id: ConnId,
+        conn: &mut Peer,
+        io: &mut Io<'_>,
+        bytes: &[u8],
+        now_ns: u64,
+    ) -> usize {
         let Protocol::Handshake { handshake, since_ns } = &mut conn.protocol else { return 0 };
         match handshake.on_bytes(bytes) {
             Ok(None) => bytes.len(),
@@ -554,6 +572,9 @@ impl Handler for Client {
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
         let Some(window) = self.task.orders.get() else { return };
         self.window = window;
+        if self.task.orders.stop.load(Ordering::Relaxed) {
+            self.window.end_at(clock_ns());
+        }
         match self.stage {
             Stage::Opening | Stage::Ready => self.start(connections),
             Stage::Running | Stage::Draining => self.hand_over_slice(),

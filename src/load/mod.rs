@@ -1,1 +1,605 @@
-//! load
+//! The load generator: opens connections, warms up, measures, drains, and gives a whole result back.
+//!
+//! Each thread has a core, an engine and connections of its own, and shares nothing with the others while it
+//! measures; this thread only keeps the time, asks for slices once a second, and merges histograms at the end.
+
+mod client;
+mod options;
+mod progress;
+mod schedule;
+mod tally;
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use clap::Parser;
+
+pub use options::{Arrivals, Endpoint, Options, OptionsError, Plan};
+pub use progress::Verbosity;
+
+use crate::cpu;
+use crate::engine::{Config, EngineError, Waker, clock_ns, uring};
+use crate::measure::environment::Environment;
+use crate::measure::histogram;
+use crate::measure::result::{
+    self, Accounting, CpuUse, Interval, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
+};
+use crate::scenario::echo::Payloads;
+use crate::server::{self, Server, ServerError};
+use client::{Client, Orders, Report, Task};
+use progress::Progress;
+use schedule::Schedule;
+use tally::{Slice, Window};
+
+/// Between the last connection's opening and the first message: threads wake up and see their orders.
+const START_DELAY_NS: u64 = 20_000_000;
+/// How often threads are asked what has happened.
+const SLICE_NS: u64 = 1_000_000_000;
+/// How long after the end of the drain a thread may take to say goodbye to its connections.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Why a run gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The server of our own did not start.
+    #[error("the server in this process: {0}")]
+    Server(#[from] ServerError),
+    /// Its flags are the server's own defaults; they may still not suit this machine.
+    #[error("the server in this process: {0}")]
+    ServerOptions(#[from] server::OptionsError),
+    /// A generator thread's engine refused or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A thread could not be started or bound.
+    #[error("cannot start a generator thread: {0}")]
+    Thread(std::io::Error),
+    /// Nothing was measured.
+    #[error(
+        "none of {attempted} connections to {url} opened: {causes}; is a WebSocket server running there?"
+    )]
+    NoConnection {
+        /// Connections tried.
+        attempted: u32,
+        /// The server's URL.
+        url: String,
+        /// What went wrong, by class.
+        causes: String,
+    },
+    /// Ended by the user before anything was measured.
+    #[error("interrupted before measuring began")]
+    InterruptedEarly,
+    /// A thread hangs.
+    #[error("a generator thread does not end; nothing was saved")]
+    Stuck,
+}
+
+/// What the thread that keeps the time waits for.
+enum Event {
+    Thread(Report),
+    Ended,
+    Interrupt,
+}
+
+/// Ends a run early; what was measured until then stands.
+#[derive(Clone)]
+pub struct Interrupter(Sender<Event>);
+
+impl Interrupter {
+    /// Ends the measurement now.
+    pub fn interrupt(&self) {
+        // Nobody listens only where the run is over.
+        let _ = self.0.send(Event::Interrupt);
+    }
+}
+
+/// A run to be made.
+pub struct Run {
+    plan: Plan,
+    events_tx: Sender<Event>,
+    events: Receiver<Event>,
+}
+
+impl Run {
+    /// A run of `plan`.
+    pub fn new(plan: Plan) -> Self {
+        let (events_tx, events) = mpsc::channel();
+        Self { plan, events_tx, events }
+    }
+
+    /// What ends it early.
+    pub fn interrupter(&self) -> Interrupter {
+        Interrupter(self.events_tx.clone())
+    }
+
+    /// Makes the run. `command_line` is for the record.
+    ///
+    /// # Errors
+    /// Nothing could be measured.
+    pub fn execute(self, command_line: Vec<String>, verbosity: Verbosity) -> Result<RunResult, LoadError> {
+        let (embedded, endpoint) = match &self.plan.endpoint {
+            Some(endpoint) => (None, endpoint.clone()),
+            None => {
+                let server = start_server(&self.plan)?;
+                let endpoint = Endpoint::embedded(server.address());
+                (Some(server), endpoint)
+            }
+        };
+        let progress = Progress::new(verbosity, self.plan.warmup + self.plan.duration);
+        let measured = self.measure(&endpoint, embedded.as_ref(), &progress);
+        progress.finish();
+        let drained = embedded.map_or(Ok(()), |server| server.drain(GOODBYE));
+        let measured = measured?;
+        drained?;
+        Ok(self.into_result(measured, &endpoint, command_line))
+    }
+
+    fn measure(
+        &self,
+        endpoint: &Endpoint,
+        embedded: Option<&Server>,
+        progress: &Progress,
+    ) -> Result<Measured, LoadError> {
+        let mut crew = Crew::start(&self.plan, endpoint, &self.events_tx)?;
+        if embedded.is_some() && self.plan.cpus.iter().any(|cpu| self.plan.server_cpus.contains(cpu)) {
+            progress.say(
+                "warning: server and generator share a CPU: latencies show their rivalry, not the server",
+            );
+        }
+        let connections = self.plan.connections;
+        progress.say(&format!("opening {connections} connections to {}", endpoint.url));
+        let opened = crew.wait_until_open(&self.events);
+        if !matches!(opened, Ok(open) if open > 0) {
+            crew.order_end_now();
+            let accounting = crew.join(&self.events)?.accounting;
+            opened?;
+            let causes: Vec<String> =
+                accounting.errors.iter().map(|(class, count)| format!("{class} ({count})")).collect();
+            return Err(LoadError::NoConnection {
+                attempted: connections,
+                url: endpoint.url.clone(),
+                causes: causes.join(", "),
+            });
+        }
+        let server_cpu = ServerCpu::new(&self.plan, embedded);
+        let mut watch = Watch::new(&self.plan, crew, server_cpu, progress);
+        let outcome = watch.run(&self.events);
+        watch.finish(outcome, &self.events)
+    }
+
+    fn into_result(self, measured: Measured, endpoint: &Endpoint, command_line: Vec<String>) -> RunResult {
+        let Measured { outcome, accounting, latency, intervals, cpu, measured_s } = measured;
+        let plan = record_of(&self.plan);
+        let embedded = self.plan.endpoint.is_none();
+        let summary = Summary::new(&plan, &accounting, &latency, measured_s);
+        RunResult {
+            schema: result::SCHEMA.to_owned(),
+            created: result::utc_now(),
+            tool: Tool::this("ringsock-load"),
+            command_line,
+            plan,
+            environment: Environment::capture(),
+            target: Target {
+                url: endpoint.url.clone(),
+                server: embedded.then(|| format!("embedded ringsock {}", env!("CARGO_PKG_VERSION"))),
+                engine: uring::NAME.to_owned(),
+                engine_features: uring::FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
+                server_cpus: embedded.then(|| list(&self.plan.server_cpus)),
+                load_cpus: Some(list(&self.plan.cpus)),
+            },
+            outcome,
+            accounting,
+            latency,
+            intervals,
+            cpu,
+            summary,
+        }
+    }
+}
+
+/// What a run came to.
+struct Measured {
+    outcome: Outcome,
+    accounting: Accounting,
+    latency: Latencies,
+    intervals: Vec<Interval>,
+    cpu: CpuUse,
+    measured_s: f64,
+}
+
+fn list(cpus: &[usize]) -> String {
+    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// The plan as the result file keeps it.
+fn record_of(plan: &Plan) -> result::Plan {
+    result::Plan {
+        scenario: "echo".to_owned(),
+        url: plan.endpoint.as_ref().map(|endpoint| endpoint.url.clone()),
+        connections: plan.connections.into(),
+        threads: plan.cpus.len() as u64,
+        payload_bytes: plan.payload_bytes as u64,
+        text: plan.text,
+        duration_s: plan.duration.as_secs_f64(),
+        warmup_s: plan.warmup.as_secs_f64(),
+        drain_timeout_s: plan.drain_timeout.as_secs_f64(),
+        connect_rate_per_s: plan.connect_rate_per_s,
+        mode: plan.mode.clone(),
+        seed: plan.seed,
+    }
+}
+
+/// The server that a run without a URL measures, with the defaults of its own flags.
+fn start_server(plan: &Plan) -> Result<Server, LoadError> {
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        server: server::Options,
+    }
+    let mut options = Flags::parse_from(["embedded", "--listen", "127.0.0.1:0"]).server;
+    options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
+    options.max_connections = Some(plan.connections);
+    Ok(Server::start(&options.validate()?)?)
+}
+
+/// Whose CPU time is the server's.
+enum ServerCpu {
+    Unknown,
+    Process(u32),
+    Threads(Vec<i32>),
+}
+
+impl ServerCpu {
+    fn new(plan: &Plan, embedded: Option<&Server>) -> Self {
+        match (embedded, plan.server_pid) {
+            (Some(server), _) => Self::Threads(server.thread_ids().to_vec()),
+            (None, Some(process_id)) => Self::Process(process_id),
+            (None, None) => Self::Unknown,
+        }
+    }
+
+    fn used_ns(&self) -> Option<u64> {
+        match self {
+            Self::Unknown => None,
+            Self::Process(process_id) => cpu::used_ns(*process_id, None),
+            Self::Threads(ids) => cpu::used_ns(std::process::id(), Some(ids)),
+        }
+    }
+}
+
+/// The generator's threads.
+struct Crew {
+    threads: Vec<JoinHandle<Result<Client, LoadError>>>,
+    thread_ids: Vec<i32>,
+    wakers: Vec<Waker>,
+    orders: Arc<Orders>,
+    spare: Arc<Mutex<Vec<Box<Slice>>>>,
+    /// The headline durations that the slices brought.
+    latency: Latencies,
+    open_loop: bool,
+    drain_timeout: Duration,
+}
+
+impl Crew {
+    fn start(plan: &Plan, endpoint: &Endpoint, events: &Sender<Event>) -> Result<Self, LoadError> {
+        let mut crew = Self {
+            threads: Vec::new(),
+            thread_ids: Vec::new(),
+            wakers: Vec::new(),
+            orders: Arc::new(Orders::default()),
+            spare: Arc::new(Mutex::new(Vec::new())),
+            latency: Latencies::default(),
+            open_loop: matches!(plan.mode, Mode::OpenLoop { .. }),
+            drain_timeout: plan.drain_timeout,
+        };
+        for index in 0..plan.cpus.len() {
+            let waker = Waker::new().map_err(LoadError::Thread)?;
+            crew.wakers.push(waker.clone());
+            let task = crew.task(plan, endpoint, index, events);
+            let (cpu, ended) = (plan.cpus[index], events.clone());
+            let body = move || {
+                let result = generate(cpu, task, &waker);
+                let _ = ended.send(Event::Ended);
+                result
+            };
+            let thread = std::thread::Builder::new().name(format!("load-{index}")).spawn(body);
+            crew.threads.push(thread.map_err(LoadError::Thread)?);
+        }
+        Ok(crew)
+    }
+
+    /// Thread `index`'s share of the plan.
+    fn task(&self, plan: &Plan, endpoint: &Endpoint, index: usize, events: &Sender<Event>) -> Task {
+        let thread_count = plan.cpus.len();
+        let connections = plan.connections as usize;
+        let share = connections / thread_count + usize::from(index < connections % thread_count);
+        let events = events.clone();
+        let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(index as u64));
+        let (schedule, pipeline) = match plan.mode {
+            Mode::OpenLoop { rate_per_s, arrivals } => {
+                (Some(Schedule::new(rate_per_s, arrivals, plan.seed, index, thread_count)), 0)
+            }
+            Mode::ClosedLoop { pipeline } => (None, pipeline),
+        };
+        Task {
+            endpoint: endpoint.clone(),
+            connections: share,
+            connect_gap_ns: plan.connect_rate_per_s.map_or(0.0, |rate| 1e9 * thread_count as f64 / rate),
+            connect_timeout_ns: plan.connect_timeout.as_nanos() as u64,
+            schedule,
+            pipeline,
+            payloads: Payloads::new(plan.payload_bytes, plan.text, &mut random),
+            random,
+            orders: Arc::clone(&self.orders),
+            report: Box::new(move |report| {
+                // Nobody listens only where the run was given up.
+                let _ = events.send(Event::Thread(report));
+            }),
+            spare: Arc::clone(&self.spare),
+        }
+    }
+
+    fn wake(&self) {
+        self.wakers.iter().for_each(Waker::wake);
+    }
+
+    /// How many connections are open, when all have opened or failed.
+    fn wait_until_open(&mut self, events: &Receiver<Event>) -> Result<usize, LoadError> {
+        let mut open_count = 0;
+        while self.thread_ids.len() < self.threads.len() {
+            match events.recv() {
+                Ok(Event::Thread(Report::Ready { open, thread_id })) => {
+                    open_count += open;
+                    self.thread_ids.push(thread_id);
+                }
+                Ok(Event::Interrupt) | Err(_) => return Err(LoadError::InterruptedEarly),
+                // An engine that refused: joining it tells why.
+                Ok(Event::Ended) => return Ok(0),
+                Ok(Event::Thread(_)) => {}
+            }
+        }
+        Ok(open_count)
+    }
+
+    fn order(&self, window: Window) {
+        self.orders.set(window);
+        self.wake();
+    }
+
+    fn order_end_now(&self) {
+        let now_ns = clock_ns();
+        self.order(Window { start_ns: now_ns, measure_ns: now_ns, end_ns: now_ns, drained_ns: now_ns });
+    }
+
+    fn used_ns(&self) -> u64 {
+        cpu::used_ns(std::process::id(), Some(&self.thread_ids)).unwrap_or(0)
+    }
+
+    /// Adds a slice to the whole, and has its memory used again.
+    fn take_in(&mut self, mut slice: Box<Slice>) {
+        let headline = if self.open_loop { &mut self.latency.response } else { &mut self.latency.service };
+        histogram::merge(headline, &slice.headline);
+        slice.clear();
+        if let Ok(mut spare) = self.spare.lock() {
+            spare.push(slice);
+        }
+    }
+
+    /// Waits for the threads to end, and merges what they counted and timed.
+    fn join(mut self, events: &Receiver<Event>) -> Result<Whole, LoadError> {
+        let patience = self.drain_timeout + GOODBYE;
+        let mut rest = Slice::new();
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            match events.recv_timeout(patience) {
+                Ok(Event::Thread(Report::Slice(slice))) => {
+                    rest.merge(&slice);
+                    self.take_in(slice);
+                }
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Err(LoadError::Stuck);
+                }
+            }
+        }
+        for event in events.try_iter() {
+            if let Event::Thread(Report::Slice(slice)) = event {
+                rest.merge(&slice);
+                self.take_in(slice);
+            }
+        }
+        let mut accounting = Accounting::default();
+        for thread in std::mem::take(&mut self.threads) {
+            let client = match thread.join() {
+                Ok(client) => client?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            accounting.merge(&client.tally.accounting);
+            self.latency.merge(&client.tally.latency);
+            rest.merge(&client.tally.slice);
+            self.take_in(Box::new(client.tally.slice));
+        }
+        accounting.outstanding = accounting.sent - accounting.answered;
+        Ok(Whole { accounting, latency: self.latency, rest })
+    }
+}
+
+struct Whole {
+    accounting: Accounting,
+    latency: Latencies,
+    /// What the threads had not handed over when the run ended.
+    rest: Slice,
+}
+
+/// A generator thread's life.
+fn generate(cpu: usize, task: Task, waker: &Waker) -> Result<Client, LoadError> {
+    cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
+    let config = Config { connections_max: (task.connections as u32).max(1), ..Config::default() };
+    Ok(uring::run(config, waker, Client::new(task), || {})?)
+}
+
+/// Keeps the time of a run.
+struct Watch<'a> {
+    crew: Crew,
+    window: Window,
+    progress: &'a Progress,
+    server_cpu: ServerCpu,
+    load_used_ns: u64,
+    server_used_ns: Option<u64>,
+    cpu: CpuUse,
+    intervals: Vec<Interval>,
+    /// What the threads have handed over since the last interval ended.
+    slice: Slice,
+    slices_awaited: usize,
+    interval_start_ns: u64,
+    deserted_count: usize,
+}
+
+impl<'a> Watch<'a> {
+    fn new(plan: &Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a Progress) -> Self {
+        let start_ns = clock_ns() + START_DELAY_NS;
+        let measure_ns = start_ns + plan.warmup.as_nanos() as u64;
+        let end_ns = measure_ns + plan.duration.as_nanos() as u64;
+        let drained_ns = end_ns + plan.drain_timeout.as_nanos() as u64;
+        Self {
+            crew,
+            window: Window { start_ns, measure_ns, end_ns, drained_ns },
+            progress,
+            server_cpu,
+            load_used_ns: 0,
+            server_used_ns: None,
+            cpu: CpuUse { load_cpu_s: 0.0, server_cpu_s: None },
+            intervals: Vec::new(),
+            slice: Slice::new(),
+            slices_awaited: 0,
+            interval_start_ns: measure_ns,
+            deserted_count: 0,
+        }
+    }
+
+    /// From the first message to the end of the measured window.
+    fn run(&mut self, events: &Receiver<Event>) -> Outcome {
+        self.crew.order(self.window);
+        if let Some(early) = self.wait(self.window.measure_ns, events) {
+            return early;
+        }
+        self.load_used_ns = self.crew.used_ns();
+        self.server_used_ns = self.server_cpu.used_ns();
+        let mut tick_ns = self.window.measure_ns;
+        let early = loop {
+            tick_ns = (tick_ns + SLICE_NS).min(self.window.end_ns);
+            if let Some(early) = self.wait(tick_ns, events) {
+                break Some(early);
+            }
+            if tick_ns == self.window.end_ns {
+                break None;
+            }
+            self.ask_for_slices();
+        };
+        self.note_cpu();
+        early.unwrap_or_else(Outcome::completed)
+    }
+
+    fn note_cpu(&mut self) {
+        self.cpu.load_cpu_s = self.crew.used_ns().saturating_sub(self.load_used_ns) as f64 / 1e9;
+        let server_ns = self.server_cpu.used_ns().zip(self.server_used_ns);
+        self.cpu.server_cpu_s = server_ns.map(|(now, before)| now.saturating_sub(before) as f64 / 1e9);
+    }
+
+    fn ask_for_slices(&mut self) {
+        self.slices_awaited = self.crew.threads.len();
+        self.crew.wake();
+    }
+
+    /// Waits until `until_ns`; an outcome if the run ends before that.
+    fn wait(&mut self, until_ns: u64, events: &Receiver<Event>) -> Option<Outcome> {
+        loop {
+            let now_ns = clock_ns();
+            if now_ns >= until_ns {
+                return None;
+            }
+            if now_ns < self.window.measure_ns {
+                let elapsed = now_ns.saturating_sub(self.window.start_ns);
+                self.progress.phase(Duration::from_nanos(elapsed), "warming up");
+            }
+            match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(SLICE_NS / 10))) {
+                Ok(Event::Thread(Report::Slice(slice))) => self.on_slice(slice),
+                Ok(Event::Thread(Report::Deserted)) => {
+                    self.deserted_count += 1;
+                    if self.deserted_count == self.crew.threads.len() {
+                        let reason = "the server closed every connection, or died".to_owned();
+                        return Some(Outcome { status: Status::ServerDied, reason: Some(reason) });
+                    }
+                }
+                Ok(Event::Interrupt) => {
+                    let reason = "ended by the user".to_owned();
+                    return Some(Outcome { status: Status::Interrupted, reason: Some(reason) });
+                }
+                Ok(Event::Ended) => {
+                    let reason = "a generator thread ended early".to_owned();
+                    return Some(Outcome { status: Status::Failed, reason: Some(reason) });
+                }
+                Ok(Event::Thread(Report::Ready { .. })) | Err(_) => {}
+            }
+        }
+    }
+
+    fn on_slice(&mut self, slice: Box<Slice>) {
+        self.slice.merge(&slice);
+        self.crew.take_in(slice);
+        self.slices_awaited = self.slices_awaited.saturating_sub(1);
+        if self.slices_awaited == 0 {
+            self.end_interval(clock_ns());
+        }
+    }
+
+    fn end_interval(&mut self, now_ns: u64) {
+        let length = Duration::from_nanos(now_ns.saturating_sub(self.interval_start_ns));
+        let elapsed = Duration::from_nanos(now_ns - self.window.start_ns);
+        self.progress.slice(elapsed, length, &self.slice);
+        self.intervals.push(interval(&self.window, self.interval_start_ns, now_ns, &self.slice));
+        self.interval_start_ns = now_ns;
+        self.slice.clear();
+    }
+
+    /// Ends the run: now, where it ends early. Then the last answers are waited for.
+    fn finish(mut self, outcome: Outcome, events: &Receiver<Event>) -> Result<Measured, LoadError> {
+        let now_ns = clock_ns();
+        if outcome.status != Status::Completed {
+            if outcome.status == Status::Interrupted && now_ns < self.window.measure_ns {
+                self.crew.orders.stop();
+                self.crew.wake();
+                self.crew.join(events)?;
+                return Err(LoadError::InterruptedEarly);
+            }
+            self.crew.orders.stop();
+            self.window.end_at(now_ns);
+        }
+        self.progress.phase(Duration::from_nanos(self.window.end_ns - self.window.start_ns), "draining");
+        // Threads whose clock has not told them yet see that the window is over, and end.
+        self.crew.wake();
+        let Whole { accounting, latency, rest } = self.crew.join(events)?;
+        self.slice.merge(&rest);
+        let (intervals, cpu) = (std::mem::take(&mut self.intervals), self.cpu);
+        let mut measured = Measured { outcome, accounting, latency, intervals, cpu, measured_s: 0.0 };
+        measured.measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
+        if self.window.end_ns > self.interval_start_ns {
+            let last = interval(&self.window, self.interval_start_ns, self.window.end_ns, &self.slice);
+            measured.intervals.push(last);
+        }
+        Ok(measured)
+    }
+}
+
+/// What `slice` says of the part of the window from `start_ns` to `end_ns`.
+fn interval(window: &Window, start_ns: u64, end_ns: u64, slice: &Slice) -> Interval {
+    Interval {
+        start_s: start_ns.saturating_sub(window.measure_ns) as f64 / 1e9,
+        length_s: end_ns.saturating_sub(start_ns) as f64 / 1e9,
+        sent: slice.sent,
+        answered: slice.answered,
+        p50_ns: histogram::percentile_ns(&slice.headline, 0.5),
+        p99_ns: histogram::percentile_ns(&slice.headline, 0.99),
+        max_ns: histogram::maximum_ns(&slice.headline),
+    }
+}

@@ -219,8 +219,18 @@ impl Options {
         let cpus = self.generator_cpus()?;
         number("--threads", &cpus.len(), (1..=4096).contains(&cpus.len()), "has to be 1 to 4096")?;
         let connections = self.connections;
-        number("--connections", &connections, connections as usize >= cpus.len(), "has to be one a thread or more")?;
-        number("--payload", &self.payload, self.payload.as_u64() <= limits::MESSAGE_BYTES, "has to be 64 MiB or less")?;
+        number(
+            "--connections",
+            &connections,
+            connections as usize >= cpus.len(),
+            "has to be one a thread or more",
+        )?;
+        number(
+            "--payload",
+            &self.payload,
+            self.payload.as_u64() <= limits::MESSAGE_BYTES,
+            "has to be 64 MiB or less",
+        )?;
         number("--pipeline", &self.pipeline, (1..=1 << 16).contains(&self.pipeline), "has to be 1 to 65536")?;
         let rate = self.rate.unwrap_or(DEFAULT_RATE_PER_S);
         let is_rate = |rate: f64| rate > 0.0 && rate <= 1e9;
@@ -350,7 +360,10 @@ mod tests {
             ("ws://127.0.0.1:9001?x", "127.0.0.1", 9001, "/?x"),
         ] {
             let endpoint = Endpoint::parse(url).unwrap();
-            assert_eq!((endpoint.host.as_str(), endpoint.port, endpoint.target.as_str()), (host, port, target));
+            assert_eq!(
+                (endpoint.host.as_str(), endpoint.port, endpoint.target.as_str()),
+                (host, port, target)
+            );
         }
     }
 

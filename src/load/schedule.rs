@@ -9,7 +9,7 @@ use crate::measure::result::Arrivals;
 /// Fixed arrivals of all threads interleave evenly; Poisson arrivals of each thread are independent, and their
 /// sum is Poisson again.
 #[derive(Debug, Clone)]
-pub struct Schedule {
+pub(super) struct Schedule {
     /// Mean gap of this thread, in nanoseconds; not rounded, so that rates are exact over any time.
     gap_ns: f64,
     arrivals: Arrivals,
@@ -19,9 +19,16 @@ pub struct Schedule {
 
 impl Schedule {
     /// Thread `thread` of `thread_count`'s share of `rate_per_s`.
-    pub fn new(rate_per_s: f64, arrivals: Arrivals, seed: u64, thread: usize, thread_count: usize) -> Self {
+    pub(super) fn new(
+        rate_per_s: f64,
+        arrivals: Arrivals,
+        seed: u64,
+        thread: usize,
+        thread_count: usize,
+    ) -> Self {
         let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
-        let random = fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (thread as u64) << 32);
+        let random =
+            fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (thread as u64) << 32);
         let mut schedule = Self { gap_ns, arrivals, random, next_ns: 0.0 };
         schedule.next_ns = match arrivals {
             Arrivals::Fixed => gap_ns * thread as f64 / thread_count as f64,
@@ -32,13 +39,13 @@ impl Schedule {
 
     /// The next arrival.
     #[inline]
-    pub fn next_ns(&self) -> u64 {
+    pub(super) fn next_ns(&self) -> u64 {
         self.next_ns as u64
     }
 
     /// Passes on to the arrival after it.
     #[inline]
-    pub fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         self.next_ns += match self.arrivals {
             Arrivals::Fixed => self.gap_ns,
             Arrivals::Poisson => self.exponential_ns(),

@@ -20,6 +20,16 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Moves the end to `now_ns`, if it is later: what was sent so far belongs to the window as before.
+    pub(super) fn end_at(&mut self, now_ns: u64) {
+        if now_ns < self.end_ns {
+            let drain_ns = self.drained_ns - self.end_ns;
+            self.end_ns = now_ns + 1;
+            self.measure_ns = self.measure_ns.min(self.end_ns);
+            self.drained_ns = self.end_ns + drain_ns;
+        }
+    }
+
     /// Whether a message intended at `intended_ns` is measured.
     #[inline]
     pub(super) fn measures(&self, intended_ns: u64) -> bool {
@@ -41,6 +51,12 @@ pub(super) struct Slice {
 impl Slice {
     pub(super) fn new() -> Self {
         Self { headline: new_histogram(), sent: 0, answered: 0 }
+    }
+
+    pub(super) fn merge(&mut self, other: &Slice) {
+        histogram::merge(&mut self.headline, &other.headline);
+        self.sent += other.sent;
+        self.answered += other.answered;
     }
 
     pub(super) fn clear(&mut self) {

@@ -180,7 +180,8 @@ impl Payloads {
     #[cold]
     fn explain(&self, number: u64, offset: usize, piece: &[u8]) -> Mismatch {
         let holds_number = offset == 0 && piece.len() >= self.number_bytes && self.number_bytes >= 8;
-        let Some(answered) = self.read_number(piece).filter(|&answered| holds_number && answered != number) else {
+        let Some(answered) = self.read_number(piece).filter(|&answered| holds_number && answered != number)
+        else {
             return Mismatch::Payload;
         };
         match self.check(answered, offset, self.text, piece) {
@@ -194,9 +195,10 @@ impl Payloads {
             return piece.first_chunk().map(|&bytes| u64::from_le_bytes(bytes));
         }
         let digits = piece.get(..self.number_bytes)?;
-        digits.iter().rev().try_fold(0u64, |number, &digit| {
-            Some(number << 4 | u64::from(char::from(digit).to_digit(16)?))
-        })
+        digits
+            .iter()
+            .rev()
+            .try_fold(0u64, |number, &digit| Some(number << 4 | u64::from(char::from(digit).to_digit(16)?)))
     }
 }
 

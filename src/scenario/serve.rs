@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::echo;
 use crate::engine::{Closed, ConnId, Connections, Counters, Handler, Io, Received};
-use crate::ws::connection::{Connection, Due, Timeouts};
+pub use crate::ws::connection::Timeouts;
+use crate::ws::connection::{Connection, Due};
 use crate::ws::frame::{Role, close_code};
 use crate::ws::handshake::{Rejection, ServerHandshake};
 use crate::ws::mask::Mask;
@@ -283,7 +284,13 @@ impl<R: FnMut(Served)> Handler for Serve<R> {
                 let Some((conn, mut io)) = connections.get(id) else { continue };
                 match conn {
                     Peer::Open(_) => {
-                        self.begin_close(conn, &mut io, close_code::GOING_AWAY, "server is shutting down", now_ns);
+                        self.begin_close(
+                            conn,
+                            &mut io,
+                            close_code::GOING_AWAY,
+                            "server is shutting down",
+                            now_ns,
+                        );
                     }
                     Peer::Opening { .. } => io.close(),
                     Peer::Leaving { .. } => {}

@@ -9,8 +9,7 @@ use clap::Args;
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::{Config, EngineError, files};
 use crate::limits;
-use crate::scenario::serve::Limits;
-use crate::ws::connection::Timeouts;
+use crate::scenario::serve::{Limits, Timeouts};
 
 /// Descriptors that are not connections: rings, listeners, eventfds, standard streams.
 const OTHER_FILES: u64 = 128;
@@ -192,7 +191,12 @@ impl Options {
     fn check_sizes(&self) -> Result<(), OptionsError> {
         let (least, most) = limits::RECV_BUFFER_BYTES_RANGE;
         let size = self.buffer_size.as_u64();
-        check("--buffer-size", size, (least as u64..=most as u64).contains(&size), "has to be 64 B to 16 MiB")?;
+        check(
+            "--buffer-size",
+            size,
+            (least as u64..=most as u64).contains(&size),
+            "has to be 64 B to 16 MiB",
+        )?;
         let buffers_hold = self.buffers.is_power_of_two() && self.buffers <= limits::RECV_BUFFERS_MAX;
         check("--buffers", self.buffers.into(), buffers_hold, "has to be a power of two up to 32768")?;
         let sq_holds = self.sq_entries.is_power_of_two() && self.sq_entries <= limits::SQ_ENTRIES_MAX;

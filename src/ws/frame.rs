@@ -310,7 +310,12 @@ mod tests {
     use super::*;
 
     fn masked(payload_bytes: u64) -> Header {
-        Header { fin: true, opcode: Opcode::Binary, mask: Some(Mask::from_bytes([1, 2, 3, 4])), payload_bytes }
+        Header {
+            fin: true,
+            opcode: Opcode::Binary,
+            mask: Some(Mask::from_bytes([1, 2, 3, 4])),
+            payload_bytes,
+        }
     }
 
     #[test]
@@ -333,7 +338,10 @@ mod tests {
     #[test]
     fn longer_length_forms_than_needed_are_refused() {
         assert_eq!(parse(&[0x82, 126, 0, 125], Role::Server), Err(Fault::LengthNotMinimal));
-        assert_eq!(parse(&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], Role::Server), Err(Fault::LengthNotMinimal));
+        assert_eq!(
+            parse(&[0x82, 127, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], Role::Server),
+            Err(Fault::LengthNotMinimal)
+        );
         assert_eq!(parse(&[0x82, 127, 0x80, 0, 0, 0, 0, 1, 0, 0], Role::Server), Err(Fault::LengthTooLarge));
     }
 

@@ -49,7 +49,9 @@ impl<'b> InPlace<'b> {
     #[inline(always)]
     pub fn next(&mut self, connection: &mut Connection) -> Result<Option<Event>, Fault> {
         let event = connection.next(&self.memory[self.read..self.end])?;
-        if let Some(Event::Ping { consumed } | Event::Pong { consumed } | Event::Close { consumed, .. }) = event {
+        if let Some(Event::Ping { consumed } | Event::Pong { consumed } | Event::Close { consumed, .. }) =
+            event
+        {
             self.read += consumed;
         }
         Ok(event)
@@ -69,7 +71,12 @@ impl<'b> InPlace<'b> {
         let payload_at = self.read + chunk.header_bytes;
         self.read = payload_at + chunk.payload_bytes;
         let header = if chunk.first && (chunk.last || !data.text) {
-            Some(Header { fin: chunk.fin, opcode: chunk.opcode, mask: None, payload_bytes: chunk.frame_bytes })
+            Some(Header {
+                fin: chunk.fin,
+                opcode: chunk.opcode,
+                mask: None,
+                payload_bytes: chunk.frame_bytes,
+            })
         } else if data.text {
             Some(text_fragment(data))
         } else {

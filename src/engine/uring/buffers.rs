@@ -76,7 +76,8 @@ impl RecvBuffers {
         // comes after the io_uring instance is closed (the loop owns both and drops the instance first).
         unsafe { submitter.register_buf_ring_with_flags(ring.address.as_ptr() as u64, count, GROUP, 0)? };
         let uses = vec![0; usize::from(count)];
-        let mut buffers = Self { slab, ring, stride_bytes, buffer_bytes, count, circulating: 0, tail: 0, uses };
+        let mut buffers =
+            Self { slab, ring, stride_bytes, buffer_bytes, count, circulating: 0, tail: 0, uses };
         buffers.circulate(RECV_BUFFERS_AT_FIRST.min(count));
         buffers.publish();
         Ok(buffers)

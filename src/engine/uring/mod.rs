@@ -24,11 +24,28 @@ use io_uring::squeue::Flags;
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
 use super::{
-    Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker, clock_ns, socket,
+    Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker, clock_ns,
+    socket,
 };
 use crate::limits::{HEADROOM_BYTES, SEND_PIECES};
 use buffers::RecvBuffers;
 use tag::Op;
+
+/// What `--engine` and result files call it.
+pub const NAME: &str = "uring";
+
+/// What of io_uring it uses, for the record.
+pub const FEATURES: [&str; 9] = [
+    "single issuer",
+    "deferred task run",
+    "submit all",
+    "registered ring",
+    "multishot accept",
+    "multishot receive",
+    "buffer ring",
+    "direct descriptors",
+    "skipped completions",
+];
 
 /// How long to leave the listener alone when there is no descriptor for what it has.
 const ACCEPT_PAUSE_NS: u64 = 50_000_000;
@@ -39,7 +56,12 @@ const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 ///
 /// # Errors
 /// The ring could not be set up, or entering it failed; every connection is lost then.
-pub fn run<H: Handler>(config: Config, waker: &Waker, handler: H, ready: impl FnOnce()) -> Result<H, EngineError> {
+pub fn run<H: Handler>(
+    config: Config,
+    waker: &Waker,
+    handler: H,
+    ready: impl FnOnce(),
+) -> Result<H, EngineError> {
     let mut ring = ring::set_up(&config)?;
     let (mut submitter, sq, cq) = ring.split();
     submitter.register_ring_fd().map_err(EngineError::io("registering the ring's descriptor"))?;

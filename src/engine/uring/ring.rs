@@ -58,7 +58,10 @@ fn explain_set_up(error: io::Error) -> EngineError {
 }
 
 /// Reserves `count` direct descriptors.
-pub(super) fn reserve_descriptors(submitter: &io_uring::Submitter<'_>, count: u32) -> Result<(), EngineError> {
+pub(super) fn reserve_descriptors(
+    submitter: &io_uring::Submitter<'_>,
+    count: u32,
+) -> Result<(), EngineError> {
     submitter.register_files_sparse(count).map_err(|error| match error.raw_os_error() {
         Some(libc::EMFILE) => {
             let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -81,8 +84,7 @@ pub(super) fn enter(
     let args = types::SubmitArgs::new();
     let args = if timeout_ns.is_some() { args.timespec(&timespec) } else { args };
     // SAFETY: `args` and the timespec that it points to live through the call.
-    let result =
-        unsafe { submitter.enter(queued as u32, u32::from(wait), GETEVENTS | EXT_ARG, Some(&args)) };
+    let result = unsafe { submitter.enter(queued as u32, u32::from(wait), GETEVENTS | EXT_ARG, Some(&args)) };
     match result.map_err(|error| error.raw_os_error()) {
         Ok(_) => Ok(()),
         // The time was up, a signal came, or completions wait to be fetched first: none is a failure, and the

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn user_data_keeps_operation_slot_and_generation_apart() {
-        for op in [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget] {
+        for op in [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget]
+        {
             for slot in [0, 1, u32::MAX] {
                 for generation in [0, 1, GENERATION_MASK] {
                     let id = ConnId { slot, generation };
