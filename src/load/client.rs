@@ -76,7 +76,7 @@ pub(super) enum Report {
         thread_id: i32,
     },
     /// What happened since the last slice.
-    Slice(Box<Slice>),
+    Slice(Slice),
     /// The last of its connections is gone, and not by our doing.
     Deserted,
 }
@@ -96,7 +96,7 @@ pub(super) struct Task {
     pub(super) orders: Arc<Orders>,
     pub(super) report: Box<dyn Fn(Report) + Send>,
     /// Slices to be used again.
-    pub(super) spare: Arc<Mutex<Vec<Box<Slice>>>>,
+    pub(super) spare: Arc<Mutex<Vec<Slice>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -444,9 +444,8 @@ impl Client {
 
     fn hand_over_slice(&mut self) {
         let spare = self.task.spare.lock().ok().and_then(|mut spare| spare.pop());
-        let fresh = spare.unwrap_or_else(|| Box::new(Slice::new()));
-        let full = std::mem::replace(&mut self.tally.slice, *fresh);
-        self.tell(Report::Slice(Box::new(full)));
+        let full = std::mem::replace(&mut self.tally.slice, spare.unwrap_or_else(Slice::new));
+        self.tell(Report::Slice(full));
     }
 }
 
@@ -556,6 +555,9 @@ impl Handler for Client {
             return self.on_opened_or_failed();
         }
         if self.stage == Stage::Closing {
+            if connections.is_empty() {
+                connections.stop();
+            }
             return;
         }
         self.tally.accounting.count_error(&conn.failure.unwrap_or_else(|| describe(&why)));

@@ -9,10 +9,10 @@ mod progress;
 mod schedule;
 mod tally;
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 
@@ -39,6 +39,8 @@ const START_DELAY_NS: u64 = 20_000_000;
 const SLICE_NS: u64 = 1_000_000_000;
 /// How long after the end of the drain a thread may take to say goodbye to its connections.
 const GOODBYE: Duration = Duration::from_secs(5);
+/// How often ending threads are looked at.
+const ENDING: Duration = Duration::from_millis(5);
 
 /// Why a run gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -225,7 +227,7 @@ fn record_of(plan: &Plan) -> result::Plan {
         warmup_s: plan.warmup.as_secs_f64(),
         drain_timeout_s: plan.drain_timeout.as_secs_f64(),
         connect_rate_per_s: plan.connect_rate_per_s,
-        mode: plan.mode.clone(),
+        mode: plan.mode,
         seed: plan.seed,
     }
 }
@@ -274,7 +276,7 @@ struct Crew {
     thread_ids: Vec<i32>,
     wakers: Vec<Waker>,
     orders: Arc<Orders>,
-    spare: Arc<Mutex<Vec<Box<Slice>>>>,
+    spare: Arc<Mutex<Vec<Slice>>>,
     /// The headline durations that the slices brought.
     latency: Latencies,
     open_loop: bool,
@@ -377,7 +379,7 @@ impl Crew {
     }
 
     /// Adds a slice to the whole, and has its memory used again.
-    fn take_in(&mut self, mut slice: Box<Slice>) {
+    fn take_in(&mut self, mut slice: Slice) {
         let headline = if self.open_loop { &mut self.latency.response } else { &mut self.latency.service };
         histogram::merge(headline, &slice.headline);
         slice.clear();
@@ -388,18 +390,16 @@ impl Crew {
 
     /// Waits for the threads to end, and merges what they counted and timed.
     fn join(mut self, events: &Receiver<Event>) -> Result<Whole, LoadError> {
-        let patience = self.drain_timeout + GOODBYE;
+        let give_up = Instant::now() + self.drain_timeout + GOODBYE;
         let mut rest = Slice::new();
         while self.threads.iter().any(|thread| !thread.is_finished()) {
-            match events.recv_timeout(patience) {
-                Ok(Event::Thread(Report::Slice(slice))) => {
-                    rest.merge(&slice);
-                    self.take_in(slice);
-                }
-                Ok(_) => {}
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Err(LoadError::Stuck);
-                }
+            // A thread says that it ends a moment before it has ended.
+            if let Ok(Event::Thread(Report::Slice(slice))) = events.recv_timeout(ENDING) {
+                rest.merge(&slice);
+                self.take_in(slice);
+            }
+            if Instant::now() > give_up {
+                return Err(LoadError::Stuck);
             }
         }
         for event in events.try_iter() {
@@ -417,7 +417,7 @@ impl Crew {
             accounting.merge(&client.tally.accounting);
             self.latency.merge(&client.tally.latency);
             rest.merge(&client.tally.slice);
-            self.take_in(Box::new(client.tally.slice));
+            self.take_in(client.tally.slice);
         }
         accounting.outstanding = accounting.sent - accounting.answered;
         Ok(Whole { accounting, latency: self.latency, rest })
@@ -544,7 +544,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn on_slice(&mut self, slice: Box<Slice>) {
+    fn on_slice(&mut self, slice: Slice) {
         self.slice.merge(&slice);
         self.crew.take_in(slice);
         self.slices_awaited = self.slices_awaited.saturating_sub(1);

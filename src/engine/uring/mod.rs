@@ -167,9 +167,11 @@ struct Uring<'r, H: Handler> {
     timer_at: Box<types::Timespec>,
     completions: Vec<Completion>,
     flights: Vec<Flight>,
+    #[expect(clippy::vec_box, reason = "the kernel is given their addresses")]
     gathers: Vec<Box<Gather>>,
     gathers_used: usize,
     /// Read by the kernel when the connects of this turn are submitted.
+    #[expect(clippy::vec_box, reason = "the kernel is given their addresses")]
     connect_addresses: Vec<Box<socket2::SockAddr>>,
     /// Slots whose close has yet to be submitted.
     freed: Vec<u32>,
