@@ -40,6 +40,7 @@ pub(super) struct Orders {
     end_ns: AtomicU64,
     drained_ns: AtomicU64,
     stop: AtomicBool,
+    dismissed: AtomicBool,
 }
 
 impl Orders {
@@ -53,6 +54,11 @@ impl Orders {
     /// The window is to end as soon as the threads see this.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// The timekeeper has read the threads' CPU time: they may close their connections and end.
+    pub(super) fn dismiss(&self) {
+        self.dismissed.store(true, Ordering::Relaxed);
     }
 
     fn get(&self) -> Option<Window> {
@@ -601,6 +607,7 @@ impl Handler for Client {
                 let look_ns = clock_ns() + BACKLOG_INTERVAL_NS;
                 Some(next_ns.map_or(look_ns, |next_ns| next_ns.min(look_ns)))
             }
+            Stage::Draining if !self.task.orders.dismissed.load(Ordering::Relaxed) => None,
             Stage::Draining if self.unanswered == 0 || connections.now_ns() >= self.window.drained_ns => {
                 self.begin_close(connections);
                 Some(self.close_by_ns)

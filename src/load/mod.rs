@@ -369,7 +369,14 @@ impl Crew {
         self.wake();
     }
 
+    /// Lets the threads go once they have drained.
+    fn dismiss(&self) {
+        self.orders.dismiss();
+        self.wake();
+    }
+
     fn order_end_now(&self) {
+        self.orders.dismiss();
         let now_ns = clock_ns();
         self.order(Window { start_ns: now_ns, measure_ns: now_ns, end_ns: now_ns, drained_ns: now_ns });
     }
@@ -568,7 +575,7 @@ impl<'a> Watch<'a> {
         if outcome.status != Status::Completed {
             if outcome.status == Status::Interrupted && now_ns < self.window.measure_ns {
                 self.crew.orders.stop();
-                self.crew.wake();
+                self.crew.dismiss();
                 self.crew.join(events)?;
                 return Err(LoadError::InterruptedEarly);
             }
@@ -576,8 +583,7 @@ impl<'a> Watch<'a> {
             self.window.end_at(now_ns);
         }
         self.progress.phase(Duration::from_nanos(self.window.end_ns - self.window.start_ns), "draining");
-        // Threads whose clock has not told them yet see that the window is over, and end.
-        self.crew.wake();
+        self.crew.dismiss();
         let Whole { accounting, latency, rest } = self.crew.join(events)?;
         self.slice.merge(&rest);
         let (intervals, cpu) = (std::mem::take(&mut self.intervals), self.cpu);
