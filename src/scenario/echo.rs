@@ -52,7 +52,9 @@ fn converse(
     in_place: &mut InPlace<'_>,
     answered: &mut Answered,
 ) -> Result<(), Fault> {
-    while let Some(event) = in_place.next(connection)? {
+    loop {
+        answered.messages += in_place.echo_short_messages(connection)?;
+        let Some(event) = in_place.next(connection)? else { return Ok(()) };
         match event {
             Event::Data(data) => {
                 if connection.is_open() {
@@ -67,7 +69,6 @@ fn converse(
             Event::Close { .. } => send_control(io, in_place, connection.reply_to_close(NO_KEY)),
         }
     }
-    Ok(())
 }
 
 #[cold]

@@ -165,8 +165,25 @@ impl Connection {
     }
 
     /// The peer has sent part of a frame, and the rest is to come.
+    #[inline(always)]
     pub fn in_frame(&self) -> bool {
         !self.decoder.at_frame_boundary()
+    }
+
+    /// A message of `payload_bytes` that comes whole and now changes nothing here: it can be answered without
+    /// [`Connection::next`].
+    #[inline(always)]
+    pub(super) fn takes_whole_messages(&self, payload_bytes_max: u64) -> bool {
+        self.is_open()
+            && !self.in_message
+            && !self.in_frame()
+            && payload_bytes_max <= self.message_bytes_max
+    }
+
+    /// Judges a text message that came whole.
+    #[inline(always)]
+    pub(super) fn check_whole_text(&mut self, text: &[u8]) -> Result<(), Fault> {
+        self.check_text(text, true)
     }
 
     /// Bytes arrived from the peer: it is alive.

@@ -50,6 +50,7 @@ impl Decoder {
     }
 
     /// Whether the next byte is a frame's first.
+    #[inline(always)]
     pub fn at_frame_boundary(&self) -> bool {
         self.split_bytes == 0 && !self.fresh && self.remaining_bytes == 0
     }

@@ -261,6 +261,42 @@ pub fn parse(bytes: &[u8], sender: Role) -> Result<Option<(Header, usize)>, Faul
     Ok(Some((Header { fin, opcode, mask, payload_bytes }, header_bytes)))
 }
 
+/// The commonest header there is: a whole data message of at most 125 bytes, from a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ShortMessage {
+    /// The first byte: FIN, and text or binary. It is the reply's first byte too.
+    pub(super) first: u8,
+    /// At most 125.
+    pub(super) payload_bytes: usize,
+    /// Its masking key.
+    pub(super) mask: Mask,
+}
+
+impl ShortMessage {
+    /// Length of the header that [`ShortMessage::parse`] reads.
+    pub(super) const HEADER_BYTES: usize = 6;
+    /// Length of the reply's.
+    pub(super) const REPLY_HEADER_BYTES: usize = 2;
+
+    /// What the front of `bytes` is, where it is that; everything else, and every fault, is [`parse`]'s.
+    #[inline(always)]
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let &[first, second, ref rest @ ..] = bytes else { return None };
+        let text_or_binary = first == FIN | Opcode::Text as u8 || first == FIN | Opcode::Binary as u8;
+        let payload_bytes = usize::from(second ^ MASKED);
+        if !text_or_binary || payload_bytes > MAX_CONTROL_BYTES {
+            return None;
+        }
+        Some(Self { first, payload_bytes, mask: Mask::from_bytes(*rest.first_chunk()?) })
+    }
+
+    /// The message is text.
+    #[inline(always)]
+    pub(super) fn is_text(&self) -> bool {
+        self.first & 0x0F == Opcode::Text as u8
+    }
+}
+
 /// A whole control frame, ready to send: header, masking key if a client sends it, payload.
 #[derive(Clone, Copy)]
 pub struct ControlFrame {

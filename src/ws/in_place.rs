@@ -9,7 +9,8 @@
 use std::ops::Range;
 
 use super::connection::{Connection, Data, Event};
-use super::frame::{ControlFrame, Fault, Header};
+use super::frame::{ControlFrame, Fault, Header, MAX_CONTROL_BYTES, ShortMessage};
+use super::mask;
 
 /// See the module's text.
 pub struct InPlace<'b> {
@@ -55,6 +56,42 @@ impl<'b> InPlace<'b> {
             self.read += consumed;
         }
         Ok(event)
+    }
+
+    /// Answers the short messages that come next, as long as each is whole, with themselves; says how many.
+    /// [`InPlace::next`] and [`InPlace::echo`] would do the same, at three times the cost.
+    ///
+    /// # Errors
+    /// [`Fault::InvalidUtf8`]; nothing of that message is in the reply then.
+    #[inline(always)]
+    pub fn echo_short_messages(&mut self, connection: &mut Connection) -> Result<u64, Fault> {
+        let mut message_count = 0;
+        if !connection.takes_whole_messages(MAX_CONTROL_BYTES as u64) {
+            return Ok(0);
+        }
+        while let Some(message) = ShortMessage::parse(&self.memory[self.read..self.end]) {
+            let payload_at = self.read + ShortMessage::HEADER_BYTES;
+            let read = payload_at + message.payload_bytes;
+            if read > self.end {
+                break;
+            }
+            if self.reply.is_empty() {
+                let start = payload_at - ShortMessage::REPLY_HEADER_BYTES;
+                self.reply = start..start;
+            }
+            let at = self.reply.end;
+            let to = at + ShortMessage::REPLY_HEADER_BYTES;
+            self.memory[at..to].copy_from_slice(&[message.first, message.payload_bytes as u8]);
+            mask::unmask_down(message.mask, self.memory, payload_at, message.payload_bytes, to);
+            let end = to + message.payload_bytes;
+            if message.is_text() {
+                connection.check_whole_text(&self.memory[to..end])?;
+            }
+            self.reply.end = end;
+            self.read = read;
+            message_count += 1;
+        }
+        Ok(message_count)
     }
 
     /// Answers a piece of a message with itself.
