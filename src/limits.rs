@@ -13,7 +13,7 @@ pub const RECV_BUFFER_BYTES_RANGE: (usize, usize) = (64, 16 << 20);
 /// Receive buffers per thread, unless asked otherwise. A power of two (the kernel's rule for buffer rings).
 pub const RECV_BUFFERS: u16 = 1024;
 /// Buffers lent to the kernel at first; more follow when it runs out, so that a light load stays in cache.
-pub const RECV_BUFFERS_AT_FIRST: u16 = 64;
+pub const RECV_BUFFERS_AT_FIRST: u16 = 8;
 /// The kernel's bound on entries of a buffer ring (Linux 5.19, `IORING_REGISTER_PBUF_RING`).
 pub const RECV_BUFFERS_MAX: u16 = 1 << 15;
 
