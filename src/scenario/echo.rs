@@ -95,6 +95,9 @@ pub struct Payloads {
 /// Windows differ between consecutive messages; a prime, so that they do for any pipeline depth.
 const WINDOWS: u64 = 251;
 
+/// The number's length in text.
+const NUMBER_BYTES_MAX: usize = 16;
+
 /// What is wrong with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch {
@@ -125,8 +128,9 @@ impl Payloads {
         self.payload_bytes
     }
 
-    fn number(&self, number: u64) -> [u8; 16] {
-        let mut bytes = [0; 16];
+    #[inline]
+    fn number(&self, number: u64) -> [u8; NUMBER_BYTES_MAX] {
+        let mut bytes = [0; NUMBER_BYTES_MAX];
         if self.text {
             for (index, digit) in bytes.iter_mut().enumerate() {
                 *digit = b"0123456789abcdef"[(number >> (4 * index)) as usize & 0xF];
@@ -149,13 +153,15 @@ impl Payloads {
     pub fn encode(&self, number: u64, key: Mask, out: &mut Vec<u8>) {
         let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
         let header = Header { fin: true, opcode, mask: Some(key), payload_bytes: self.payload_bytes as u64 };
-        let mut head = [0; MAX_HEADER_BYTES];
-        let head_bytes = header.encode(&mut head);
+        let mut head = [0; MAX_HEADER_BYTES + NUMBER_BYTES_MAX];
+        let header_bytes = header.encode(&mut head);
+        let head_bytes = header_bytes + self.number_bytes;
+        head[header_bytes..][..NUMBER_BYTES_MAX].copy_from_slice(&self.number(number));
+        mask::unmask(key, &mut head[header_bytes..head_bytes]);
         out.extend_from_slice(&head[..head_bytes]);
-        let payload_at = out.len();
-        out.extend_from_slice(&self.number(number)[..self.number_bytes]);
+        let filling_at = out.len();
         out.extend_from_slice(self.filling(number));
-        mask::unmask(key, &mut out[payload_at..]);
+        mask::unmask(key.rotated(self.number_bytes), &mut out[filling_at..]);
     }
 
     /// Whether `piece` is what stands from `offset` on in message `number`.
