@@ -12,7 +12,7 @@
 //! | [`measure`] | histograms, environment, the result file and its schema | nothing |
 //! | [`scenario`] | what server and client say to each other | ws, engine, limits |
 //! | [`server`] | one pinned thread per core, one engine each | scenario, engine, limits, cpu |
-//! | [`load`] | the generator: schedule, phases, client | scenario, engine, ws, measure, server, limits, cpu |
+//! | [`load`] | the generator: schedule, phases, client | scenario, engine, ws, measure, report, server, limits, cpu |
 //! | [`report`] | what people read, made from result files alone | measure |
 #![deny(unsafe_code)]
 

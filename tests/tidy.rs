@@ -21,7 +21,7 @@ const IMPORTS: [(&str, &[&str]); 9] = [
     ("measure", &[]),
     ("scenario", &["ws", "engine", "limits"]),
     ("server", &["scenario", "engine", "limits", "cpu"]),
-    ("load", &["scenario", "engine", "ws", "measure", "server", "limits", "cpu"]),
+    ("load", &["scenario", "engine", "ws", "measure", "report", "server", "limits", "cpu"]),
     ("report", &["measure"]),
 ];
 /// Binaries turn flags into one call: what a frame looks like is not for them.
