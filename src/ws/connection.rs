@@ -125,7 +125,7 @@ pub struct Connection {
     message_bytes: u64,
     message_bytes_max: u64,
     last_received_ns: u64,
-    /// When the ping or the Close that awaits an answer was sent.
+    /// When the ping or the Close that awaits an answer was sent; once closed, when the peer's Close came.
     asked_ns: u64,
 }
 
@@ -310,6 +310,7 @@ impl Connection {
     pub fn reply_to_close(&mut self, key: Mask) -> Option<ControlFrame> {
         let ours_is_due = self.is_open();
         self.state = State::Closed;
+        self.asked_ns = self.last_received_ns;
         let payload = self.control_payload();
         let code = &payload[..payload.len().min(2)];
         ours_is_due.then(|| ControlFrame::new(Opcode::Close, code, self.mask_with(key)))
