@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_reply_that_was_taken_is_not_written_over_by_the_next() {
         let (mut memory, range) =
-            memory_with(&[frame(Opcode::Text, b"one"), frame(Opcode::Ping, b"2")].concat());
+            memory_with(&[frame(Opcode::Text, &[b'1'; 110]), frame(Opcode::Ping, b"2")].concat());
         let (mut connection, mut in_place) = (server(), InPlace::new(&mut memory, range));
         let mut taken = Vec::new();
         while let Some(event) = in_place.next(&mut connection).unwrap() {
@@ -216,8 +216,10 @@ mod tests {
             }
             taken.push(in_place.take_reply());
         }
+        let long_close = connection.close(1001, &"x".repeat(100), 0, KEY).unwrap();
+        assert!(!in_place.append(&long_close), "there is room only where the replies stand");
         let replies: Vec<&[u8]> = taken.into_iter().map(|range| &memory[range]).collect();
-        assert_eq!(replies, [&b"\x81\x03one"[..], b"\x8A\x012"]);
+        assert_eq!(replies, [&[&b"\x81\x6E"[..], &[b'1'; 110]].concat()[..], b"\x8A\x012"]);
     }
 
     #[test]

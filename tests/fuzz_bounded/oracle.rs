@@ -220,9 +220,9 @@ fn judge_control(frame: Frame) -> Result<Said, Fault> {
 // ---------------------------------------------------------------------------------------------------------
 
 /// `stream` in pieces that end at each of `cuts`, which must ascend and lie within it.
-fn pieces<'s>(stream: &'s [u8], cuts: &[usize]) -> impl Iterator<Item = &'s [u8]> {
-    let starts = std::iter::once(0).chain(cuts.to_vec());
-    let ends = cuts.to_vec().into_iter().chain([stream.len()]);
+fn pieces<'s>(stream: &'s [u8], cuts: &'s [usize]) -> impl Iterator<Item = &'s [u8]> {
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    let ends = cuts.iter().copied().chain([stream.len()]);
     starts.zip(ends).map(|(start, end)| &stream[start..end])
 }
 
