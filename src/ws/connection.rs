@@ -106,6 +106,13 @@ enum State {
     Closed,
 }
 
+/// What a whole control frame says.
+enum Signal {
+    Ping,
+    Pong,
+    Close(Option<u16>),
+}
+
 struct Control {
     payload: [u8; MAX_CONTROL_BYTES],
     length: u8,
@@ -125,7 +132,7 @@ pub struct Connection {
     message_bytes: u64,
     message_bytes_max: u64,
     last_received_ns: u64,
-    /// When the ping or the Close that awaits an answer was sent.
+    /// When the ping or the Close that awaits an answer was sent; once closed, when the peer's Close came.
     asked_ns: u64,
 }
 
@@ -204,7 +211,14 @@ impl Connection {
         }
         let Some(chunk) = self.decoder.next(bytes)? else { return Ok(None) };
         if chunk.opcode.is_control() {
-            return self.on_control(&chunk, bytes);
+            let consumed = chunk.header_bytes + chunk.payload_bytes;
+            // Passed and returned in parts for the same reason as in the decoder: `chunk` and the event stay in
+            // registers where they are data's.
+            return Ok(self.on_control(Chunk { ..chunk }, bytes)?.map(|signal| match signal {
+                Signal::Ping => Event::Ping { consumed },
+                Signal::Pong => Event::Pong { consumed },
+                Signal::Close(code) => Event::Close { consumed, code },
+            }));
         }
         if chunk.first {
             self.on_frame(&chunk)?;
@@ -260,7 +274,8 @@ impl Connection {
     }
 
     #[cold]
-    fn on_control(&mut self, chunk: &Chunk, bytes: &[u8]) -> Result<Option<Event>, Fault> {
+    #[inline(never)]
+    fn on_control(&mut self, chunk: Chunk, bytes: &[u8]) -> Result<Option<Signal>, Fault> {
         let control = self.control.get_or_insert_with(|| Box::new(Control { payload: [0; 125], length: 0 }));
         if chunk.first {
             control.length = 0;
@@ -277,9 +292,9 @@ impl Connection {
             return Ok(None);
         }
         Ok(Some(match chunk.opcode {
-            Opcode::Ping => Event::Ping { consumed },
-            Opcode::Pong => Event::Pong { consumed },
-            _ => Event::Close { consumed, code: self.on_close()? },
+            Opcode::Ping => Signal::Ping,
+            Opcode::Pong => Signal::Pong,
+            _ => Signal::Close(self.on_close()?),
         }))
     }
 
@@ -327,6 +342,7 @@ impl Connection {
     pub fn reply_to_close(&mut self, key: Mask) -> Option<ControlFrame> {
         let ours_is_due = self.is_open();
         self.state = State::Closed;
+        self.asked_ns = self.last_received_ns;
         let payload = self.control_payload();
         let code = &payload[..payload.len().min(2)];
         ours_is_due.then(|| ControlFrame::new(Opcode::Close, code, self.mask_with(key)))

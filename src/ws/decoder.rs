@@ -36,8 +36,7 @@ pub struct Decoder {
     sender: Role,
     split: [u8; MAX_HEADER_BYTES - 1],
     split_bytes: u8,
-    /// The header of the frame under way is known but none of its payload was handed out yet.
-    fresh: bool,
+    /// Of the frame under way, where `remaining_bytes` says that there is one.
     header: Header,
     remaining_bytes: u64,
 }
@@ -46,13 +45,13 @@ impl Decoder {
     /// A decoder for what `sender` sends.
     pub fn new(sender: Role) -> Self {
         let header = Header { fin: true, opcode: Opcode::Continuation, mask: None, payload_bytes: 0 };
-        Self { sender, split: [0; 13], split_bytes: 0, fresh: false, header, remaining_bytes: 0 }
+        Self { sender, split: [0; 13], split_bytes: 0, header, remaining_bytes: 0 }
     }
 
     /// Whether the next byte is a frame's first.
     #[inline(always)]
     pub fn at_frame_boundary(&self) -> bool {
-        self.split_bytes == 0 && !self.fresh && self.remaining_bytes == 0
+        self.split_bytes == 0 && self.remaining_bytes == 0
     }
 
     /// The next chunk of `bytes`, which are consumed up to the chunk's end; all of them where there is none.
@@ -61,45 +60,27 @@ impl Decoder {
     /// A header that is not legal. The decoder is of no further use then.
     #[inline(always)]
     pub fn next(&mut self, bytes: &[u8]) -> Result<Option<Chunk>, Fault> {
-        if self.split_bytes != 0 || self.remaining_bytes != 0 {
-            return self.resume(bytes);
-        }
-        match frame::parse(bytes, self.sender)? {
-            Some((header, header_bytes)) => Ok(self.begin(header, header_bytes, bytes.len())),
-            None => {
-                self.split[..bytes.len()].copy_from_slice(bytes);
-                self.split_bytes = bytes.len() as u8;
-                Ok(None)
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn begin(&mut self, header: Header, header_bytes: usize, available_bytes: usize) -> Option<Chunk> {
-        let available = available_bytes - header_bytes;
-        if header.payload_bytes <= available as u64 {
+        if self.split_bytes == 0
+            && self.remaining_bytes == 0
+            && let Some((header, header_bytes)) = frame::parse(bytes, self.sender)?
+            && header.payload_bytes <= (bytes.len() - header_bytes) as u64
+        {
             // The common case touches no state at all.
-            return Some(Chunk {
-                header_bytes,
-                payload_bytes: header.payload_bytes as usize,
-                mask: header.mask,
-                opcode: header.opcode,
-                fin: header.fin,
-                frame_bytes: header.payload_bytes,
-                first: true,
-                last: true,
-            });
+            let payload_bytes = header.payload_bytes as usize;
+            let whole = Piece { header_bytes, payload_bytes, done_bytes: 0 };
+            return Ok(Some(whole.chunk(header)));
         }
-        self.header = header;
-        self.remaining_bytes = header.payload_bytes;
-        self.fresh = true;
-        self.take_payload(header_bytes, available)
+        // What is out of line returns no chunk: it would return it by reference, and so keep every other chunk in
+        // memory as well, which made a small frame take four times as long.
+        let piece = self.next_piece(bytes)?;
+        Ok(piece.map(|piece| piece.chunk(self.header)))
     }
 
-    /// Payload of a frame whose header came earlier, or the rest of a split header.
+    /// Of a frame that is not all in `bytes`; its header is kept.
     #[cold]
-    fn resume(&mut self, bytes: &[u8]) -> Result<Option<Chunk>, Fault> {
-        if self.split_bytes == 0 {
+    #[inline(never)]
+    fn next_piece(&mut self, bytes: &[u8]) -> Result<Option<Piece>, Fault> {
+        if self.remaining_bytes != 0 {
             return Ok(self.take_payload(0, bytes.len()));
         }
         let held = usize::from(self.split_bytes);
@@ -107,36 +88,49 @@ impl Decoder {
         joined[..held].copy_from_slice(&self.split[..held]);
         let added = bytes.len().min(MAX_HEADER_BYTES - held);
         joined[held..held + added].copy_from_slice(&bytes[..added]);
-        match frame::parse(&joined[..held + added], self.sender)? {
-            Some((header, header_bytes)) => {
-                self.split_bytes = 0;
-                Ok(self.begin(header, header_bytes - held, bytes.len()))
-            }
-            None => {
-                self.split[held..held + added].copy_from_slice(&bytes[..added]);
-                self.split_bytes += added as u8;
-                Ok(None)
-            }
-        }
+        let Some((header, header_bytes)) = frame::parse(&joined[..held + added], self.sender)? else {
+            self.split[held..held + added].copy_from_slice(&bytes[..added]);
+            self.split_bytes += added as u8;
+            return Ok(None);
+        };
+        self.split_bytes = 0;
+        self.header = header;
+        self.remaining_bytes = header.payload_bytes;
+        Ok(self.take_payload(header_bytes - held, bytes.len() - (header_bytes - held)))
     }
 
-    fn take_payload(&mut self, header_bytes: usize, available: usize) -> Option<Chunk> {
+    /// As much of the frame under way as there is; `None` where nothing is, and the frame not empty.
+    fn take_payload(&mut self, header_bytes: usize, available: usize) -> Option<Piece> {
         let taken = self.remaining_bytes.min(available as u64);
-        if taken == 0 {
+        if taken == 0 && self.header.payload_bytes != 0 {
             return None;
         }
-        let done = self.header.payload_bytes - self.remaining_bytes;
+        let done_bytes = self.header.payload_bytes - self.remaining_bytes;
         self.remaining_bytes -= taken;
-        let first = std::mem::take(&mut self.fresh);
-        Some(Chunk {
-            header_bytes: if first { header_bytes } else { 0 },
-            payload_bytes: taken as usize,
-            mask: self.header.mask.map(|mask| mask.rotated((done % 4) as usize)),
-            opcode: self.header.opcode,
-            fin: self.header.fin,
-            frame_bytes: self.header.payload_bytes,
-            first,
-            last: self.remaining_bytes == 0,
-        })
+        Some(Piece { header_bytes, payload_bytes: taken as usize, done_bytes })
+    }
+}
+
+/// What a [`Chunk`] is beyond its frame's header.
+struct Piece {
+    header_bytes: usize,
+    payload_bytes: usize,
+    /// Payload of the frame that came before.
+    done_bytes: u64,
+}
+
+impl Piece {
+    #[inline(always)]
+    fn chunk(self, header: Header) -> Chunk {
+        Chunk {
+            header_bytes: self.header_bytes,
+            payload_bytes: self.payload_bytes,
+            mask: header.mask.map(|mask| mask.rotated((self.done_bytes % 4) as usize)),
+            opcode: header.opcode,
+            fin: header.fin,
+            frame_bytes: header.payload_bytes,
+            first: self.done_bytes == 0,
+            last: self.done_bytes + self.payload_bytes as u64 == header.payload_bytes,
+        }
     }
 }

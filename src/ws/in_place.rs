@@ -174,10 +174,119 @@ impl<'b> InPlace<'b> {
     }
 }
 
-/// The fragment that answers one piece of a text frame.
-#[cold]
+/// The fragment that answers one piece of a text frame. Inline, so that `data` stays in registers.
+#[inline(always)]
 fn text_fragment(data: &Data) -> Header {
     let chunk = &data.chunk;
     let opcode = if chunk.first { chunk.opcode } else { super::frame::Opcode::Continuation };
     Header { fin: chunk.fin && chunk.last, opcode, mask: None, payload_bytes: chunk.payload_bytes as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ws::frame::{Opcode, Role};
+    use crate::ws::mask::{self, Mask};
+
+    const HEADROOM_BYTES: usize = 16;
+    const KEY: Mask = Mask::from_bytes([1, 2, 3, 4]);
+
+    fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let header = Header { fin: true, opcode, mask: Some(KEY), payload_bytes: payload.len() as u64 };
+        let mut bytes = vec![0; header.encoded_bytes()];
+        header.encode(&mut bytes);
+        bytes.extend_from_slice(payload);
+        mask::unmask(KEY, &mut bytes[header.encoded_bytes()..]);
+        bytes
+    }
+
+    fn server() -> Connection {
+        Connection::new(Role::Server, 1 << 20, 0)
+    }
+
+    fn memory_with(received: &[u8]) -> (Vec<u8>, Range<usize>) {
+        let memory = [&[0; HEADROOM_BYTES], received].concat();
+        let range = HEADROOM_BYTES..memory.len();
+        (memory, range)
+    }
+
+    /// Echoes messages and answers pings; the pongs that did not fit are returned.
+    fn answer(connection: &mut Connection, in_place: &mut InPlace<'_>) -> Vec<ControlFrame> {
+        let mut apart = Vec::new();
+        while let Some(event) = in_place.next(connection).unwrap() {
+            match event {
+                Event::Data(data) => in_place.echo(connection, &data).unwrap(),
+                _ => apart.extend(connection.pong(KEY).filter(|pong| !in_place.append(pong))),
+            }
+        }
+        apart
+    }
+
+    #[test]
+    fn small_messages_and_pings_in_one_buffer_become_one_contiguous_answer() {
+        let (mut asked, mut due) = (Vec::new(), Vec::new());
+        for number in 0..50 {
+            asked.extend(frame(Opcode::Binary, &[number; 16]));
+            due.extend([0x82, 16]);
+            due.extend([number; 16]);
+        }
+        asked.extend(frame(Opcode::Ping, b"?"));
+        due.extend([0x8A, 1, b'?']);
+        let (mut memory, range) = memory_with(&asked);
+        let mut in_place = InPlace::new(&mut memory, range);
+        assert!(answer(&mut server(), &mut in_place).is_empty());
+        let reply = in_place.take_reply();
+        assert!(in_place.take_reply().is_empty() && in_place.unread().is_empty());
+        assert_eq!(memory[reply], due);
+    }
+
+    #[test]
+    fn a_reply_that_was_taken_is_not_written_over_by_the_next() {
+        let (mut memory, range) =
+            memory_with(&[frame(Opcode::Text, &[b'1'; 110]), frame(Opcode::Ping, b"2")].concat());
+        let (mut connection, mut in_place) = (server(), InPlace::new(&mut memory, range));
+        let mut taken = Vec::new();
+        while let Some(event) = in_place.next(&mut connection).unwrap() {
+            match event {
+                Event::Data(data) => in_place.echo(&mut connection, &data).unwrap(),
+                _ => assert!(in_place.append(&connection.pong(KEY).unwrap())),
+            }
+            taken.push(in_place.take_reply());
+        }
+        let long_close = connection.close(1001, &"x".repeat(100), 0, KEY).unwrap();
+        assert!(!in_place.append(&long_close), "there is room only where the replies stand");
+        let replies: Vec<&[u8]> = taken.into_iter().map(|range| &memory[range]).collect();
+        assert_eq!(replies, [&[&b"\x81\x6E"[..], &[b'1'; 110]].concat()[..], b"\x8A\x012"]);
+    }
+
+    #[test]
+    fn a_pong_with_no_room_in_place_is_left_to_the_caller() {
+        let ping = frame(Opcode::Ping, &[b'x'; 125]);
+        let (before, rest) = ping.split_at(ping.len() - 1);
+        let mut connection = server();
+        let (mut memory, range) = memory_with(before);
+        assert!(answer(&mut connection, &mut InPlace::new(&mut memory, range)).is_empty());
+
+        let (mut memory, range) = memory_with(&[rest, &frame(Opcode::Text, b"next")].concat());
+        let mut in_place = InPlace::new(&mut memory, range);
+        let apart = answer(&mut connection, &mut in_place);
+        assert_eq!(apart.len(), 1);
+        assert_eq!(apart[0].as_bytes()[..2], [0x8A, 125]);
+        let reply = in_place.take_reply();
+        assert_eq!(memory[reply], *b"\x81\x04next");
+    }
+
+    #[test]
+    fn nothing_of_a_piece_with_invalid_text_is_in_the_reply() {
+        let (mut memory, range) =
+            memory_with(&[frame(Opcode::Text, b"ok"), frame(Opcode::Text, b"a\xFF")].concat());
+        let (mut connection, mut in_place) = (server(), InPlace::new(&mut memory, range));
+        let faults = std::iter::from_fn(|| match in_place.next(&mut connection).unwrap()? {
+            Event::Data(data) => Some(in_place.echo(&mut connection, &data)),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(faults.collect::<Vec<_>>(), [Ok(()), Err(Fault::InvalidUtf8)]);
+        let reply = in_place.take_reply();
+        assert_eq!(memory[reply], *b"\x81\x02ok");
+    }
 }
