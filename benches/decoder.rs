@@ -57,8 +57,12 @@ struct Batch {
 /// A way to treat a batch.
 type Treatment = (&'static str, fn(&mut Batch));
 
-const TREATMENTS: [Treatment; 3] =
-    [("copy in", Batch::copy_in), ("decode", Batch::decode), ("echo", Batch::echo)];
+const TREATMENTS: [Treatment; 4] = [
+    ("copy in", Batch::copy_in),
+    ("decode", Batch::decode),
+    ("echo, general way", Batch::echo),
+    ("echo", Batch::echo_short),
+];
 
 impl Batch {
     fn new(opcode: Opcode, payload_bytes: usize, frame_count: usize) -> Self {
@@ -98,7 +102,23 @@ impl Batch {
         assert_eq!(black_box(messages), *frame_count);
     }
 
-    /// The whole batch answered in place.
+    /// The whole batch answered in place, short messages the short way: what the server does.
+    #[inline(never)]
+    fn echo_short(&mut self) {
+        self.copy_in();
+        let Self { memory, connection, .. } = self;
+        let range = HEADROOM_BYTES..memory.len();
+        let mut in_place = InPlace::new(memory, range);
+        loop {
+            in_place.echo_short_messages(connection).expect("valid text");
+            let Some(event) = in_place.next(connection).expect("legal frames") else { break };
+            let Event::Data(data) = event else { unreachable!("no control frames") };
+            in_place.echo(connection, &data).expect("valid text");
+        }
+        assert!(!black_box(in_place.take_reply()).is_empty());
+    }
+
+    /// The whole batch answered in place, all messages the general way.
     #[inline(never)]
     fn echo(&mut self) {
         self.copy_in();
@@ -136,9 +156,9 @@ fn table(effort: &Effort) {
 }
 
 /// Each treatment's median and least time for one frame.
-fn frame_ns(effort: &Effort, batch: &mut Batch) -> [(f64, f64); 3] {
+fn frame_ns(effort: &Effort, batch: &mut Batch) -> [(f64, f64); 4] {
     let calls = effort.stretch_bytes.div_ceil(batch.wire.len());
-    let mut times: [Vec<f64>; 3] = Default::default();
+    let mut times: [Vec<f64>; 4] = Default::default();
     // The first round warms up.
     for round in 0..=effort.rounds {
         for ((_, treat), times) in TREATMENTS.iter().zip(&mut times) {

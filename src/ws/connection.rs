@@ -181,10 +181,7 @@ impl Connection {
     /// [`Connection::next`].
     #[inline(always)]
     pub(super) fn takes_whole_messages(&self, payload_bytes_max: u64) -> bool {
-        self.is_open()
-            && !self.in_message
-            && !self.in_frame()
-            && payload_bytes_max <= self.message_bytes_max
+        self.is_open() && !self.in_message && !self.in_frame() && payload_bytes_max <= self.message_bytes_max
     }
 
     /// Judges a text message that came whole.

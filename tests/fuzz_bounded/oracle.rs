@@ -305,8 +305,17 @@ enum Part {
     Apart(Vec<u8>),
 }
 
+/// Which way short messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The same as all others.
+    General,
+    /// As the server has them.
+    Short,
+}
+
 /// Echoes `stream` in the memory that it arrives in, and watches the memory.
-fn echoed(stream: &[u8], message_bytes_max: u64, cuts: &[usize]) -> Echoed {
+fn echoed(stream: &[u8], message_bytes_max: u64, cuts: &[usize], way: Way) -> Echoed {
     let mut connection = receiver_of(Role::Client, message_bytes_max);
     let mut echoed = Echoed::default();
     for piece in pieces(stream, cuts) {
@@ -314,7 +323,7 @@ fn echoed(stream: &[u8], message_bytes_max: u64, cuts: &[usize]) -> Echoed {
         let mut memory = [&[GUARD; HEADROOM_BYTES][..], piece, &[GUARD; 64]].concat();
         let mut parts = Vec::new();
         let mut in_place = InPlace::new(&mut memory, HEADROOM_BYTES..end);
-        if let Err(fault) = echo_piece(&mut connection, &mut in_place, piece, &mut parts) {
+        if let Err(fault) = echo_piece(&mut connection, &mut in_place, piece, &mut parts, way) {
             let frame = connection.fail(fault, 0, KEY);
             send(&mut in_place, frame, &mut parts);
         }
@@ -345,8 +354,13 @@ fn echo_piece(
     in_place: &mut InPlace<'_>,
     piece: &[u8],
     parts: &mut Vec<Part>,
+    way: Way,
 ) -> Result<(), Fault> {
-    while let Some(event) = in_place.next(connection)? {
+    loop {
+        if way == Way::Short {
+            in_place.echo_short_messages(connection)?;
+        }
+        let Some(event) = in_place.next(connection)? else { return Ok(()) };
         match event {
             Event::Data(data) => in_place.echo(connection, &data)?,
             Event::Ping { .. } => send(in_place, connection.pong(KEY), parts),
@@ -356,7 +370,6 @@ fn echo_piece(
         let unread = in_place.unread();
         assert!(piece.ends_with(unread), "a reply was written over bytes that are yet to be read");
     }
-    Ok(())
 }
 
 fn send(in_place: &mut InPlace<'_>, frame: Option<ControlFrame>, parts: &mut Vec<Part>) {
@@ -377,7 +390,10 @@ pub(crate) fn agree(expected: &Heard, stream: &[u8], sender: Role, message_bytes
     let heard = heard(stream, sender, message_bytes_max, cuts);
     assert!(heard == expected.said, "cut at {cuts:?}: heard {heard:#?}, expected {:#?}", expected.said);
     if sender == Role::Client {
-        echo_agrees(expected, &echoed(stream, message_bytes_max, cuts), cuts);
+        let general = echoed(stream, message_bytes_max, cuts, Way::General);
+        let short = echoed(stream, message_bytes_max, cuts, Way::Short);
+        assert!(general.bytes == short.bytes, "cut at {cuts:?}: short messages go two ways");
+        echo_agrees(expected, &short, cuts);
     }
 }
 
