@@ -371,9 +371,10 @@ impl<H: Handler> Uring<'_, H> {
     #[inline]
     fn send(&mut self, slot: u32) {
         const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let line = &self.connections.slots[slot as usize].line;
+        let line = &mut self.connections.slots[slot as usize].line;
         let id = ConnId { slot, generation: line.generation };
         let segment_count = line.outbox.segment_count().min(SEND_PIECES);
+        line.outbox.set_in_flight(segment_count);
         let entry = if segment_count == 1 {
             let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
             opcode::Send::new(types::Fixed(slot), address, byte_count as u32).flags(FLAGS).build()
@@ -397,7 +398,7 @@ impl<H: Handler> Uring<'_, H> {
     fn send_slowly(&mut self, slot: u32) {
         self.own_output(slot);
         let line = &mut self.connections.slots[slot as usize].line;
-        line.outbox.set_front_in_flight(true);
+        line.outbox.set_in_flight(1);
         let id = ConnId { slot, generation: line.generation };
         let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
         let entry = opcode::Send::new(types::Fixed(slot), address, byte_count as u32)
@@ -486,6 +487,7 @@ impl<H: Handler> Uring<'_, H> {
     fn on_sent(&mut self, flight: &Flight) {
         let line = &mut self.connections.slots[flight.slot as usize].line;
         let before = line.outbox.queued_bytes();
+        line.outbox.set_in_flight(0);
         for _ in 0..flight.segment_count {
             let segment = line.outbox.pop().expect("what was sent is still queued");
             free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
@@ -500,6 +502,7 @@ impl<H: Handler> Uring<'_, H> {
     #[cold]
     fn on_short_send(&mut self, flight: &Flight, result: i32) {
         let slot = flight.slot;
+        self.connections.slots[slot as usize].line.outbox.set_in_flight(0);
         match result {
             0.. => self.advance(slot, result as usize),
             _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
@@ -637,7 +640,7 @@ impl<H: Handler> Uring<'_, H> {
     fn on_slow_send(&mut self, id: ConnId, result: i32) {
         let state = &mut self.held[id.index()];
         state.slow_send = false;
-        self.connections.slots[id.index()].line.outbox.set_front_in_flight(false);
+        self.connections.slots[id.index()].line.outbox.set_in_flight(0);
         if state.closing.is_some() {
             return self.try_finish_close(id.slot);
         }
