@@ -403,8 +403,11 @@ impl<H: Handler> Uring<'_, H> {
             gather.fill(line.outbox.iter().map(|segment| piece(&self.recv, segment)));
             opcode::SendMsg::new(types::Fixed(slot), &raw const gather.header).flags(FLAGS as u32).build()
         };
-        self.more_to_do |= line.outbox.segment_count() > segment_count || line.intent != Intent::Keep;
-        self.held[slot as usize].flight = self.flights.len() as u32;
+        let state = &mut self.held[slot as usize];
+        state.flight = self.flights.len() as u32;
+        // There is something to do once this has gone out whole, and no completion to say that it has.
+        self.more_to_do |=
+            line.outbox.segment_count() > segment_count || line.intent != Intent::Keep || state.behind;
         self.flights.push(Flight { slot, segment_count: segment_count as u32, result: None });
         self.connections.counters.sends += 1;
         self.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Send, id)));

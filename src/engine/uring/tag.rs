@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn user_data_keeps_operation_slot_and_generation_apart() {
-        let ops = [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget];
+        let ops =
+            [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget];
         for op in ops.into_iter().chain([Op::Shutdown]) {
             for slot in [0, 1, u32::MAX] {
                 for generation in [0, 1, GENERATION_MASK] {
