@@ -733,6 +733,10 @@ mod conversation {
         // Its end is told while the other's output is being sent already.
         let running = engine.start(listening(), |connections, event| match event {
             Event::End(id) => {
+                let later_ns = connections.now_ns() + 5_000_000;
+                connections.get(id).unwrap().1.wake_by(later_ns);
+            }
+            Event::Timer(id) => {
                 for other in connections.ids().into_iter().filter(|&other| other != id) {
                     connections.get(other).unwrap().1.write(|out| out.extend(bytes(0, 0..1000)));
                 }
