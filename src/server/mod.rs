@@ -47,6 +47,9 @@ pub enum ServerError {
     Engine(#[from] EngineError),
 }
 
+/// How often threads that are to end are looked at.
+const JOIN_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Counts that the threads leave when asked, and how many have since.
 #[derive(Debug, Default)]
 struct Board {
@@ -206,9 +209,11 @@ impl Server {
         let until = Instant::now() + bound;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.wait(Some(left)).is_none() {
+            if left.is_zero() {
                 break;
             }
+            // A thread says that it has ended a moment before it has: don't wait for another word of it.
+            self.wait(Some(left.min(JOIN_INTERVAL)));
         }
         self.shared.abandon.store(true, Ordering::Relaxed);
         self.join()
