@@ -177,8 +177,12 @@ fn a_server_that_refuses_the_handshake_is_named_with_its_answer() {
                 let mut stream = stream;
                 let mut request = [0; 4096];
                 let _ = stream.read(&mut request);
+                // The head in two pieces, the page right behind the second.
+                stream.set_nodelay(true).unwrap();
+                let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\n");
+                std::thread::sleep(Duration::from_millis(50));
                 let page = vec![b'<'; 1 << 20];
-                let _ = stream.write_all(&[&b"HTTP/1.1 404 Not Found\r\n\r\n"[..], &page].concat());
+                let _ = stream.write_all(&[&b"\r\n"[..], &page].concat());
                 let _ = stream.read(&mut request);
             });
         }
