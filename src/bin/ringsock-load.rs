@@ -75,7 +75,8 @@ fn judge(result: &RunResult) -> ExitCode {
     let as_planned = matches!(result.outcome.status, Status::Completed | Status::Interrupted);
     let accounting = &result.accounting;
     let accounted_for = accounting.error_count() == 0 && accounting.outstanding == 0;
-    if as_planned && accounted_for { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let measured = accounting.answered > 0;
+    if as_planned && accounted_for && measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn watch_signals(interrupter: Interrupter) -> anyhow::Result<()> {

@@ -23,7 +23,7 @@ struct Flags {
     #[command(flatten)]
     server: Options,
 
-    /// Print what was done, this often
+    /// Print what was done, this often; 0s: never
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     stats: Option<Duration>,
 }
@@ -68,6 +68,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
 /// Prints counts every `interval`, until a signal comes or a thread fails. Without one it uses no CPU.
 fn watch(interval: Option<Duration>, server: &Server) {
     let mut stats = StatsLine::new(Instant::now());
+    let interval = interval.filter(|interval| !interval.is_zero());
     let mut next = interval.map(|interval| Instant::now() + interval);
     loop {
         let left = next.map(|next| next.saturating_duration_since(Instant::now()));

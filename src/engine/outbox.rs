@@ -1,7 +1,7 @@
 //! What waits to be sent on one connection, in order.
 //!
-//! Invariants: segments leave in the order they were queued; the front one is left alone while the kernel
-//! reads it; an outbox that is empty owns no heap memory. The bound on its size is the engine's to enforce:
+//! Invariants: segments leave in the order they were queued; those that a send covers are left alone until it
+//! is over; an outbox that is empty owns no heap memory. The bound on its size is the engine's to enforce:
 //! it stops receiving from a peer whose outbox is over it.
 
 use std::collections::VecDeque;
@@ -58,8 +58,8 @@ pub(crate) struct Outbox {
     front: Option<Segment>,
     rest: VecDeque<Segment>,
     queued_bytes: usize,
-    /// The kernel may read the front segment at any time.
-    front_in_flight: bool,
+    /// Segments, from the front on, that a send under way covers.
+    in_flight_count: u32,
 }
 
 impl Outbox {
@@ -86,12 +86,9 @@ impl Outbox {
     /// Lets `write` append to the last segment, or to a fresh one from `pool`.
     #[inline]
     pub(crate) fn append(&mut self, pool: &mut BufferPool, write: impl FnOnce(&mut Vec<u8>)) {
-        let last = match self.rest.back_mut() {
-            None if self.front_in_flight => None,
-            None => self.front.as_mut(),
-            last => last,
-        };
-        if let Some(Segment::Owned { bytes, .. }) = last {
+        let all_in_flight = self.segment_count() <= self.in_flight_count as usize;
+        let last = self.rest.back_mut().or(self.front.as_mut());
+        if let Some(Segment::Owned { bytes, .. }) = last.filter(|_| !all_in_flight) {
             let before = bytes.len();
             write(bytes);
             self.queued_bytes += bytes.len() - before;
@@ -153,9 +150,10 @@ impl Outbox {
         }
     }
 
-    /// Whether the kernel may be reading the front segment; while it is, the segment stays as it is.
-    pub(crate) fn set_front_in_flight(&mut self, in_flight: bool) {
-        self.front_in_flight = in_flight;
+    /// A send covers this many segments from now on; they stay as they are until it is over (0).
+    #[inline]
+    pub(crate) fn set_in_flight(&mut self, segment_count: usize) {
+        self.in_flight_count = segment_count as u32;
     }
 }
 
@@ -220,7 +218,7 @@ mod tests {
         outbox.append(&mut pool, |out| out.push(b'a'));
         outbox.append(&mut pool, |out| out.push(b'b'));
         assert_eq!(outbox.segment_count(), 1);
-        outbox.set_front_in_flight(true);
+        outbox.set_in_flight(1);
         outbox.append(&mut pool, |out| out.push(b'c'));
         outbox.append(&mut pool, |out| out.push(b'd'));
         assert_eq!(outbox.segment_count(), 2);

@@ -19,7 +19,7 @@ use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received, clock_ns
 use crate::limits;
 use crate::scenario::echo::{Mismatch, Payloads};
 use crate::ws::connection::{Connection, Data, Event as WsEvent};
-use crate::ws::frame::{Role, close_code};
+use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
 use crate::ws::mask::Mask;
 
@@ -27,6 +27,8 @@ use crate::ws::mask::Mask;
 const OPENING_MAX: usize = 256;
 /// Output that may wait on a connection before the schedule's messages stay in its backlog.
 const QUEUED_BYTES_MAX: usize = 1 << 20;
+/// Messages that the schedule may have sent before the engine has its turn.
+const SENDS_PER_TURN_MAX: usize = 1 << 16;
 /// How often a backlog is looked at.
 const BACKLOG_INTERVAL_NS: u64 = 1_000_000;
 /// How long the server may take to answer our Close frames.
@@ -154,6 +156,8 @@ pub(super) struct Peer {
     answer_number: u64,
     answer_bytes: usize,
     answer_is_wrong: bool,
+    /// It answers a message that was answered, or given up as missing, before.
+    answer_is_surplus: bool,
     in_flight: VecDeque<Sent>,
     /// Intended send times of messages that wait for the server to read.
     backlog: VecDeque<u64>,
@@ -262,7 +266,8 @@ impl Client {
 
     /// Sends what the schedule has due; says when the next is.
     fn send_due(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
-        loop {
+        // Bounded, so that a rate beyond what can be queued does not keep what is queued from being sent.
+        for _ in 0..SENDS_PER_TURN_MAX {
             let intended_ns = self.window.start_ns + self.task.schedule.as_ref()?.next_ns();
             if intended_ns >= self.window.end_ns {
                 return Some(self.window.end_ns);
@@ -275,6 +280,7 @@ impl Client {
             self.task.schedule.as_mut()?.advance();
             self.send_in_turn(connections, intended_ns, now_ns);
         }
+        Some(0)
     }
 
     fn send_in_turn(&mut self, connections: &mut Connections<Peer>, intended_ns: u64, now_ns: u64) {
@@ -348,12 +354,12 @@ impl Client {
             let event = match connection.next(&memory[at..]) {
                 Ok(Some(event)) => event,
                 Ok(None) => return,
-                Err(fault) => return conn.give_up(io, format!("protocol: {fault}")),
+                Err(fault) => return conn.on_fault(io, fault, now_ns),
             };
             if let WsEvent::Data(data) = event {
                 let from = at + data.chunk.header_bytes;
                 if let Err(fault) = connection.accept(&data, memory, from, from) {
-                    return conn.give_up(io, format!("protocol: {fault}"));
+                    return conn.on_fault(io, fault, now_ns);
                 }
                 self.on_piece(conn, io, &data, &memory[from..from + data.chunk.payload_bytes], now_ns);
             } else {
@@ -400,9 +406,11 @@ impl Client {
         if conn.answer_bytes != self.task.payloads.payload_bytes() {
             self.on_mismatch(conn, Mismatch::Payload);
         }
-        conn.answer_number += 1;
         conn.answer_bytes = 0;
-        conn.answer_is_wrong = false;
+        if std::mem::take(&mut conn.answer_is_wrong) && std::mem::take(&mut conn.answer_is_surplus) {
+            return;
+        }
+        conn.answer_number += 1;
         let Some(sent) = conn.in_flight.pop_front() else {
             return self.tally.accounting.count_error("unasked answer");
         };
@@ -421,9 +429,17 @@ impl Client {
         }
         self.tally.accounting.count_error(match mismatch {
             Mismatch::Payload => "wrong payload",
-            Mismatch::Order { answered } if answered < conn.answer_number => "repeated answer",
+            Mismatch::Order { answered } if answered < conn.answer_number => {
+                conn.answer_is_surplus = true;
+                "repeated or late answer"
+            }
+            // Never asked: the number itself is wrong.
+            Mismatch::Order { answered } if answered >= conn.next_number => "wrong payload",
             Mismatch::Order { answered } => {
-                // Those in between are missing or late; go on from here.
+                // Those in between stay outstanding, so that this answer is timed from its own message.
+                let missing_count = (answered - conn.answer_number) as usize;
+                conn.in_flight.drain(..missing_count.min(conn.in_flight.len()));
+                self.unanswered -= missing_count as u64;
                 conn.answer_number = answered;
                 "out of order"
             }
@@ -465,9 +481,20 @@ impl Peer {
             answer_number: 0,
             answer_bytes: 0,
             answer_is_wrong: false,
+            answer_is_surplus: false,
             in_flight: VecDeque::new(),
             backlog: VecDeque::new(),
         }
+    }
+
+    /// The server broke the protocol: nothing more of it is looked at.
+    #[cold]
+    fn on_fault(&mut self, io: &mut Io<'_>, fault: Fault, now_ns: u64) {
+        if let Protocol::Open(connection) = &mut self.protocol {
+            // The Close frame stays unsent: the connection is dropped at once.
+            let _ = connection.fail(fault, now_ns, Mask::from_bytes([0; 4]));
+        }
+        self.give_up(io, format!("protocol: {fault}"));
     }
 
     #[cold]
@@ -528,6 +555,10 @@ impl Handler for Client {
         let Some((conn, mut io)) = connections.get(id) else { return };
         let mut memory = &mut received.memory[received.range];
         if !matches!(conn.protocol, Protocol::Open(_)) {
+            if conn.failure.is_some() {
+                // The rest of a refusal.
+                return;
+            }
             let head_bytes = self.on_response(id, conn, &mut io, memory, now_ns);
             memory = &mut memory[head_bytes..];
         }
@@ -579,14 +610,18 @@ impl Handler for Client {
 
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
         let Some(window) = self.task.orders.get() else { return };
-        self.window = window;
-        if self.task.orders.stop.load(Ordering::Relaxed) {
-            self.window.end_at(clock_ns());
-        }
         match self.stage {
-            Stage::Opening | Stage::Ready => self.start(connections),
+            Stage::Opening | Stage::Ready => {
+                self.window = window;
+                self.start(connections);
+            }
             Stage::Running | Stage::Draining => self.hand_over_slice(),
             Stage::Closing => {}
+        }
+        if self.stage == Stage::Running && self.task.orders.stop.load(Ordering::Relaxed) {
+            self.window.end_at(clock_ns());
+            // Now: where no answers come, nothing else would bring another turn of a closed loop.
+            self.stop_sending(connections);
         }
     }
 

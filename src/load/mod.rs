@@ -37,10 +37,10 @@ use tally::{Slice, Window};
 const START_DELAY_NS: u64 = 20_000_000;
 /// How often threads are asked what has happened.
 const SLICE_NS: u64 = 1_000_000_000;
+/// How often threads that are to end are looked at.
+const JOIN_INTERVAL: Duration = Duration::from_millis(10);
 /// How long after the end of the drain a thread may take to say goodbye to its connections.
 const GOODBYE: Duration = Duration::from_secs(5);
-/// How often ending threads are looked at.
-const ENDING: Duration = Duration::from_millis(5);
 
 /// Why a run gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -274,6 +274,8 @@ impl ServerCpu {
 struct Crew {
     threads: Vec<JoinHandle<Result<Client, LoadError>>>,
     thread_ids: Vec<i32>,
+    /// Threads whose last connection has gone.
+    deserted_count: usize,
     wakers: Vec<Waker>,
     orders: Arc<Orders>,
     spare: Arc<Mutex<Vec<Slice>>>,
@@ -288,6 +290,7 @@ impl Crew {
         let mut crew = Self {
             threads: Vec::new(),
             thread_ids: Vec::new(),
+            deserted_count: 0,
             wakers: Vec::new(),
             orders: Arc::new(Orders::default()),
             spare: Arc::new(Mutex::new(Vec::new())),
@@ -358,7 +361,8 @@ impl Crew {
                 Ok(Event::Interrupt) | Err(_) => return Err(LoadError::InterruptedEarly),
                 // An engine that refused: joining it tells why.
                 Ok(Event::Ended) => return Ok(0),
-                Ok(Event::Thread(_)) => {}
+                Ok(Event::Thread(Report::Deserted)) => self.deserted_count += 1,
+                Ok(Event::Thread(Report::Slice(_))) => {}
             }
         }
         Ok(open_count)
@@ -397,16 +401,18 @@ impl Crew {
 
     /// Waits for the threads to end, and merges what they counted and timed.
     fn join(mut self, events: &Receiver<Event>) -> Result<Whole, LoadError> {
-        let give_up = Instant::now() + self.drain_timeout + GOODBYE;
+        let deadline = Instant::now() + self.drain_timeout + GOODBYE;
         let mut rest = Slice::new();
         while self.threads.iter().any(|thread| !thread.is_finished()) {
-            // A thread says that it ends a moment before it has ended.
-            if let Ok(Event::Thread(Report::Slice(slice))) = events.recv_timeout(ENDING) {
-                rest.merge(&slice);
-                self.take_in(slice);
-            }
-            if Instant::now() > give_up {
-                return Err(LoadError::Stuck);
+            // A thread says that it has ended a moment before it has: don't wait for another word of it.
+            match events.recv_timeout(JOIN_INTERVAL) {
+                Ok(Event::Thread(Report::Slice(slice))) => {
+                    rest.merge(&slice);
+                    self.take_in(slice);
+                }
+                Ok(_) => {}
+                Err(_) if Instant::now() < deadline => {}
+                Err(_) => return Err(LoadError::Stuck),
             }
         }
         for event in events.try_iter() {
@@ -459,7 +465,6 @@ struct Watch<'a> {
     slice: Slice,
     slices_awaited: usize,
     interval_start_ns: u64,
-    deserted_count: usize,
 }
 
 impl<'a> Watch<'a> {
@@ -480,7 +485,6 @@ impl<'a> Watch<'a> {
             slice: Slice::new(),
             slices_awaited: 0,
             interval_start_ns: measure_ns,
-            deserted_count: 0,
         }
     }
 
@@ -525,6 +529,10 @@ impl<'a> Watch<'a> {
             if now_ns >= until_ns {
                 return None;
             }
+            if self.crew.deserted_count == self.crew.threads.len() {
+                let reason = "the server closed every connection, or died".to_owned();
+                return Some(Outcome { status: Status::ServerDied, reason: Some(reason) });
+            }
             if now_ns < self.window.measure_ns {
                 let elapsed = now_ns.saturating_sub(self.window.start_ns);
                 self.progress.phase(Duration::from_nanos(elapsed), "warming up");
@@ -532,11 +540,7 @@ impl<'a> Watch<'a> {
             match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(SLICE_NS / 10))) {
                 Ok(Event::Thread(Report::Slice(slice))) => self.on_slice(slice),
                 Ok(Event::Thread(Report::Deserted)) => {
-                    self.deserted_count += 1;
-                    if self.deserted_count == self.crew.threads.len() {
-                        let reason = "the server closed every connection, or died".to_owned();
-                        return Some(Outcome { status: Status::ServerDied, reason: Some(reason) });
-                    }
+                    self.crew.deserted_count += 1;
                 }
                 Ok(Event::Interrupt) => {
                     let reason = "ended by the user".to_owned();

@@ -155,10 +155,18 @@ impl<R: FnMut(Served)> Serve<R> {
             self.served.faults += 1;
             self.leave(conn, io, now_ns);
         } else if connection.is_closed() {
-            io.close();
+            self.part(conn, io, now_ns);
         } else {
             self.begin_close(conn, io, close_code::GOING_AWAY, "server is shutting down", now_ns);
         }
+    }
+
+    /// Sends what is queued and closes; a peer that does not take it has as long as for a closing handshake.
+    fn part(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
+        let until_ns = now_ns + self.limits.close_ns;
+        *conn = Peer::Leaving { until_ns };
+        io.close();
+        io.wake_by(until_ns);
     }
 
     /// Sends what is queued and FIN, then waits for the peer's.
@@ -237,6 +245,10 @@ impl<R: FnMut(Served)> Handler for Serve<R> {
         if let Some((Peer::Opening { until_ns, .. }, mut io)) = connections.get(id) {
             *until_ns = deadline_ns;
             io.wake_by(deadline_ns);
+            if self.is_draining() {
+                // It came in while the listener was being closed.
+                io.close();
+            }
         }
     }
 
@@ -252,8 +264,9 @@ impl<R: FnMut(Served)> Handler for Serve<R> {
     }
 
     fn on_end(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
-        if let Some((_, mut io)) = connections.get(id) {
-            io.close();
+        let now_ns = connections.now_ns();
+        if let Some((conn, mut io)) = connections.get(id) {
+            self.part(conn, &mut io, now_ns);
         }
     }
 

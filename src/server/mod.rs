@@ -47,6 +47,9 @@ pub enum ServerError {
     Engine(#[from] EngineError),
 }
 
+/// How often threads that are to end are looked at.
+const JOIN_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Counts that the threads leave when asked, and how many have since.
 #[derive(Debug, Default)]
 struct Board {
@@ -209,8 +212,8 @@ impl Server {
             if left.is_zero() {
                 break;
             }
-            // A thread says that it ends a moment before it has ended.
-            self.wait(Some(left.min(Duration::from_millis(5))));
+            // A thread says that it has ended a moment before it has: don't wait for another word of it.
+            self.wait(Some(left.min(JOIN_INTERVAL)));
         }
         self.shared.abandon.store(true, Ordering::Relaxed);
         self.join()

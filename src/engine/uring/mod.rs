@@ -68,7 +68,7 @@ pub fn run<H: Handler>(
     ring::reserve_descriptors(&submitter, config.connections_max)?;
     let recv = RecvBuffers::register(&submitter, config.recv_buffers, config.recv_buffer_bytes)
         .map_err(EngineError::io("registering receive buffers"))?;
-    let (handler, recv, result) = {
+    let (handler, memory, result) = {
         let mut engine = Uring {
             connections: Connections::with_capacity(config.connections_max),
             held: Vec::with_capacity(config.connections_max as usize),
@@ -95,11 +95,11 @@ pub fn run<H: Handler>(
         engine.arm_wake();
         ready();
         let result = engine.run();
-        (engine.handler, engine.recv, result)
+        (engine.handler, (engine.recv, engine.connections, engine.wake_count), result)
     };
-    // The instance goes first: until then the kernel may write to the buffers.
+    // The instance goes first: until then the kernel may use what requests under way point to.
     drop(ring);
-    drop(recv);
+    drop(memory);
     result.map_err(EngineError::io("io_uring_enter"))?;
     Ok(handler)
 }
@@ -117,7 +117,11 @@ struct Held {
     connecting: bool,
     /// A send waits for a slow peer.
     slow_send: bool,
+    /// The peer kept output waiting, and not all of it has been sent yet.
+    behind: bool,
     shut_down: bool,
+    /// The kernel has yet to carry the shutdown out.
+    shutting_down: bool,
     /// Being closed, and why.
     closing: Option<Closed>,
     /// Where in `flights` this turn's send is.
@@ -183,10 +187,15 @@ impl<H: Handler> Uring<'_, H> {
     fn run(&mut self) -> io::Result<()> {
         loop {
             let turn_by = self.handler.on_turn(&mut self.connections);
+            let closed_before = self.connections.counters.closed;
             self.open_connections();
             self.flush_dirty();
+            // A handler that was told of an end after its turn may have more to do, such as to connect again.
+            self.more_to_do |= self.connections.counters.closed != closed_before;
             if self.connections.common.stopping {
-                return Ok(());
+                // What was queued in this turn still goes out.
+                self.more_to_do = true;
+                return self.enter(None);
             }
             let again_by = self.arm_accept();
             self.arm_timer();
@@ -330,7 +339,14 @@ impl<H: Handler> Uring<'_, H> {
         }
         let intent = line.intent;
         let state = &self.held[slot as usize];
-        if state.closing.is_some() || state.connecting {
+        if state.closing.is_some() {
+            return;
+        }
+        if state.connecting {
+            // Anything but giving up waits until it can be used.
+            if intent == Intent::Abort {
+                self.begin_close(slot, Closed::ByUs);
+            }
             return;
         }
         if !line.outbox.is_empty() && intent != Intent::Abort {
@@ -373,9 +389,10 @@ impl<H: Handler> Uring<'_, H> {
     #[inline]
     fn send(&mut self, slot: u32) {
         const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let line = &self.connections.slots[slot as usize].line;
+        let line = &mut self.connections.slots[slot as usize].line;
         let id = ConnId { slot, generation: line.generation };
         let segment_count = line.outbox.segment_count().min(SEND_PIECES);
+        line.outbox.set_in_flight(segment_count);
         let entry = if segment_count == 1 {
             let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
             opcode::Send::new(types::Fixed(slot), address, byte_count as u32).flags(FLAGS).build()
@@ -388,8 +405,11 @@ impl<H: Handler> Uring<'_, H> {
             gather.fill(line.outbox.iter().map(|segment| piece(&self.recv, segment)));
             opcode::SendMsg::new(types::Fixed(slot), &raw const gather.header).flags(FLAGS as u32).build()
         };
-        self.more_to_do |= line.outbox.segment_count() > segment_count || line.intent != Intent::Keep;
-        self.held[slot as usize].flight = self.flights.len() as u32;
+        let state = &mut self.held[slot as usize];
+        state.flight = self.flights.len() as u32;
+        // There is something to do once this has gone out whole, and no completion to say that it has.
+        self.more_to_do |=
+            line.outbox.segment_count() > segment_count || line.intent != Intent::Keep || state.behind;
         self.flights.push(Flight { slot, segment_count: segment_count as u32, result: None });
         self.connections.counters.sends += 1;
         self.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Send, id)));
@@ -399,14 +419,15 @@ impl<H: Handler> Uring<'_, H> {
     fn send_slowly(&mut self, slot: u32) {
         self.own_output(slot);
         let line = &mut self.connections.slots[slot as usize].line;
-        line.outbox.set_front_in_flight(true);
+        line.outbox.set_in_flight(1);
         let id = ConnId { slot, generation: line.generation };
         let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
         let entry = opcode::Send::new(types::Fixed(slot), address, byte_count as u32)
             .flags(libc::MSG_NOSIGNAL)
             .build()
             .user_data(tag::pack(Op::SlowSend, id));
-        self.held[slot as usize].slow_send = true;
+        let state = &mut self.held[slot as usize];
+        (state.slow_send, state.behind) = (true, true);
         self.connections.counters.sends += 1;
         self.push(&entry);
     }
@@ -422,7 +443,8 @@ impl<H: Handler> Uring<'_, H> {
 
     /// Enters the kernel until something completes or `deadline_ns` has come.
     fn enter(&mut self, deadline_ns: Option<u64>) -> io::Result<()> {
-        let mut wait = !std::mem::take(&mut self.more_to_do);
+        // Completions may have been fetched already, to make room while submitting.
+        let mut wait = !std::mem::take(&mut self.more_to_do) && self.completions.is_empty();
         let mut timeout_ns = None;
         if let Some(deadline_ns) = deadline_ns.filter(|_| wait) {
             let left_ns = deadline_ns.saturating_sub(clock_ns());
@@ -447,7 +469,14 @@ impl<H: Handler> Uring<'_, H> {
         }
         self.connections.common.now_ns = clock_ns();
         self.connect_addresses.clear();
-        self.connections.free.append(&mut self.freed);
+        for slot in self.freed.drain(..) {
+            if slot < self.config.connections_max {
+                self.connections.free.push(slot);
+            } else {
+                // Never usable, so the last to be taken.
+                self.connections.free.insert(0, slot);
+            }
+        }
         Ok(())
     }
 
@@ -488,20 +517,36 @@ impl<H: Handler> Uring<'_, H> {
     fn on_sent(&mut self, flight: &Flight) {
         let line = &mut self.connections.slots[flight.slot as usize].line;
         let before = line.outbox.queued_bytes();
+        line.outbox.set_in_flight(0);
         for _ in 0..flight.segment_count {
             let segment = line.outbox.pop().expect("what was sent is still queued");
             free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
         }
         self.connections.counters.sent_bytes += (before - line.outbox.queued_bytes()) as u64;
-        let resume = self.held[flight.slot as usize].paused;
-        if resume || !line.outbox.is_empty() || line.intent != Intent::Keep {
+        let behind = self.held[flight.slot as usize].behind;
+        if behind || !line.outbox.is_empty() || line.intent != Intent::Keep {
             line.mark_dirty(flight.slot, &mut self.connections.common);
+        }
+        if behind {
+            self.tell_writable(flight.slot);
+        }
+    }
+
+    /// Tells the handler once a peer that kept output waiting has taken all of it.
+    #[cold]
+    fn tell_writable(&mut self, slot: u32) {
+        let state = &mut self.held[slot as usize];
+        if state.behind && self.connections.slots[slot as usize].line.outbox.is_empty() {
+            state.behind = false;
+            let id = self.connections.id_at(slot);
+            self.handler.on_writable(&mut self.connections, id);
         }
     }
 
     #[cold]
     fn on_short_send(&mut self, flight: &Flight, result: i32) {
         let slot = flight.slot;
+        self.connections.slots[slot as usize].line.outbox.set_in_flight(0);
         match result {
             0.. => self.advance(slot, result as usize),
             _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
@@ -510,6 +555,7 @@ impl<H: Handler> Uring<'_, H> {
         self.connections.counters.short_sends += 1;
         if self.connections.slots[slot as usize].line.outbox.is_empty() {
             self.connections.mark_dirty(slot);
+            self.tell_writable(slot);
         } else {
             self.send_slowly(slot);
         }
@@ -531,6 +577,7 @@ impl<H: Handler> Uring<'_, H> {
                 Op::Accept => self.on_accept(completion.result, completion.flags),
                 Op::Connect => self.on_connect(id, completion.result),
                 Op::SlowSend => self.on_slow_send(id, completion.result),
+                Op::Shutdown => self.on_shutdown(id),
                 Op::Wake => {
                     self.arm_wake();
                     self.handler.on_wake(&mut self.connections);
@@ -543,6 +590,8 @@ impl<H: Handler> Uring<'_, H> {
                 Op::Send | Op::Forget => {}
             }
         }
+        // Those fetched meanwhile, to make room while submitting, are for the next turn.
+        completions.append(&mut self.completions);
         self.completions = completions;
     }
 
@@ -639,7 +688,7 @@ impl<H: Handler> Uring<'_, H> {
     fn on_slow_send(&mut self, id: ConnId, result: i32) {
         let state = &mut self.held[id.index()];
         state.slow_send = false;
-        self.connections.slots[id.index()].line.outbox.set_front_in_flight(false);
+        self.connections.slots[id.index()].line.outbox.set_in_flight(0);
         if state.closing.is_some() {
             return self.try_finish_close(id.slot);
         }
@@ -648,11 +697,18 @@ impl<H: Handler> Uring<'_, H> {
             _ if matches!(-result, libc::EAGAIN | libc::EINTR) => {}
             error => return self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
         }
-        if self.connections.slots[id.index()].line.outbox.is_empty() {
-            self.handler.on_writable(&mut self.connections, id);
-        }
+        self.tell_writable(id.slot);
         // The rest goes out without waiting again, or receiving is taken up again.
         self.connections.mark_dirty(id.slot);
+    }
+
+    #[cold]
+    fn on_shutdown(&mut self, id: ConnId) {
+        let state = &mut self.held[id.index()];
+        state.shutting_down = false;
+        if state.closing.is_some() {
+            self.try_finish_close(id.slot);
+        }
     }
 
     // ---- taking down ----
@@ -664,10 +720,12 @@ impl<H: Handler> Uring<'_, H> {
             Intent::Keep => {}
             Intent::ShutDown if state.shut_down => self.steer_recv(slot),
             Intent::ShutDown => {
-                state.shut_down = true;
+                (state.shut_down, state.shutting_down) = (true, true);
                 let id = self.connections.id_at(slot);
                 let shutdown = opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_WR).build();
-                self.push(&shutdown.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
+                // A worker thread of the kernel does it and looks the descriptor up only then: until it has, the
+                // slot must not go to another connection, which would be shut down in this one's place.
+                self.push(&shutdown.user_data(tag::pack(Op::Shutdown, id)));
                 self.steer_recv(slot);
             }
             Intent::Close | Intent::Abort => self.begin_close(slot, Closed::ByUs),
@@ -696,7 +754,7 @@ impl<H: Handler> Uring<'_, H> {
 
     fn try_finish_close(&mut self, slot: u32) {
         let state = &self.held[slot as usize];
-        if !state.recv_armed && !state.slow_send && !state.connecting {
+        if !state.recv_armed && !state.slow_send && !state.connecting && !state.shutting_down {
             self.finish_close(slot, true);
         }
     }

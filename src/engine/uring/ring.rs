@@ -100,3 +100,44 @@ pub(super) fn enter(
 pub(super) fn plain(descriptor: &impl AsRawFd) -> types::Fd {
     types::Fd(descriptor.as_raw_fd())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_to_set_up_names_the_cause_and_the_mend() {
+        for (code, mends) in [
+            (libc::EPERM, &["forbidden", "kernel.io_uring_disabled to 0", "kernel.io_uring_group"][..]),
+            (libc::EACCES, &["forbidden", "kernel.io_uring_disabled to 0"]),
+            (libc::ENOSYS, &["seccomp", "6.1 or newer"]),
+            (libc::EINVAL, &["lacks SINGLE_ISSUER with DEFER_TASKRUN", "Linux 6.1"]),
+            (libc::ENOMEM, &["ulimit -l"]),
+        ] {
+            let error = explain_set_up(io::Error::from_raw_os_error(code)).to_string();
+            for mend in mends {
+                assert!(error.contains(mend), "errno {code}: {error}");
+            }
+        }
+        let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+        let forbidden = explain_set_up(io::Error::from_raw_os_error(libc::EPERM)).to_string();
+        let setting = setting.map_or_else(|_| "not there".to_owned(), |text| text.trim().to_owned());
+        assert!(forbidden.contains(&format!("(it is {setting})")), "{forbidden}");
+    }
+
+    #[test]
+    fn more_direct_descriptors_than_files_allowed_are_refused_with_the_number_needed() {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let Some(limit) = limit.and_then(|limit| u32::try_from(limit).ok()).filter(|&limit| limit < 1 << 20)
+        else {
+            // The kernel takes a million at most, and would refuse for that.
+            return;
+        };
+        let config = Config { sq_entries: 4, cq_entries: 8, ..Config::default() };
+        let ring = set_up(&config).unwrap();
+        let error = reserve_descriptors(&ring.submitter(), limit + 1).unwrap_err().to_string();
+        for expected in [format!("{} open files are needed", limit + 1), format!("limit is {limit}")] {
+            assert!(error.contains(&expected), "{error}");
+        }
+    }
+}

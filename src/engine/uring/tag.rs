@@ -23,8 +23,10 @@ pub(super) enum Op {
     Wake = 6,
     /// A timeout for the earliest timer.
     Timer = 7,
-    /// Shutdown, close or cancel: completes only if it failed, and then there is nothing to do.
+    /// Close or cancel: completes only if it failed, and then there is nothing to do.
     Forget = 8,
+    /// Shutdown of the sending side.
+    Shutdown = 9,
 }
 
 /// User data for `op` on `id`.
@@ -50,6 +52,7 @@ pub(super) fn unpack(user_data: u64) -> (Op, ConnId) {
         6 => Op::Wake,
         7 => Op::Timer,
         8 => Op::Forget,
+        9 => Op::Shutdown,
         other => unreachable!("operation {other} was never submitted"),
     };
     (op, ConnId { slot: user_data as u32, generation: (user_data >> 32) as u32 & GENERATION_MASK })
@@ -61,8 +64,9 @@ mod tests {
 
     #[test]
     fn user_data_keeps_operation_slot_and_generation_apart() {
-        for op in [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget]
-        {
+        let ops =
+            [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget];
+        for op in ops.into_iter().chain([Op::Shutdown]) {
             for slot in [0, 1, u32::MAX] {
                 for generation in [0, 1, GENERATION_MASK] {
                     let id = ConnId { slot, generation };

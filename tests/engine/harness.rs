@@ -1,0 +1,311 @@
+//! Runs a handler made of one closure over an engine in a thread of its own, and tells it from outside.
+//!
+//! Everything waits with a deadline: what does not happen fails by name instead of hanging.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use ringsock::engine::{
+    Closed, Config, ConnId, Connections, Counters, EngineError, Handler, Received, Waker, socket, uring,
+};
+
+/// How long anything may take that must happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a whole conversation may take.
+const CONVERSATION: Duration = Duration::from_secs(90);
+
+/// An engine that must hold every conversation.
+pub(crate) struct Engine {
+    pub(crate) name: &'static str,
+    /// It has queues and a buffer ring that can run over.
+    pub(crate) has_ring: bool,
+    run: fn(Config, &Waker, Actor, Box<dyn FnOnce()>) -> Result<Actor, EngineError>,
+}
+
+/// A further engine is a further row.
+pub(crate) const ENGINES: [Engine; 1] = [Engine {
+    name: uring::NAME,
+    has_ring: true,
+    run: |config, waker, actor, ready| uring::run(config, waker, actor, ready),
+}];
+
+/// Holds one conversation over each engine; a failure names both.
+pub(crate) fn hold(name: &str, conversation: fn(&'static Engine)) {
+    for engine in &ENGINES {
+        let (done, ended) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            conversation(engine);
+            let _ = done.send(());
+        });
+        match ended.recv_timeout(CONVERSATION) {
+            Ok(()) => {}
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("{}: {name} does not end", engine.name),
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                eprintln!("{}: {name} failed", engine.name);
+                std::panic::resume_unwind(thread.join().expect_err("it hung up without an end"));
+            }
+        }
+    }
+}
+
+/// What a handler is told; connections carry a number: what `connect` gave, or the count of those before.
+pub(crate) enum Event<'a> {
+    Open(ConnId),
+    Bytes(ConnId, Received<'a>),
+    End(ConnId),
+    Timer(ConnId),
+    Writable(ConnId),
+    Closed(u64, Closed),
+    Wake,
+}
+
+type Behaviour = Box<dyn FnMut(&mut Connections<u64>, Event<'_>) + Send>;
+
+/// The one handler, so that engines fit into a table.
+pub(crate) struct Actor {
+    behaviour: Behaviour,
+    accepted: u64,
+    counters: Arc<Mutex<Counters>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Handler for Actor {
+    type Conn = u64;
+
+    fn on_accept(&mut self) -> u64 {
+        self.accepted += 1;
+        self.accepted - 1
+    }
+
+    fn on_open(&mut self, connections: &mut Connections<u64>, id: ConnId) {
+        (self.behaviour)(connections, Event::Open(id));
+    }
+
+    fn on_bytes(&mut self, connections: &mut Connections<u64>, id: ConnId, received: Received<'_>) {
+        (self.behaviour)(connections, Event::Bytes(id, received));
+    }
+
+    fn on_end(&mut self, connections: &mut Connections<u64>, id: ConnId) {
+        (self.behaviour)(connections, Event::End(id));
+    }
+
+    fn on_timer(&mut self, connections: &mut Connections<u64>, id: ConnId) {
+        (self.behaviour)(connections, Event::Timer(id));
+    }
+
+    fn on_writable(&mut self, connections: &mut Connections<u64>, id: ConnId) {
+        (self.behaviour)(connections, Event::Writable(id));
+    }
+
+    fn on_closed(&mut self, connections: &mut Connections<u64>, number: u64, why: Closed) {
+        (self.behaviour)(connections, Event::Closed(number, why));
+    }
+
+    fn on_wake(&mut self, connections: &mut Connections<u64>) {
+        if self.stop.load(Ordering::Relaxed) {
+            connections.stop();
+        } else {
+            (self.behaviour)(connections, Event::Wake);
+        }
+    }
+
+    fn on_turn(&mut self, connections: &mut Connections<u64>) -> Option<u64> {
+        *self.counters.lock().unwrap() = connections.counters();
+        None
+    }
+}
+
+/// An engine at work.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) waker: Waker,
+    pub(crate) counters: Arc<Mutex<Counters>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<Actor, EngineError>>>,
+}
+
+/// A tiny engine that listens on a free port.
+pub(crate) fn listening() -> Config {
+    Config { listener: Some(socket::listen("127.0.0.1:0".parse().unwrap()).unwrap()), ..connecting() }
+}
+
+/// A tiny engine that only connects.
+pub(crate) fn connecting() -> Config {
+    Config {
+        listener: None,
+        connections_max: 512,
+        recv_buffer_bytes: 4096,
+        recv_buffers: 256,
+        sq_entries: 64,
+        cq_entries: 256,
+        outbox_bytes: 64 * 1024,
+    }
+}
+
+impl Engine {
+    pub(crate) fn start(
+        &'static self,
+        config: Config,
+        behaviour: impl FnMut(&mut Connections<u64>, Event<'_>) + Send + 'static,
+    ) -> Running {
+        let (counters, stop) = (Arc::<Mutex<Counters>>::default(), Arc::<AtomicBool>::default());
+        let address = config.listener.as_ref().map(|listener| listener.local_addr().unwrap());
+        let waker = Waker::new().unwrap();
+        let actor = Actor {
+            behaviour: Box::new(behaviour),
+            accepted: 0,
+            counters: Arc::clone(&counters),
+            stop: Arc::clone(&stop),
+        };
+        let (ready, started) = mpsc::channel();
+        let theirs = waker.clone();
+        let thread = std::thread::spawn(move || {
+            (self.run)(config, &theirs, actor, Box::new(move || ready.send(()).unwrap()))
+        });
+        if started.recv_timeout(PATIENCE).is_err() {
+            panic!("{} did not start: {:?}", self.name, thread.join().map(|ended| ended.err()));
+        }
+        let address = address.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
+        Running { address, waker, counters, stop, thread: Some(thread) }
+    }
+}
+
+impl Running {
+    pub(crate) fn connect(&self) -> TcpStream {
+        client(self.address)
+    }
+
+    /// What the engine has done by its next turn.
+    pub(crate) fn counters(&self) -> Counters {
+        self.waker.wake();
+        std::thread::sleep(Duration::from_millis(5));
+        *self.counters.lock().unwrap()
+    }
+
+    /// Waits for the counters to say so.
+    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Counters) -> bool) -> Counters {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let counters = self.counters();
+            if holds(&counters) {
+                return counters;
+            }
+            assert!(Instant::now() < deadline, "not in time: {what}; {counters:?}");
+        }
+    }
+
+    /// Ends the engine; it must not have failed.
+    pub(crate) fn stop(mut self) {
+        self.end().unwrap();
+    }
+
+    /// Waits for a handler that ends the engine itself.
+    pub(crate) fn wait(mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let thread = self.thread.take().unwrap();
+        while !thread.is_finished() {
+            assert!(Instant::now() < deadline, "the engine does not end");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        thread.join().unwrap().unwrap();
+    }
+
+    fn end(&mut self) -> Result<(), EngineError> {
+        let Some(thread) = self.thread.take() else { return Ok(()) };
+        self.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
+        thread.join().map_or_else(|panic| std::panic::resume_unwind(panic), |ended| ended.map(drop))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = self.end();
+        }
+    }
+}
+
+/// A blocking client that gives up rather than hang.
+pub(crate) fn client(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A client whose kernel takes in little before it asks us to wait.
+pub(crate) fn narrow_client(address: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Closes with a reset instead of FIN.
+pub(crate) fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Byte `at` of stream `stream`: any shift, loss or exchange shows.
+pub(crate) fn byte(stream: usize, at: usize) -> u8 {
+    (at.wrapping_mul(0x9E37_79B1) >> 13) as u8 ^ (stream as u8).wrapping_mul(37)
+}
+
+pub(crate) fn bytes(stream: usize, range: std::ops::Range<usize>) -> Vec<u8> {
+    range.map(|at| byte(stream, at)).collect()
+}
+
+/// Reads the bytes from `range` of stream `stream`.
+pub(crate) fn expect(reader: &mut TcpStream, stream: usize, range: std::ops::Range<usize>) {
+    let mut at = range.start;
+    let mut buffer = vec![0; 64 * 1024];
+    while at < range.end {
+        let room = buffer.len().min(range.end - at);
+        let count = match reader.read(&mut buffer[..room]) {
+            Ok(count) => count,
+            Err(error) => panic!("stream {stream}, byte {at} of {range:?}: {error}"),
+        };
+        assert_ne!(count, 0, "stream {stream} ended at byte {at} of {range:?}");
+        for (offset, &got) in buffer[..count].iter().enumerate() {
+            assert_eq!(got, byte(stream, at + offset), "stream {stream}, byte {}", at + offset);
+        }
+        at += count;
+    }
+}
+
+/// Sends and gets back the bytes from `range` of stream `stream`.
+pub(crate) fn echo(both: &mut TcpStream, stream: usize, range: std::ops::Range<usize>) {
+    both.write_all(&bytes(stream, range.clone())).unwrap();
+    expect(both, stream, range);
+}
+
+/// The peer must end the stream here, with FIN.
+pub(crate) fn expect_end(reader: &mut TcpStream) {
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert_eq!(rest, b"", "the stream goes on");
+}
+
+/// Reads what there is until the stream ends, by FIN or reset.
+pub(crate) fn drain(reader: &mut TcpStream) -> usize {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut total = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return total,
+            Ok(count) => total += count,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return total,
+            Err(error) => panic!("after {total} bytes: {error}"),
+        }
+    }
+}

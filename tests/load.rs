@@ -1,0 +1,415 @@
+//! `ringsock-load` against servers that behave and servers that don't: what it reports, saves and returns.
+
+#[path = "common/peer.rs"]
+mod peer;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use peer::{PATIENCE, Process};
+use ringsock::measure::result::{RunResult, Status};
+use ringsock::measure::store;
+use ringsock::ws::frame::{Header, MAX_HEADER_BYTES, Opcode, Role, parse};
+use ringsock::ws::handshake::ServerHandshake;
+use ringsock::ws::mask;
+use rustix::process::Signal;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_ringsock-load");
+const SERVER: &str = env!("CARGO_BIN_EXE_ringsock-server");
+
+/// What a run came to.
+struct Ended {
+    code: Option<i32>,
+    output: String,
+    errors: String,
+    results: Vec<RunResult>,
+}
+
+fn start(results: &Path, flags: &[&str]) -> Process {
+    let short = ["--duration", "300ms", "--warmup", "50ms", "--drain-timeout", "500ms"];
+    let given = |flag: &str| flags.contains(&flag);
+    let defaults = short.chunks(2).filter(|pair| !given(pair[0])).flatten();
+    Process::start(Command::new(BINARY).args(defaults).arg("--results").arg(results).args(flags))
+}
+
+fn end(mut process: Process, results: &Path) -> Ended {
+    let (status, output, errors) = process.end();
+    let mut files = Vec::new();
+    for release in std::fs::read_dir(results).into_iter().flatten() {
+        for file in std::fs::read_dir(release.unwrap().path()).unwrap() {
+            files.push(file.unwrap().path());
+        }
+    }
+    files.sort();
+    let results: Vec<RunResult> = files.iter().map(|file| store::load(file).unwrap()).collect();
+    for result in &results {
+        result.accounting.check().unwrap();
+    }
+    Ended { code: status.code(), output, errors, results }
+}
+
+fn run(flags: &[&str]) -> Ended {
+    let results = tempfile::tempdir().unwrap();
+    let process = start(results.path(), flags);
+    end(process, results.path())
+}
+
+impl Ended {
+    /// The one result, of a run that ended so.
+    fn result(&self, code: i32, status: Status) -> &RunResult {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.output, self.errors);
+        let [result] = &self.results[..] else { panic!("{} results", self.results.len()) };
+        assert_eq!(result.outcome.status, status, "{:?}", result.outcome);
+        result
+    }
+}
+
+#[test]
+fn a_run_against_the_embedded_server_adds_up() {
+    for flags in [
+        &["--rate", "5000"][..],
+        &["--rate", "5000", "--arrivals", "fixed", "--text"],
+        &["--closed-loop", "--pipeline", "8", "-c", "4"],
+        &["--rate", "2000", "-c", "4", "--threads", "2"],
+    ] {
+        let ended = run(flags);
+        let result = ended.result(0, Status::Completed);
+        let accounting = &result.accounting;
+        assert!(accounting.answered > 100 && accounting.errors.is_empty(), "{flags:?}: {accounting:?}");
+        assert_eq!((accounting.outstanding, accounting.unsent), (0, 0), "{flags:?}");
+        assert!(accounting.warmup_messages > 0, "{flags:?}");
+        let connections = result.plan.connections;
+        assert_eq!((accounting.connections_opened, accounting.connections_failed), (connections, 0));
+        let latency = &result.latency;
+        let open_loop = !flags.contains(&"--closed-loop");
+        let of_open_loop = if open_loop { accounting.answered } else { 0 };
+        assert_eq!((latency.response.len(), latency.lag.len()), (of_open_loop, of_open_loop), "{flags:?}");
+        assert_eq!((latency.service.len(), latency.connect.len()), (accounting.answered, connections));
+        let of_intervals: u64 = result.intervals.iter().map(|interval| interval.answered).sum();
+        assert_eq!(of_intervals, accounting.answered, "{flags:?}");
+        assert!(ended.output.contains("saved "), "{}", ended.output);
+    }
+}
+
+#[test]
+fn payloads_of_every_size_are_answered_and_checked() {
+    for text in [&[][..], &["--text"]] {
+        for payload in ["0", "1", "7", "8", "70000"] {
+            let flags = [&["--payload", payload, "--rate", "500", "-c", "3"], text].concat();
+            let ended = run(&flags);
+            let result = ended.result(0, Status::Completed);
+            assert!(result.accounting.answered > 0, "{flags:?}");
+            assert_eq!(result.plan.payload_bytes.to_string(), payload);
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_run_is_reported_and_saved() {
+    for flags in [&["--rate", "2000"][..], &["--closed-loop"]] {
+        let results = tempfile::tempdir().unwrap();
+        let process = start(results.path(), &[flags, &["--duration", "1h"]].concat());
+        // Its first line of progress: it is measuring.
+        process.until_error_line(" of ");
+        process.signal(Signal::INT);
+        let ended = end(process, results.path());
+        let result = ended.result(0, Status::Interrupted);
+        assert!(result.accounting.answered > 0 && result.summary.measured_s < 3600.0);
+        assert!(ended.output.contains("saved "), "{}", ended.output);
+    }
+}
+
+#[test]
+fn a_server_that_dies_is_reported_and_saved() {
+    for flags in [&["--rate", "2000"][..], &["--closed-loop"], &["--rate", "2000", "--threads", "2"]] {
+        let (server, address) = peer::server(SERVER, &["--threads", "1"]);
+        let results = tempfile::tempdir().unwrap();
+        let url = format!("ws://{address}/");
+        let process = start(results.path(), &[flags, &["--duration", "1h", &url]].concat());
+        process.until_error_line(" of ");
+        server.signal(Signal::KILL);
+        let ended = end(process, results.path());
+        let result = ended.result(1, Status::ServerDied);
+        assert!(result.accounting.answered > 0 && result.accounting.error_count() > 0, "{flags:?}");
+    }
+}
+
+#[test]
+fn a_server_that_stops_answering_ends_a_closed_loop_all_the_same() {
+    let address = misbehaving(|messages, answer| {
+        if messages <= 50 {
+            answer.message(messages - 1);
+        }
+    });
+    let ended = run(&["--closed-loop", "--warmup", "0s", "-c", "1", &format!("ws://{address}/")]);
+    let result = ended.result(1, Status::Completed);
+    let accounting = &result.accounting;
+    // Answers to the warm-up's messages are not counted; one message stays unanswered.
+    assert_eq!(accounting.sent + accounting.warmup_messages, 51, "{accounting:?}");
+    assert!(accounting.outstanding <= 1, "{accounting:?}");
+}
+
+#[test]
+fn nobody_there_is_said_with_the_cause() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ended = run(&[&format!("ws://{nobody}/")]);
+    assert_eq!((ended.code, ended.results.len()), (Some(1), 0));
+    assert!(ended.errors.contains("connect: refused (64)"), "{}", ended.errors);
+    assert!(ended.errors.contains("is a WebSocket server running there?"), "{}", ended.errors);
+}
+
+#[test]
+fn a_server_that_refuses_the_handshake_is_named_with_its_answer() {
+    let (_server, address) = peer::server(SERVER, &["--threads", "1"]);
+    let ended = run(&[&format!("ws://{address}/elsewhere")]);
+    assert_eq!((ended.code, ended.results.len()), (Some(1), 0));
+    assert!(ended.errors.contains("404"), "{}", ended.errors);
+
+    // With a page behind the head, too long for one receive.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut stream = stream;
+                let mut request = [0; 4096];
+                let _ = stream.read(&mut request);
+                // The head in two pieces, the page right behind the second.
+                stream.set_nodelay(true).unwrap();
+                let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\n");
+                std::thread::sleep(Duration::from_millis(50));
+                let page = vec![b'<'; 1 << 20];
+                let _ = stream.write_all(&[&b"\r\n"[..], &page].concat());
+                let _ = stream.read(&mut request);
+            });
+        }
+    });
+    let ended = run(&["-c", "4", &format!("ws://{address}/")]);
+    assert_eq!((ended.code, ended.results.len()), (Some(1), 0));
+    assert!(ended.errors.contains("404") && !ended.errors.contains("panicked"), "{}", ended.errors);
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up() {
+    // It accepts by its queue alone, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", silent.local_addr().unwrap());
+    let ended = run(&["--connect-timeout", "200ms", "-c", "4", &url]);
+    assert_eq!((ended.code, ended.results.len()), (Some(1), 0));
+    assert!(ended.errors.contains("handshake: timed out (4)"), "{}", ended.errors);
+}
+
+#[test]
+fn wrong_flags_end_with_2() {
+    for flags in [
+        &["http://127.0.0.1/"][..],
+        &["ws://"],
+        &["--rate", "0"],
+        &["--rate", "5", "--closed-loop"],
+        &["--pipeline", "2"],
+        &["--cpus", "999"],
+        &["--duration", "0s"],
+        &["--connections", "0"],
+        &["--payload", "65MiB"],
+    ] {
+        let ended = run(flags);
+        assert_eq!((ended.code, ended.results.len()), (Some(2), 0), "{flags:?}: {}", ended.errors);
+        assert!(!ended.errors.is_empty(), "{flags:?}");
+    }
+}
+
+#[test]
+fn wrong_answers_are_counted_by_class() {
+    // Of 200 messages and more, one answer is wrong in a way of its own; the others are right.
+    type Fault = fn(&mut Answer<'_>);
+    let faults: [(&str, u64, Fault); 5] = [
+        ("wrong payload", 0, |answer| answer.spoiled(100)),
+        ("out of order", 1, |_missing| {}),
+        ("repeated or late answer", 0, |answer| {
+            answer.message(100);
+            answer.message(100);
+        }),
+        ("repeated or late answer", 0, |answer| {
+            answer.message(100);
+            answer.message(40);
+        }),
+        ("protocol: server frame masked", 1, |answer| answer.raw(&[0x82, 0x80, 0, 0, 0, 0])),
+    ];
+    for (class, lost, fault) in faults {
+        let address = misbehaving(move |messages, answer| match messages {
+            101 => fault(answer),
+            _ => answer.message(messages - 1),
+        });
+        let url = format!("ws://{address}/");
+        let ended = run(&["--rate", "2000", "--warmup", "0s", "-c", "1", "--duration", "500ms", &url]);
+        assert_eq!(ended.code, Some(1), "{class}: {}", ended.output);
+        let [result] = &ended.results[..] else { panic!("{class}: {} results", ended.results.len()) };
+        let accounting = &result.accounting;
+        assert_eq!(accounting.errors.get(class), Some(&1), "{:?}", accounting.errors);
+        assert_eq!(accounting.error_count(), 1, "one fault is one error: {:?}", accounting.errors);
+        if class.starts_with("protocol") {
+            assert_eq!(result.outcome.status, Status::ServerDied);
+        } else {
+            assert_eq!(accounting.outstanding, lost, "{class}");
+            assert!(accounting.answered > 200, "{class}: it goes on");
+        }
+    }
+}
+
+#[test]
+fn answers_in_the_wrong_order_are_errors_and_all_are_accounted_for() {
+    let address = misbehaving(|messages, answer| {
+        if messages.is_multiple_of(2) {
+            answer.message(messages - 1);
+            answer.message(messages - 2);
+        }
+    });
+    let ended = run(&["--rate", "2000", "--warmup", "0s", "-c", "1", &format!("ws://{address}/")]);
+    let result = ended.result(1, Status::Completed);
+    assert!(result.accounting.errors["out of order"] > 10, "{:?}", result.accounting);
+}
+
+#[test]
+fn a_stall_shows_in_full_in_the_response_time() {
+    let address = misbehaving(|messages, answer| {
+        if messages == 300 {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        answer.message(messages - 1);
+    });
+    let url = format!("ws://{address}/");
+    let ended = run(&[
+        "--rate",
+        "1000",
+        "--arrivals",
+        "fixed",
+        "--warmup",
+        "0s",
+        "-c",
+        "1",
+        "--duration",
+        "800ms",
+        &url,
+    ]);
+    let result = ended.result(0, Status::Completed);
+    // Everything that was due during the stall waited for its rest: a third of all messages.
+    let stalled = |histogram: &ringsock::measure::histogram::Histogram| {
+        histogram.count_between(100_000_000, u64::MAX >> 1)
+    };
+    assert!(stalled(&result.latency.response) > 100, "{}", stalled(&result.latency.response));
+    assert_eq!(result.accounting.outstanding + result.accounting.unsent, 0);
+}
+
+#[test]
+fn a_rate_beyond_all_means_is_accounted_for_and_ends() {
+    let ended = run(&["--rate", "30000000", "-c", "4", "--duration", "100ms", "--drain-timeout", "5s"]);
+    let [result] = &ended.results[..] else { panic!("{}", ended.errors) };
+    let offered = result.accounting.offered;
+    assert!((2_900_000..3_100_000).contains(&offered), "{:?}", result.accounting);
+    // What was queued before the measured window keeps both ends busy throughout it.
+    assert!(result.accounting.warmup_messages > 0, "{:?}", result.accounting);
+    assert_ne!(result.outcome.status, Status::Failed);
+}
+
+#[test]
+fn connections_open_no_faster_than_asked() {
+    let begun = Instant::now();
+    run(&["--connect-rate", "50", "-c", "26", "--rate", "500"]).result(0, Status::Completed);
+    assert!(begun.elapsed() >= Duration::from_millis(500), "26 connections, 50 a second");
+}
+
+#[test]
+fn quiet_prints_the_saved_line_alone_and_nothing_is_overwritten() {
+    let results = tempfile::tempdir().unwrap();
+    for count in 1..=3 {
+        let process = start(results.path(), &["--quiet", "--rate", "500", "--duration", "50ms"]);
+        let ended = end(process, results.path());
+        assert_eq!((ended.code, ended.results.len()), (Some(0), count), "{}", ended.errors);
+        assert_eq!((ended.output.lines().count(), ended.errors.as_str()), (1, ""), "{}", ended.output);
+        assert!(ended.output.starts_with("saved "), "{}", ended.output);
+    }
+}
+
+/// What a misbehaving server may say on one connection.
+struct Answer<'a> {
+    stream: &'a mut TcpStream,
+    /// Every message so far.
+    messages: &'a [Vec<u8>],
+}
+
+impl Answer<'_> {
+    fn raw(&mut self, bytes: &[u8]) {
+        // A client that has gone is no concern of these tests.
+        let _ = self.stream.write_all(bytes);
+    }
+
+    fn payload(&mut self, payload: &[u8]) {
+        let header =
+            Header { fin: true, opcode: Opcode::Binary, mask: None, payload_bytes: payload.len() as u64 };
+        let mut head = [0; MAX_HEADER_BYTES];
+        let head_bytes = header.encode(&mut head);
+        self.raw(&[&head[..head_bytes], payload].concat());
+    }
+
+    /// Answers message `index`, as an echo does.
+    fn message(&mut self, index: usize) {
+        let payload = &self.messages[index];
+        self.payload(payload);
+    }
+
+    fn spoiled(&mut self, index: usize) {
+        let mut payload = self.messages[index].clone();
+        *payload.last_mut().unwrap() ^= 1;
+        self.payload(&payload);
+    }
+}
+
+/// A server that calls `react` with the count of messages so far, for each that comes.
+fn misbehaving(react: impl FnMut(usize, &mut Answer<'_>) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let react = react.clone();
+            std::thread::spawn(move || converse(stream, react));
+        }
+    });
+    address
+}
+
+fn converse(mut stream: TcpStream, mut react: impl FnMut(usize, &mut Answer<'_>)) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut handshake = ServerHandshake::new(8192);
+    let mut buffer = [0; 16 * 1024];
+    let mut unread = Vec::new();
+    loop {
+        let Ok(count @ 1..) = stream.read(&mut buffer) else { return };
+        if let Some(upgrade) = handshake.on_bytes(&buffer[..count]).unwrap() {
+            unread.extend_from_slice(&buffer[upgrade.consumed_bytes()..count]);
+            stream.write_all(&upgrade.accept()).unwrap();
+            break;
+        }
+    }
+    let mut messages: Vec<Vec<u8>> = Vec::new();
+    loop {
+        while let Some((header, header_bytes)) = parse(&unread, Role::Client).unwrap() {
+            let end = header_bytes + header.payload_bytes as usize;
+            if unread.len() < end {
+                break;
+            }
+            let mut payload: Vec<u8> = unread.drain(..end).skip(header_bytes).collect();
+            mask::unmask(header.mask.unwrap(), &mut payload);
+            if header.opcode == Opcode::Close {
+                return;
+            }
+            messages.push(payload);
+            react(messages.len(), &mut Answer { stream: &mut stream, messages: &messages });
+        }
+        let Ok(count @ 1..) = stream.read(&mut buffer) else { return };
+        unread.extend_from_slice(&buffer[..count]);
+    }
+}
