@@ -18,7 +18,7 @@ use crate::cpu;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received, clock_ns};
 use crate::limits;
 use crate::scenario::echo::{Mismatch, Payloads};
-use crate::ws::connection::{Connection, Data, Event as WsEvent};
+use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
 use crate::ws::mask::Mask;
@@ -356,53 +356,69 @@ impl Client {
                 Ok(None) => return,
                 Err(fault) => return conn.on_fault(io, fault, now_ns),
             };
-            if let WsEvent::Data(data) = event {
-                let from = at + data.chunk.header_bytes;
-                if let Err(fault) = connection.accept(&data, memory, from, from) {
-                    return conn.on_fault(io, fault, now_ns);
+            // Nothing out of line takes the event whole: that would keep it in memory for data as well.
+            match event {
+                WsEvent::Data(data) => {
+                    let from = at + data.chunk.header_bytes;
+                    at = from + data.chunk.payload_bytes;
+                    if let Err(fault) = connection.accept(&data, memory, from, from) {
+                        return conn.on_fault(io, fault, now_ns);
+                    }
+                    self.on_piece(conn, data.text, &memory[from..at]);
+                    if data.ends_message() {
+                        self.on_answer(conn, io, now_ns);
+                    }
                 }
-                self.on_piece(conn, io, &data, &memory[from..from + data.chunk.payload_bytes], now_ns);
-            } else {
-                self.on_control(conn, io, event, now_ns);
+                WsEvent::Ping { consumed } => {
+                    at += consumed;
+                    self.on_ping(conn, io);
+                }
+                WsEvent::Pong { consumed } => at += consumed,
+                WsEvent::Close { consumed, code } => {
+                    at += consumed;
+                    self.on_close(conn, io, code, now_ns);
+                }
             }
-            at += event.consumed();
         }
     }
 
     #[cold]
-    fn on_control(&mut self, conn: &mut Peer, io: &mut Io<'_>, event: WsEvent, now_ns: u64) {
+    fn on_ping(&mut self, conn: &mut Peer, io: &mut Io<'_>) {
         let key = self.random_key();
         let Protocol::Open(connection) = &mut conn.protocol else { return };
-        let reply = match event {
-            WsEvent::Ping { .. } => connection.pong(key),
-            WsEvent::Close { code, .. } => {
-                if self.stage != Stage::Closing {
-                    let code = code.map_or("no code".to_owned(), |code| code.to_string());
-                    conn.failure = Some(format!("closed by server ({code})"));
-                }
-                connection.reply_to_close(key)
-            }
-            WsEvent::Pong { .. } | WsEvent::Data(_) => None,
-        };
-        if let Some(frame) = reply {
+        if let Some(frame) = connection.pong(key) {
             io.write(|out| out.extend_from_slice(frame.as_bytes()));
-        }
-        if connection.is_closed() {
-            // The server closes first (RFC 6455, 7.1.1), unless it forgets to.
-            io.wake_by(now_ns + CLOSE_NS);
         }
     }
 
+    #[cold]
+    fn on_close(&mut self, conn: &mut Peer, io: &mut Io<'_>, code: Option<u16>, now_ns: u64) {
+        let key = self.random_key();
+        let Protocol::Open(connection) = &mut conn.protocol else { return };
+        if self.stage != Stage::Closing {
+            let code = code.map_or("no code".to_owned(), |code| code.to_string());
+            conn.failure = Some(format!("closed by server ({code})"));
+        }
+        if let Some(frame) = connection.reply_to_close(key) {
+            io.write(|out| out.extend_from_slice(frame.as_bytes()));
+        }
+        // The server closes first (RFC 6455, 7.1.1), unless it forgets to.
+        io.wake_by(now_ns + CLOSE_NS);
+    }
+
+    /// A piece of an answer.
     #[inline]
-    fn on_piece(&mut self, conn: &mut Peer, io: &mut Io<'_>, data: &Data, piece: &[u8], now_ns: u64) {
-        let checked = self.task.payloads.check(conn.answer_number, conn.answer_bytes, data.text, piece);
+    fn on_piece(&mut self, conn: &mut Peer, text: bool, piece: &[u8]) {
+        let checked = self.task.payloads.check(conn.answer_number, conn.answer_bytes, text, piece);
         conn.answer_bytes += piece.len();
         if let Err(mismatch) = checked {
             self.on_mismatch(conn, mismatch);
         }
-        if !data.ends_message() {
-            return;
-        }
+    }
+
+    /// The end of an answer.
+    #[inline]
+    fn on_answer(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
         if conn.answer_bytes != self.task.payloads.payload_bytes() {
             self.on_mismatch(conn, Mismatch::Payload);
         }

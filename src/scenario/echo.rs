@@ -89,6 +89,9 @@ pub struct Payloads {
     text: bool,
     payload_bytes: usize,
     number_bytes: usize,
+    /// Every message's header, but for its masking key.
+    header: [u8; MAX_HEADER_BYTES],
+    header_bytes: usize,
     pattern: Vec<u8>,
 }
 
@@ -97,6 +100,8 @@ const WINDOWS: u64 = 251;
 
 /// The number's length in text.
 const NUMBER_BYTES_MAX: usize = 16;
+/// Header and number.
+const HEAD_BYTES_MAX: usize = MAX_HEADER_BYTES + NUMBER_BYTES_MAX;
 
 /// What is wrong with an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +125,12 @@ impl Payloads {
             std::iter::repeat_with(|| random.u8(..)).take(length).collect()
         };
         let number_bytes = payload_bytes.min(if text { 16 } else { 8 });
-        Self { text, payload_bytes, number_bytes, pattern }
+        let opcode = if text { Opcode::Text } else { Opcode::Binary };
+        let no_key_yet = Some(NO_KEY);
+        let header = Header { fin: true, opcode, mask: no_key_yet, payload_bytes: payload_bytes as u64 };
+        let mut encoded = [0; MAX_HEADER_BYTES];
+        let header_bytes = header.encode(&mut encoded);
+        Self { text, payload_bytes, number_bytes, header: encoded, header_bytes, pattern }
     }
 
     /// Length of each payload.
@@ -148,20 +158,20 @@ impl Payloads {
         &self.pattern[start + self.number_bytes..start + self.payload_bytes]
     }
 
-    /// Appends message `number` as a client's frame, masked with `key`.
+    /// Appends message `number_of_message` as a client's frame, masked with `key`.
     #[inline]
-    pub fn encode(&self, number: u64, key: Mask, out: &mut Vec<u8>) {
-        let opcode = if self.text { Opcode::Text } else { Opcode::Binary };
-        let header = Header { fin: true, opcode, mask: Some(key), payload_bytes: self.payload_bytes as u64 };
-        let mut head = [0; MAX_HEADER_BYTES + NUMBER_BYTES_MAX];
-        let header_bytes = header.encode(&mut head);
-        let head_bytes = header_bytes + self.number_bytes;
-        head[header_bytes..][..NUMBER_BYTES_MAX].copy_from_slice(&self.number(number));
-        mask::unmask(key, &mut head[header_bytes..head_bytes]);
-        out.extend_from_slice(&head[..head_bytes]);
-        let filling_at = out.len();
-        out.extend_from_slice(self.filling(number));
-        mask::unmask(key.rotated(self.number_bytes), &mut out[filling_at..]);
+    pub fn encode(&self, number_of_message: u64, key: Mask, out: &mut Vec<u8>) {
+        // Header and number go out as one piece of fixed length, cut to what is used: no call for either.
+        let mut head = [0; HEAD_BYTES_MAX];
+        head[..MAX_HEADER_BYTES].copy_from_slice(&self.header);
+        head[self.header_bytes - 4..][..4].copy_from_slice(&key.to_bytes());
+        let number: &mut [u8] = &mut head[self.header_bytes..][..NUMBER_BYTES_MAX];
+        number.copy_from_slice(&self.number(number_of_message));
+        mask::unmask(key, number);
+        let start = out.len();
+        out.extend_from_slice(&head);
+        out.truncate(start + self.header_bytes + self.number_bytes);
+        mask::mask_onto(key.rotated(self.number_bytes), self.filling(number_of_message), out);
     }
 
     /// Whether `piece` is what stands from `offset` on in message `number`.

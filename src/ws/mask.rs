@@ -75,6 +75,20 @@ pub fn mask_into(key: Mask, src: &[u8], dst: &mut [u8]) {
     unsafe { apply(dst.as_mut_ptr(), src.as_ptr(), src.len(), key) }
 }
 
+/// Appends `src` to `out` and masks it on the way, in one pass.
+#[inline]
+pub fn mask_onto(key: Mask, src: &[u8], out: &mut Vec<u8>) {
+    out.reserve(src.len());
+    let end = out.len() + src.len();
+    let spare = out.spare_capacity_mut();
+    // SAFETY: `reserve` made room for `src.len()` bytes, which are `out`'s own and so disjoint from `src`; all of
+    // them are written before they become part of `out`.
+    unsafe {
+        apply(spare.as_mut_ptr().cast(), src.as_ptr(), src.len(), key);
+        out.set_len(end);
+    }
+}
+
 /// Unmasks `memory[src..src + len]` into `memory[dst..dst + len]`, one pass, where `dst <= src`.
 ///
 /// A server's reply header is 4 bytes shorter than the masked header it answers, so an echoed payload moves
@@ -629,6 +643,19 @@ mod tests {
     #[should_panic(expected = "source beyond the memory")]
     fn a_length_that_would_wrap_around_is_refused() {
         unmask_down(KEY, &mut [0; 8], 5, usize::MAX, 0);
+    }
+
+    #[test]
+    fn what_is_appended_is_what_is_copied_and_leaves_the_front_alone() {
+        let key = Mask::from_bytes([0x12, 0x34, 0x56, 0x78]);
+        let source: Vec<u8> = (0..400u32).map(|byte| byte as u8).collect();
+        for length in 0..source.len() {
+            let mut expected = vec![0; length];
+            mask_into(key, &source[..length], &mut expected);
+            let mut appended = b"front".to_vec();
+            mask_onto(key, &source[..length], &mut appended);
+            assert_eq!(appended.split_at(5), (&b"front"[..], &expected[..]), "length {length}");
+        }
     }
 
     #[test]
