@@ -19,12 +19,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a whole conversation may take.
 const CONVERSATION: Duration = Duration::from_secs(90);
 
+type Run = fn(Config, &Waker, Actor, Box<dyn FnOnce()>) -> Result<Actor, EngineError>;
+
 /// An engine that must hold every conversation.
 pub(crate) struct Engine {
     pub(crate) name: &'static str,
     /// It has queues and a buffer ring that can run over.
     pub(crate) has_ring: bool,
-    run: fn(Config, &Waker, Actor, Box<dyn FnOnce()>) -> Result<Actor, EngineError>,
+    run: Run,
 }
 
 /// A further engine is a further row.
