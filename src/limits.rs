@@ -4,7 +4,7 @@
 
 /// Free bytes in front of every received piece, so that a reply header fits even where the request's header
 /// came with an earlier piece. Also keeps what follows aligned for vector stores.
-pub const HEADROOM_BYTES: usize = 16;
+pub const HEADROOM_BYTES: usize = 64;
 
 /// Received bytes per buffer, unless asked otherwise: a 64 KiB message and its header in one piece.
 pub const RECV_BUFFER_BYTES: usize = 64 * 1024 + 64;

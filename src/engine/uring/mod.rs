@@ -90,6 +90,7 @@ pub fn run<H: Handler>(
             connect_addresses: Vec::new(),
             freed: Vec::new(),
             more_to_do: false,
+            starved_count: 0,
             config,
         };
         engine.arm_wake();
@@ -181,6 +182,8 @@ struct Uring<'r, H: Handler> {
     freed: Vec<u32>,
     /// The next turn has work already: don't wait.
     more_to_do: bool,
+    /// Receives that were ended in this turn by want of a buffer.
+    starved_count: u32,
 }
 
 impl<H: Handler> Uring<'_, H> {
@@ -199,6 +202,11 @@ impl<H: Handler> Uring<'_, H> {
             }
             let again_by = self.arm_accept();
             self.arm_timer();
+            if std::mem::take(&mut self.starved_count) > 1 {
+                // Once a turn, so that no more circulate than are needed. One connection alone needs no more: it
+                // goes on with those that come back.
+                self.recv.grow();
+            }
             self.recv.publish();
             self.enter(turn_by.into_iter().chain(again_by).min())?;
             self.settle_sends();
@@ -642,7 +650,7 @@ impl<H: Handler> Uring<'_, H> {
             }
             libc::ENOBUFS => {
                 self.connections.counters.no_buffers += 1;
-                self.recv.grow();
+                self.starved_count += 1;
             }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             error => self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(error))),
