@@ -140,14 +140,30 @@ impl Outbox {
 
     /// Replaces every in-place segment by a copy of its bytes, so that receive buffers don't wait for a slow
     /// peer. `copy` appends a segment's bytes to a buffer and gives the receive buffer back.
+    ///
+    /// Copies that follow each other become one segment: however small the pieces that a slow peer makes us
+    /// queue, there are few to look at the next time.
     pub(crate) fn own(&mut self, pool: &mut BufferPool, mut copy: impl FnMut(u16, u32, u32, &mut Vec<u8>)) {
-        for segment in self.front.iter_mut().chain(&mut self.rest) {
-            if let Segment::InPlace { buffer, start, end } = *segment {
+        if !self.iter().any(|segment| matches!(segment, Segment::InPlace { .. })) {
+            return;
+        }
+        let mut kept: VecDeque<Segment> = VecDeque::new();
+        for segment in self.front.take().into_iter().chain(self.rest.drain(..)) {
+            let Segment::InPlace { buffer, start, end } = segment else {
+                kept.push_back(segment);
+                continue;
+            };
+            let may_append = kept.len() > self.in_flight_count as usize;
+            if let Some(Segment::Owned { bytes, .. }) = kept.back_mut().filter(|_| may_append) {
+                copy(buffer, start, end, bytes);
+            } else {
                 let mut bytes = pool.get();
                 copy(buffer, start, end, &mut bytes);
-                *segment = Segment::Owned { bytes, start: 0 };
+                kept.push_back(Segment::Owned { bytes, start: 0 });
             }
         }
+        self.front = kept.pop_front();
+        self.rest = kept;
     }
 
     /// A send covers this many segments from now on; they stay as they are until it is over (0).
@@ -223,6 +239,27 @@ mod tests {
         outbox.append(&mut pool, |out| out.push(b'd'));
         assert_eq!(outbox.segment_count(), 2);
         assert_eq!(drain(&mut outbox), b"abcd");
+    }
+
+    #[test]
+    fn what_a_slow_peer_leaves_is_kept_in_few_segments() {
+        let mut pool = BufferPool::default();
+        let mut outbox = Outbox::default();
+        let mut expected = Vec::new();
+        let copy = |_: u16, start: u32, end: u32, out: &mut Vec<u8>| {
+            out.extend((start..end).map(|byte| byte as u8));
+        };
+        for turn in 0..100 {
+            outbox.push(Segment::InPlace { buffer: 1, start: turn, end: turn + 2 });
+            expected.extend([turn as u8, turn as u8 + 1]);
+            outbox.own(&mut pool, copy);
+            if turn == 0 {
+                outbox.set_in_flight(1);
+            }
+        }
+        assert_eq!(outbox.segment_count(), 2, "one in flight, one that grows");
+        assert_eq!(outbox.queued_bytes(), expected.len());
+        assert_eq!(drain(&mut outbox), expected);
     }
 
     #[test]
