@@ -29,6 +29,9 @@ const OPENING_MAX: usize = 256;
 const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// Messages that the schedule may have sent before the engine has its turn.
 const SENDS_PER_TURN_MAX: usize = 1 << 16;
+/// Messages that fell due in the window's last turn and are sent after its end; a generator that is behind by
+/// more than these has not kept to its schedule, and the rest counts as unsent.
+const SENDS_AT_END_MAX: usize = 1 << 10;
 /// How often a backlog is looked at.
 const BACKLOG_INTERVAL_NS: u64 = 1_000_000;
 /// How long the server may take to answer our Close frames.
@@ -264,10 +267,9 @@ impl Client {
         self.tally.on_sent(&self.window, intended_ns, now_ns);
     }
 
-    /// Sends what the schedule has due; says when the next is.
-    fn send_due(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
-        // Bounded, so that a rate beyond what can be queued does not keep what is queued from being sent.
-        for _ in 0..SENDS_PER_TURN_MAX {
+    /// Sends what the schedule has due, `count_max` messages at most; says when the next is.
+    fn send_due(&mut self, connections: &mut Connections<Peer>, count_max: usize) -> Option<u64> {
+        for _ in 0..count_max {
             let intended_ns = self.window.start_ns + self.task.schedule.as_ref()?.next_ns();
             if intended_ns >= self.window.end_ns {
                 return Some(self.window.end_ns);
@@ -646,11 +648,13 @@ impl Handler for Client {
             Stage::Opening => self.open_more(connections),
             Stage::Ready => None,
             Stage::Running if connections.now_ns() >= self.window.end_ns => {
+                self.send_due(connections, SENDS_AT_END_MAX);
                 self.stop_sending(connections);
                 Some(self.window.drained_ns)
             }
             Stage::Running => {
-                let next_ns = self.send_due(connections);
+                // Bounded, so that a rate beyond what can be queued does not keep what is queued from being sent.
+                let next_ns = self.send_due(connections, SENDS_PER_TURN_MAX);
                 if self.backlogged.is_empty() {
                     return next_ns;
                 }
