@@ -30,8 +30,10 @@ pub const SEND_PIECES: usize = 64;
 pub const OUTBOX_BYTES: usize = 1 << 20;
 /// A pooled output buffer that has grown beyond this is freed rather than kept.
 pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 256 * 1024;
-/// Pooled output buffers kept for reuse, per thread.
-pub const OUTPUT_BUFFERS_KEPT: usize = 1024;
+/// Pooled output buffers that are kept for reuse hold this much together, per thread.
+pub const OUTPUT_BYTES_KEPT: usize = 4 << 20;
+/// Copies of what a slow peer has yet to take are joined up to this size.
+pub const OUTPUT_JOINED_BYTES: usize = 64 * 1024;
 
 /// Connections per server where the limit on descriptors allows them and nothing else is asked.
 pub const CONNECTIONS: u32 = 65_536;
@@ -46,6 +48,7 @@ pub const MESSAGE_BYTES: u64 = 64 << 20;
 const _: () = {
     assert!(HEADROOM_BYTES.is_power_of_two());
     assert!(RECV_BUFFERS.is_power_of_two() && RECV_BUFFERS <= RECV_BUFFERS_MAX);
+    assert!(OUTPUT_JOINED_BYTES <= OUTPUT_BUFFER_KEPT_BYTES && OUTPUT_BUFFER_KEPT_BYTES <= OUTPUT_BYTES_KEPT);
     assert!(RECV_BUFFERS_AT_FIRST <= RECV_BUFFERS);
     assert!(RECV_BUFFER_BYTES >= RECV_BUFFER_BYTES_RANGE.0 && RECV_BUFFER_BYTES <= RECV_BUFFER_BYTES_RANGE.1);
     assert!(OUTBOX_BYTES >= RECV_BUFFER_BYTES, "a reply to one full buffer has to fit");

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::limits::{OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BUFFERS_KEPT};
+use crate::limits::{OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BYTES_KEPT, OUTPUT_JOINED_BYTES};
 
 /// A piece of output.
 #[derive(Debug)]
@@ -141,8 +141,8 @@ impl Outbox {
     /// Replaces every in-place segment by a copy of its bytes, so that receive buffers don't wait for a slow
     /// peer. `copy` appends a segment's bytes to a buffer and gives the receive buffer back.
     ///
-    /// Copies that follow each other become one segment: however small the pieces that a slow peer makes us
-    /// queue, there are few to look at the next time.
+    /// Copies that follow each other are joined: however small the pieces that a slow peer makes us queue,
+    /// there are few to look at the next time.
     pub(crate) fn own(&mut self, pool: &mut BufferPool, mut copy: impl FnMut(u16, u32, u32, &mut Vec<u8>)) {
         if !self.iter().any(|segment| matches!(segment, Segment::InPlace { .. })) {
             return;
@@ -154,12 +154,16 @@ impl Outbox {
                 continue;
             };
             let may_append = kept.len() > self.in_flight_count as usize;
-            if let Some(Segment::Owned { bytes, .. }) = kept.back_mut().filter(|_| may_append) {
-                copy(buffer, start, end, bytes);
-            } else {
-                let mut bytes = pool.get();
-                copy(buffer, start, end, &mut bytes);
-                kept.push_back(Segment::Owned { bytes, start: 0 });
+            let joined_bytes_max = OUTPUT_JOINED_BYTES.saturating_sub((end - start) as usize);
+            match kept.back_mut() {
+                Some(Segment::Owned { bytes, .. }) if may_append && bytes.len() <= joined_bytes_max => {
+                    copy(buffer, start, end, bytes);
+                }
+                _ => {
+                    let mut bytes = pool.get();
+                    copy(buffer, start, end, &mut bytes);
+                    kept.push_back(Segment::Owned { bytes, start: 0 });
+                }
             }
         }
         self.front = kept.pop_front();
@@ -175,20 +179,28 @@ impl Outbox {
 
 /// Output buffers to be used again, so that steady traffic allocates nothing.
 #[derive(Debug, Default)]
-pub(crate) struct BufferPool(Vec<Vec<u8>>);
+pub(crate) struct BufferPool {
+    buffers: Vec<Vec<u8>>,
+    kept_bytes: usize,
+}
 
 impl BufferPool {
     #[inline]
     pub(crate) fn get(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.kept_bytes -= buffer.capacity();
+        buffer
     }
 
     #[inline]
     pub(crate) fn put(&mut self, mut buffer: Vec<u8>) {
-        let keep = buffer.capacity() <= OUTPUT_BUFFER_KEPT_BYTES && self.0.len() < OUTPUT_BUFFERS_KEPT;
-        if keep && buffer.capacity() != 0 {
+        let byte_count = buffer.capacity();
+        let fits =
+            byte_count <= OUTPUT_BUFFER_KEPT_BYTES && self.kept_bytes + byte_count <= OUTPUT_BYTES_KEPT;
+        if fits && byte_count != 0 {
             buffer.clear();
-            self.0.push(buffer);
+            self.kept_bytes += byte_count;
+            self.buffers.push(buffer);
         }
     }
 }
