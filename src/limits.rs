@@ -32,6 +32,10 @@ pub const OUTBOX_BYTES: usize = 1 << 20;
 pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 256 * 1024;
 /// Pooled output buffers that are kept for reuse hold this much together, per thread.
 pub const OUTPUT_BYTES_KEPT: usize = 4 << 20;
+/// Queues of segments kept for reuse, per thread, and the longest that is.
+pub const QUEUES_KEPT: usize = 64;
+/// See [`QUEUES_KEPT`].
+pub const QUEUE_SEGMENTS_KEPT: usize = 256;
 /// Copies of what a slow peer has yet to take are joined up to this size.
 pub const OUTPUT_JOINED_BYTES: usize = 64 * 1024;
 

@@ -85,7 +85,10 @@ fn books_that_do_not_balance_and_debug_builds_are_said_aloud() {
     let text = terminal::render(&result, Style::PLAIN);
     assert!(text.contains("! the books don't balance"), "{text}");
     assert!(text.contains("! made by a debug build"), "{text}");
-    assert!(!terminal::render(&sample(), Style::PLAIN).contains('!'));
+    let mut flawless = sample();
+    flawless.accounting.offered -= flawless.accounting.unsent;
+    flawless.accounting.unsent = 0;
+    assert!(!terminal::render(&flawless, Style::PLAIN).contains('!'));
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn a_run_differs_from_itself_in_nothing() {
         assert!(text.contains(&format!("\n{part}: the same\n")), "{text}");
     }
     let ratios = |text: &str| text.lines().filter(|line| line.ends_with(" 1.000")).count();
-    assert_eq!(ratios(&text), 2 + 2 * 7 + 2, "p99.999 of both has too few samples:\n{text}");
+    assert_eq!(ratios(&text), 2 + 2 * 7 + 3, "p99.999 of both has too few samples:\n{text}");
 }
 
 fn compare_command(arguments: &[&str]) -> Command {

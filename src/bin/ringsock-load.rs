@@ -19,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Without a URL it starts a ringsock server in this process and measures that. Ctrl-C ends the measurement
 /// early, and what was measured is still reported and saved; a second one exits at once.
 ///
-/// Exit code: 0 if every message was answered rightly; 1 if not, or if nothing could be measured; 2 for a
+/// Exit code: 0 if every message was sent and answered rightly; 1 if not, or if nothing could be measured; 2 for a
 /// wrong flag.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match run(&flags) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ringsock-load: {error:#}");
+            eprintln!("ringsock-load: {}", report::explain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -57,6 +57,7 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(2));
         }
     };
+    store::prepare(&flags.load.results)?;
     let run = Run::new(plan);
     watch_signals(run.interrupter())?;
     let verbosity = if flags.load.quiet { Verbosity::Quiet } else { Verbosity::Progress };
@@ -74,7 +75,8 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
 fn judge(result: &RunResult) -> ExitCode {
     let as_planned = matches!(result.outcome.status, Status::Completed | Status::Interrupted);
     let accounting = &result.accounting;
-    let accounted_for = accounting.error_count() == 0 && accounting.outstanding == 0;
+    let accounted_for =
+        accounting.error_count() == 0 && accounting.outstanding == 0 && accounting.unsent == 0;
     let measured = accounting.answered > 0;
     if as_planned && accounted_for && measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use ringsock::report;
 use ringsock::server::{Options, Server, StatsLine};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -17,6 +18,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 ///
 /// Echoes every message at / and /echo. SIGINT or SIGTERM: stops accepting, closes connections with 1001, and
 /// exits once they are gone or after --close-timeout; a second signal exits at once.
+///
+/// Exit code: 0 after a signal; 1 if it could not start or a thread failed; 2 for a wrong flag.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Flags {
@@ -32,22 +35,28 @@ const EXAMPLES: &str = "\
 Examples:
   ringsock-server --cpus 0                            one thread on CPU 0
   ringsock-server --listen [::]:9001 --stats 1s       IPv6 and IPv4, counts every second
-  ringsock-server --max-connections 200000            or the limit to raise first
+  ringsock-server --max-connections 200000            raises the limit on open files, or says to what
   ringsock-load ws://127.0.0.1:9001/ --cpus 1         drive it from another CPU";
 
 fn main() -> ExitCode {
     match run(&Flags::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("ringsock-server: {error:#}");
+            eprintln!("ringsock-server: {}", report::explain(&*error));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(flags: &Flags) -> anyhow::Result<()> {
+fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
-    let plan = flags.server.validate()?;
+    let plan = match flags.server.validate() {
+        Ok(plan) => plan,
+        Err(error) => {
+            eprintln!("ringsock-server: {error}");
+            return Ok(ExitCode::from(2));
+        }
+    };
     let server = Server::start(&plan)?;
     writeln!(std::io::stdout(), "listening on ws://{}/", server.address()).context("standard output")?;
 
@@ -62,7 +71,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     });
     watch(flags.stats, &server);
     server.drain(flags.server.close_timeout)?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Prints counts every `interval`, until a signal comes or a thread fails. Without one it uses no CPU.

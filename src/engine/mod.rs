@@ -377,14 +377,14 @@ impl Io<'_> {
         self.common.current_uses += 1;
         let buffer = self.common.current_buffer;
         let segment = Segment::InPlace { buffer, start: range.start as u32, end: range.end as u32 };
-        self.line.outbox.push(segment);
+        self.line.outbox.push(&mut self.common.pool, segment);
         self.line.mark_dirty(self.index, self.common);
     }
 
     /// Sends bytes that others may be sending as well.
     pub fn send(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.line.outbox.push(Segment::Shared(bytes));
+            self.line.outbox.push(&mut self.common.pool, Segment::Shared(bytes));
             self.line.mark_dirty(self.index, self.common);
         }
     }

@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::limits::{OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BYTES_KEPT, OUTPUT_JOINED_BYTES};
+use crate::limits::{
+    OUTPUT_BUFFER_KEPT_BYTES, OUTPUT_BYTES_KEPT, OUTPUT_JOINED_BYTES, QUEUE_SEGMENTS_KEPT, QUEUES_KEPT,
+};
 
 /// A piece of output.
 #[derive(Debug)]
@@ -74,13 +76,16 @@ impl Outbox {
     }
 
     #[inline]
-    pub(crate) fn push(&mut self, segment: Segment) {
+    pub(crate) fn push(&mut self, pool: &mut BufferPool, segment: Segment) {
         self.queued_bytes += segment.byte_count();
         if self.front.is_none() {
             self.front = Some(segment);
-        } else {
-            self.rest.push_back(segment);
+            return;
         }
+        if self.rest.capacity() == 0 {
+            self.rest = pool.queues.pop().unwrap_or_default();
+        }
+        self.rest.push_back(segment);
     }
 
     /// Lets `write` append to the last segment, or to a fresh one from `pool`.
@@ -96,7 +101,7 @@ impl Outbox {
         }
         let mut bytes = pool.get();
         write(&mut bytes);
-        self.push(Segment::Owned { bytes, start: 0 });
+        self.push(pool, Segment::Owned { bytes, start: 0 });
     }
 
     /// Segments from the front on.
@@ -113,18 +118,23 @@ impl Outbox {
 
     /// Takes the front segment out.
     #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Segment> {
+    pub(crate) fn pop(&mut self, pool: &mut BufferPool) -> Option<Segment> {
         let segment = self.front.take()?;
         self.queued_bytes -= segment.byte_count();
         self.front = self.rest.pop_front();
         if self.front.is_none() && self.rest.capacity() != 0 {
-            self.rest = VecDeque::new();
+            pool.put_queue(std::mem::take(&mut self.rest));
         }
         Some(segment)
     }
 
     /// `byte_count` bytes were sent: drops what they covered, giving whole segments to `sent`.
-    pub(crate) fn advance(&mut self, mut byte_count: usize, mut sent: impl FnMut(Segment)) {
+    pub(crate) fn advance(
+        &mut self,
+        pool: &mut BufferPool,
+        mut byte_count: usize,
+        mut sent: impl FnMut(&mut BufferPool, Segment),
+    ) {
         while let Some(front) = &mut self.front {
             let front_bytes = front.byte_count();
             if front_bytes > byte_count {
@@ -133,7 +143,8 @@ impl Outbox {
                 return;
             }
             byte_count -= front_bytes;
-            sent(self.pop().expect("front is there"));
+            let segment = self.pop(pool).expect("front is there");
+            sent(pool, segment);
         }
         assert_eq!(byte_count, 0, "more was sent than was queued");
     }
@@ -147,7 +158,7 @@ impl Outbox {
         if !self.iter().any(|segment| matches!(segment, Segment::InPlace { .. })) {
             return;
         }
-        let mut kept: VecDeque<Segment> = VecDeque::new();
+        let mut kept = pool.queues.pop().unwrap_or_default();
         for segment in self.front.take().into_iter().chain(self.rest.drain(..)) {
             let Segment::InPlace { buffer, start, end } = segment else {
                 kept.push_back(segment);
@@ -167,7 +178,7 @@ impl Outbox {
             }
         }
         self.front = kept.pop_front();
-        self.rest = kept;
+        pool.put_queue(std::mem::replace(&mut self.rest, kept));
     }
 
     /// A send covers this many segments from now on; they stay as they are until it is over (0).
@@ -177,11 +188,12 @@ impl Outbox {
     }
 }
 
-/// Output buffers to be used again, so that steady traffic allocates nothing.
+/// Memory of outboxes to be used again, so that steady traffic allocates nothing.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     buffers: Vec<Vec<u8>>,
     kept_bytes: usize,
+    queues: Vec<VecDeque<Segment>>,
 }
 
 impl BufferPool {
@@ -190,6 +202,14 @@ impl BufferPool {
         let buffer = self.buffers.pop().unwrap_or_default();
         self.kept_bytes -= buffer.capacity();
         buffer
+    }
+
+    fn put_queue(&mut self, queue: VecDeque<Segment>) {
+        debug_assert!(queue.is_empty());
+        let is_small = (1..=QUEUE_SEGMENTS_KEPT).contains(&queue.capacity());
+        if is_small && self.queues.len() < QUEUES_KEPT {
+            self.queues.push(queue);
+        }
     }
 
     #[inline]
@@ -210,8 +230,8 @@ mod tests {
     use super::*;
 
     fn drain(outbox: &mut Outbox) -> Vec<u8> {
-        let mut all = Vec::new();
-        while let Some(segment) = outbox.pop() {
+        let (mut all, mut pool) = (Vec::new(), BufferPool::default());
+        while let Some(segment) = outbox.pop(&mut pool) {
             match segment {
                 Segment::Owned { bytes, start } => all.extend_from_slice(&bytes[start..]),
                 Segment::Shared(bytes) => all.extend_from_slice(&bytes),
@@ -226,10 +246,10 @@ mod tests {
         for sent_bytes in 0..=9 {
             let mut pool = BufferPool::default();
             let mut outbox = Outbox::default();
-            outbox.push(Segment::Shared(Bytes::from_static(b"abc")));
-            outbox.push(Segment::InPlace { buffer: 7, start: 2, end: 5 });
+            outbox.push(&mut pool, Segment::Shared(Bytes::from_static(b"abc")));
+            outbox.push(&mut pool, Segment::InPlace { buffer: 7, start: 2, end: 5 });
             outbox.append(&mut pool, |out| out.extend_from_slice(b"ghi"));
-            outbox.advance(sent_bytes, |_| {});
+            outbox.advance(&mut pool, sent_bytes, |_, _| {});
             assert_eq!(outbox.queued_bytes(), 9 - sent_bytes);
             outbox.own(&mut pool, |buffer, start, end, out| {
                 assert_eq!(buffer, 7);
@@ -262,7 +282,7 @@ mod tests {
             out.extend((start..end).map(|byte| byte as u8));
         };
         for turn in 0..100 {
-            outbox.push(Segment::InPlace { buffer: 1, start: turn, end: turn + 2 });
+            outbox.push(&mut pool, Segment::InPlace { buffer: 1, start: turn, end: turn + 2 });
             expected.extend([turn as u8, turn as u8 + 1]);
             outbox.own(&mut pool, copy);
             if turn == 0 {
@@ -276,9 +296,9 @@ mod tests {
 
     #[test]
     fn an_empty_outbox_owns_no_memory() {
-        let mut outbox = Outbox::default();
+        let (mut outbox, mut pool) = (Outbox::default(), BufferPool::default());
         for _ in 0..100 {
-            outbox.push(Segment::Shared(Bytes::from_static(b"x")));
+            outbox.push(&mut pool, Segment::Shared(Bytes::from_static(b"x")));
         }
         drain(&mut outbox);
         assert_eq!(outbox.rest.capacity(), 0);

@@ -340,10 +340,11 @@ impl Client {
             }
         }
         let Some(schedule) = &mut self.task.schedule else { return };
-        while self.window.start_ns + schedule.next_ns() < self.window.end_ns {
-            self.tally.on_unsent(&self.window, self.window.start_ns + schedule.next_ns());
-            schedule.advance();
-        }
+        let start_ns = self.window.start_ns;
+        let (window, tally) = (&self.window, &mut self.tally);
+        schedule.pass_over(window.end_ns.saturating_sub(start_ns), |arrival_ns, count| {
+            tally.on_many_unsent(window, start_ns + arrival_ns, count);
+        });
     }
 
     // ---- answers ----
@@ -639,6 +640,7 @@ impl Handler for Client {
         if self.stage == Stage::Running && self.task.orders.stop.load(Ordering::Relaxed) {
             self.window.end_at(clock_ns());
             // Now: where no answers come, nothing else would bring another turn of a closed loop.
+            self.send_due(connections, SENDS_AT_END_MAX);
             self.stop_sending(connections);
         }
     }

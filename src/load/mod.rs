@@ -59,7 +59,8 @@ pub enum LoadError {
     Thread(std::io::Error),
     /// Nothing was measured.
     #[error(
-        "none of {attempted} connections to {url} opened: {causes}; is a WebSocket server running there?"
+        "none of {attempted} connections to {url} opened: {causes}{}",
+        hint(.causes)
     )]
     NoConnection {
         /// Connections tried.
@@ -75,6 +76,14 @@ pub enum LoadError {
     /// A thread hangs.
     #[error("a generator thread does not end; nothing was saved")]
     Stuck,
+}
+
+/// What may help where nothing opened.
+fn hint(causes: &str) -> &'static str {
+    match causes.starts_with("connect") {
+        true => "; is a WebSocket server running there?",
+        false => "",
+    }
 }
 
 /// What the thread that keeps the time waits for.
@@ -530,7 +539,7 @@ impl<'a> Watch<'a> {
                 return None;
             }
             if self.crew.deserted_count == self.crew.threads.len() {
-                let reason = "the server closed every connection, or died".to_owned();
+                let reason = "every connection was closed by the server, or lost".to_owned();
                 return Some(Outcome { status: Status::ServerDied, reason: Some(reason) });
             }
             if now_ns < self.window.measure_ns {

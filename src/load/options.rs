@@ -106,7 +106,7 @@ pub struct Options {
     #[arg(long, value_name = "FOLDER", default_value = "results")]
     pub results: PathBuf,
 
-    /// No progress, no report: only the result file's name
+    /// No progress, no report: only where the result was saved
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -318,7 +318,10 @@ impl Endpoint {
             return Err(refuse("user names are not used by WebSocket: leave out what stands before the @"));
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = authority.port_u16().unwrap_or(80);
+        let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+            None => 80,
+            Some(port) => port.parse().map_err(|_| refuse("the port has to be a number from 1 to 65535"))?,
+        };
         let resolve = |error| OptionsError::Resolve { host: format!("{host}:{port}"), error };
         let address = (host.as_str(), port).to_socket_addrs().map_err(resolve)?.next();
         let address = address.ok_or_else(|| resolve(std::io::ErrorKind::NotFound.into()))?;
@@ -375,6 +378,9 @@ mod tests {
             ("wss://127.0.0.1/", "use ws://"),
             ("ws://me@127.0.0.1/", "before the @"),
             ("ws://", "write ws://"),
+            ("ws://127.0.0.1:99999/", "1 to 65535"),
+            ("ws://127.0.0.1:abc/", "1 to 65535"),
+            ("ws://127.0.0.1:/", "1 to 65535"),
         ] {
             let error = Endpoint::parse(url).unwrap_err().to_string();
             assert!(error.contains(mend), "{url}: {error}");

@@ -52,6 +52,21 @@ impl Schedule {
         };
     }
 
+    /// Passes over the arrivals before `end_ns`, calling `each` with every one and how many it stands for: one, but
+    /// where there are more than a generator could ever have sent, as many as their mean rate makes.
+    pub(super) fn pass_over(&mut self, end_ns: u64, mut each: impl FnMut(u64, u64)) {
+        const SINGLY_MAX: f64 = 20e6;
+        let expected = (end_ns as f64 - self.next_ns) / self.gap_ns;
+        if expected > SINGLY_MAX {
+            each(end_ns - 1, expected as u64);
+            self.next_ns = end_ns as f64;
+        }
+        while self.next_ns() < end_ns {
+            each(self.next_ns(), 1);
+            self.advance();
+        }
+    }
+
     /// By inversion; the uniform number is in (0, 1], whose logarithm is finite.
     fn exponential_ns(&mut self) -> f64 {
         -(1.0 - self.random.f64()).ln() * self.gap_ns
@@ -96,6 +111,17 @@ mod tests {
         assert!((variance.sqrt() / mean - 1.0).abs() < 0.01, "deviation {}", variance.sqrt());
         let beyond_mean = gaps.iter().filter(|&&gap| gap > mean).count() as f64 / gaps.len() as f64;
         assert!((beyond_mean - (-1f64).exp()).abs() < 0.005, "share beyond the mean {beyond_mean}");
+    }
+
+    #[test]
+    fn hopelessly_many_arrivals_are_counted_by_their_rate() {
+        for (rate_per_s, tolerance) in [(1e3, 0), (1e9, 1)] {
+            let mut schedule = Schedule::new(rate_per_s, Arrivals::Fixed, 1, 0, 1);
+            let mut passed: u64 = 0;
+            schedule.pass_over(10_000_000_000, |_, count| passed += count);
+            assert!(passed.abs_diff(rate_per_s as u64 * 10) <= tolerance, "{passed} at {rate_per_s}");
+            assert!(schedule.next_ns() >= 10_000_000_000);
+        }
     }
 
     #[test]

@@ -97,9 +97,13 @@ impl Tally {
     }
 
     pub(super) fn on_unsent(&mut self, window: &Window, intended_ns: u64) {
+        self.on_many_unsent(window, intended_ns, 1);
+    }
+
+    pub(super) fn on_many_unsent(&mut self, window: &Window, intended_ns: u64, count: u64) {
         if window.measures(intended_ns) {
-            self.accounting.offered += 1;
-            self.accounting.unsent += 1;
+            self.accounting.offered += count;
+            self.accounting.unsent += count;
         }
     }
 

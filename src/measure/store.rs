@@ -119,6 +119,15 @@ pub fn save(directory: &Path, result: &RunResult) -> Result<PathBuf, StoreError>
     Ok(path)
 }
 
+/// Makes the directory and sees whether results can be saved below it, before a run is made for nothing.
+///
+/// # Errors
+/// [`StoreError::Write`].
+pub fn prepare(directory: &Path) -> Result<(), StoreError> {
+    fs::create_dir_all(directory).map_err(write_error(directory))?;
+    Temporary::create(directory).map(drop)
+}
+
 fn write_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Write { path, source }

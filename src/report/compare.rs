@@ -100,6 +100,8 @@ fn numbers(a: &RunResult, b: &RunResult) -> String {
     rows.push(row("rate answered", Some(achieved[0]), Some(achieved[1]), rate, "-"));
     rows.extend(latency_rows("response", &a.latency.response, &b.latency.response));
     rows.extend(latency_rows("service", &a.latency.service, &b.latency.service));
+    let lag = [a, b].map(|result| percentile_ns(&result.latency.lag, 0.99).map(|lag_ns| lag_ns as f64));
+    rows.push(row("generator lag p99", lag[0], lag[1], |lag_ns| duration_ns(lag_ns as u64), "-"));
     let server = [a, b].map(|result| result.cpu.server_ns_per_message(&result.accounting));
     rows.push(row("server CPU a message", server[0], server[1], duration, "unknown"));
     let load = [a, b].map(|result| result.cpu.load_ns_per_message(&result.accounting));

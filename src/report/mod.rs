@@ -48,6 +48,21 @@ impl Style {
     }
 }
 
+/// An error and its causes in a line; causes that an error names itself are not said twice.
+pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = error.source();
+    }
+    line
+}
+
 /// Writes a report to standard output. A reader that has seen enough (`| head`) is no error.
 pub fn print(report: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();

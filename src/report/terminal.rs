@@ -6,7 +6,7 @@
 
 use super::Style;
 use super::text::{count, counted, duration, duration_ns, percentile, printable, rate, size, table, wrap};
-use crate::measure::histogram::{self, Histogram, PERCENTILES, clamped_count, maximum_ns};
+use crate::measure::histogram::{self, Histogram, PERCENTILES, clamped_count, maximum_ns, percentile_ns};
 use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Status};
 
 /// What must stand beside every latency of a closed loop.
@@ -48,8 +48,9 @@ fn header(result: &RunResult, style: Style) -> String {
         true => target.engine.clone(),
         false => format!("{} ({})", target.engine, target.engine_features.join(", ")),
     };
-    let pinned = |cpus: &Option<String>| cpus.clone().unwrap_or("not pinned".to_owned());
-    let cpus = format!("server {}; load {}", pinned(&target.server_cpus), pinned(&target.load_cpus));
+    let cpus_of = |cpus: &Option<String>, if_none: &str| cpus.clone().unwrap_or(if_none.to_owned());
+    let server = cpus_of(&target.server_cpus, "unknown");
+    let cpus = format!("server {server}; load {}", cpus_of(&target.load_cpus, "not pinned"));
     let window = format!(
         "{:.1} s after {} s of warm-up; seed {}; {}",
         result.summary.measured_s, result.plan.warmup_s, result.plan.seed, result.created
@@ -120,7 +121,7 @@ pub(super) fn warnings(result: &RunResult) -> Vec<String> {
     if result.outcome.status != Status::Completed {
         let status = match result.outcome.status {
             Status::Interrupted => "interrupted: measured only until then",
-            Status::ServerDied => "the server died during the run",
+            Status::ServerDied => "the server was gone before the run was over",
             Status::Failed | Status::Completed => "the run failed",
         };
         let reason = result.outcome.reason.iter().map(|reason| format!(" ({reason})")).collect::<String>();
@@ -132,12 +133,36 @@ pub(super) fn warnings(result: &RunResult) -> Vec<String> {
     if let Err(error) = result.accounting.check() {
         lines.push(format!("the books don't balance, so some counts are wrong: {error}"));
     }
+    lines.extend(late_generator(result));
     let clamped = clamped_count(&result.latency.response).max(clamped_count(&result.latency.service));
     if clamped > 0 {
         lines.push(format!("{} of an hour or longer, counted as one hour", counted(clamped, "answer")));
     }
     if result.environment.build.profile.as_deref() == Some("debug") {
         lines.push("made by a debug build: repeat with cargo run --release".to_owned());
+    }
+    lines
+}
+
+/// Signs that the numbers are about the generator. No verdict: that takes more than these.
+fn late_generator(result: &RunResult) -> Vec<String> {
+    let mut lines = Vec::new();
+    let accounting = &result.accounting;
+    if accounting.unsent > 0 {
+        let unsent = count(accounting.unsent);
+        lines.push(format!(
+            "{unsent} of {} never sent: the rate is more than this generator or server can do",
+            counted(accounting.offered, "message")
+        ));
+    }
+    let p99 = |durations| percentile_ns(durations, 0.99);
+    if let (Some(lag_ns), Some(response_ns)) = (p99(&result.latency.lag), p99(&result.latency.response))
+        && lag_ns > response_ns / 2
+    {
+        let (lag, response) = (duration_ns(lag_ns), duration_ns(response_ns));
+        lines.push(format!(
+            "the generator was late: its own lag has a p99 of {lag}, response times one of {response}"
+        ));
     }
     lines
 }

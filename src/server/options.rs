@@ -57,7 +57,7 @@ pub struct Options {
     pub close_timeout: Duration,
 
     /// Bytes that one receive can take; larger messages stream through in pieces
-    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(limits::RECV_BUFFER_BYTES as u64))]
+    #[arg(long, value_name = "SIZE", default_value = "65600B")]
     pub buffer_size: ByteSize,
 
     /// Receive buffers per thread, a power of two; only those that the load needs are touched
@@ -73,7 +73,7 @@ pub struct Options {
     pub cq_entries: u32,
 
     /// Bytes that may wait for a client which does not read, before we stop reading from it
-    #[arg(long, value_name = "SIZE", default_value_t = ByteSize(limits::OUTBOX_BYTES as u64))]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub max_queued: ByteSize,
 
     /// Send bytes back as they came, without WebSocket: the floor to measure against
@@ -189,6 +189,8 @@ impl Options {
     }
 
     fn check_sizes(&self) -> Result<(), OptionsError> {
+        let message = self.max_message.as_u64();
+        check("--max-message", message, message > 0, "has to be 1 byte or more")?;
         let (least, most) = limits::RECV_BUFFER_BYTES_RANGE;
         let size = self.buffer_size.as_u64();
         check(
@@ -222,5 +224,26 @@ impl Options {
                 if count == 0 { Err(OptionsError::Files(too_few())) } else { Ok(count as u32) }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn the_flags_defaults_are_the_limits() {
+        let options = Flags::parse_from(["server"]).options;
+        assert_eq!(options.buffer_size.as_u64(), limits::RECV_BUFFER_BYTES as u64);
+        assert_eq!(options.max_queued.as_u64(), limits::OUTBOX_BYTES as u64);
+        assert_eq!(options.max_message.as_u64(), limits::MESSAGE_BYTES);
     }
 }

@@ -527,8 +527,9 @@ impl<H: Handler> Uring<'_, H> {
         let before = line.outbox.queued_bytes();
         line.outbox.set_in_flight(0);
         for _ in 0..flight.segment_count {
-            let segment = line.outbox.pop().expect("what was sent is still queued");
-            free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
+            let pool = &mut self.connections.common.pool;
+            let segment = line.outbox.pop(pool).expect("what was sent is still queued");
+            free_segment(&mut self.recv, pool, segment);
         }
         self.connections.counters.sent_bytes += (before - line.outbox.queued_bytes()) as u64;
         let behind = self.held[flight.slot as usize].behind;
@@ -572,7 +573,7 @@ impl<H: Handler> Uring<'_, H> {
     fn advance(&mut self, slot: u32, byte_count: usize) {
         let line = &mut self.connections.slots[slot as usize].line;
         let (recv, pool) = (&mut self.recv, &mut self.connections.common.pool);
-        line.outbox.advance(byte_count, |segment| free_segment(recv, pool, segment));
+        line.outbox.advance(pool, byte_count, |pool, segment| free_segment(recv, pool, segment));
         self.connections.counters.sent_bytes += byte_count as u64;
     }
 
@@ -771,7 +772,7 @@ impl<H: Handler> Uring<'_, H> {
     fn finish_close(&mut self, slot: u32, installed: bool) {
         let id = self.connections.id_at(slot);
         let outbox = &mut self.connections.slots[slot as usize].line.outbox;
-        while let Some(segment) = outbox.pop() {
+        while let Some(segment) = outbox.pop(&mut self.connections.common.pool) {
             free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
         }
         if installed {
