@@ -219,7 +219,7 @@ impl<C> Connections<C> {
         let common = Common {
             dirty: Vec::new(),
             timers: Timers::default(),
-            pool: BufferPool::default(),
+            pool: BufferPool::stocked(),
             now_ns: clock_ns(),
             current_buffer: 0,
             current_uses: 0,

@@ -197,6 +197,13 @@ pub(crate) struct BufferPool {
 }
 
 impl BufferPool {
+    /// With what the ordinary paths need before anything is given back, so that they never allocate.
+    pub(crate) fn stocked() -> Self {
+        let mut queues = Vec::with_capacity(QUEUES_KEPT);
+        queues.resize_with(QUEUES_KEPT / 4, || VecDeque::with_capacity(8));
+        Self { queues, ..Self::default() }
+    }
+
     #[inline]
     pub(crate) fn get(&mut self) -> Vec<u8> {
         let buffer = self.buffers.pop().unwrap_or_default();

@@ -47,6 +47,9 @@ pub const FEATURES: [&str; 9] = [
     "skipped completions",
 ];
 
+/// Gathering sends that are made ready at the start; a turn that needs more makes more.
+const GATHERS_AT_FIRST: usize = 32;
+
 /// How long to leave the listener alone when there is no descriptor for what it has.
 const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 
@@ -85,7 +88,7 @@ pub fn run<H: Handler>(
             timer_at: Box::new(types::Timespec::new()),
             completions: Vec::with_capacity(config.cq_entries as usize),
             flights: Vec::new(),
-            gathers: Vec::new(),
+            gathers: std::iter::repeat_with(|| Box::new(Gather::new())).take(GATHERS_AT_FIRST).collect(),
             gathers_used: 0,
             connect_addresses: Vec::new(),
             freed: Vec::new(),
