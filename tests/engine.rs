@@ -175,7 +175,7 @@ mod conversation {
 
     pub(crate) fn buffers_grow_until_they_suffice(engine: &'static Engine) {
         let (gate, mut on_wake) = Gate::new();
-        // 64 circulate at first; 200 connections with a buffer's worth each need more at once.
+        // 8 circulate at first; 200 connections with a buffer's worth each need more at once.
         let config = Config { recv_buffers: 256, recv_buffer_bytes: 64, cq_entries: 1024, ..listening() };
         let running = engine.start(config, move |connections, event| match event {
             Event::Wake => on_wake(),

@@ -180,6 +180,8 @@ struct Line {
     generation: u32,
     in_use: bool,
     dirty: bool,
+    /// A peer that kept output waiting took some of it.
+    progressed: bool,
     intent: Intent,
     outbox: Outbox,
     wake_at_ns: u64,
@@ -199,6 +201,8 @@ struct Common {
     now_ns: u64,
     /// The receive buffer that the handler is looking at, and how many segments of it were queued.
     current_buffer: u16,
+    /// Its length; 0 while the handler is looking at none.
+    current_bytes: usize,
     current_uses: u16,
     accepting: bool,
     stopping: bool,
@@ -222,6 +226,7 @@ impl<C> Connections<C> {
             pool: BufferPool::stocked(),
             now_ns: clock_ns(),
             current_buffer: 0,
+            current_bytes: 0,
             current_uses: 0,
             accepting: true,
             stopping: false,
@@ -299,6 +304,7 @@ impl<C> Connections<C> {
                 generation: 0,
                 in_use: false,
                 dirty: false,
+                progressed: false,
                 intent: Intent::Keep,
                 outbox: Outbox::default(),
                 wake_at_ns: u64::MAX,
@@ -309,6 +315,7 @@ impl<C> Connections<C> {
         assert!(!slot.line.in_use, "slot {index} is taken");
         slot.line.in_use = true;
         slot.line.intent = Intent::Keep;
+        slot.line.progressed = false;
         slot.line.wake_at_ns = u64::MAX;
         slot.conn = Some(conn);
         self.open_count += 1;
@@ -369,11 +376,15 @@ pub struct Io<'a> {
 
 impl Io<'_> {
     /// Sends a part of the memory that is being handled in `on_bytes`, without copying it.
+    ///
+    /// # Panics
+    /// Outside `on_bytes`, or if `range` reaches beyond that memory.
     #[inline]
     pub fn reply_in_place(&mut self, range: Range<usize>) {
         if range.is_empty() {
             return;
         }
+        assert!(range.end <= self.common.current_bytes, "a reply in place lies in the memory being handled");
         self.common.current_uses += 1;
         let buffer = self.common.current_buffer;
         let segment = Segment::InPlace { buffer, start: range.start as u32, end: range.end as u32 };
@@ -400,6 +411,12 @@ impl Io<'_> {
     #[inline]
     pub fn queued_bytes(&self) -> usize {
         self.line.outbox.queued_bytes()
+    }
+
+    /// Whether a slow peer has taken some of what waited for it since this was last asked: it is alive, though we
+    /// may not be reading from it.
+    pub fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.line.progressed)
     }
 
     /// Has `on_timer` called at `at_ns` or earlier.
@@ -438,7 +455,8 @@ pub enum EngineError {
     /// `kernel.io_uring_disabled` (Linux 6.6) or a security module.
     #[error(
         "io_uring is forbidden to this process: set the sysctl kernel.io_uring_disabled to 0 \
-         (it is {setting}), or join the group of kernel.io_uring_group where it is 1"
+         (it is {setting}), or join the group of kernel.io_uring_group where it is 1; where it is 0 already, a seccomp \
+         filter forbids it (containers: use a profile that allows io_uring_setup)"
     )]
     Forbidden {
         /// Value of the sysctl.

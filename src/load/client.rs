@@ -24,11 +24,11 @@ use crate::ws::handshake::ClientHandshake;
 use crate::ws::mask::Mask;
 
 /// Connections that one thread opens at a time.
-const OPENING_MAX: usize = 256;
+const OPENING_MAX: usize = 32;
 /// Output that may wait on a connection before the schedule's messages stay in its backlog.
 const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// Messages that the schedule may have sent before the engine has its turn.
-const SENDS_PER_TURN_MAX: usize = 1 << 16;
+const SENDS_PER_TURN_MAX: usize = 1 << 8;
 /// Messages that fell due in the window's last turn and are sent after its end; a generator that is behind by
 /// more than these has not kept to its schedule, and the rest counts as unsent.
 const SENDS_AT_END_MAX: usize = 1 << 10;
@@ -131,6 +131,8 @@ pub(super) struct Client {
     next_connect_ns: f64,
     /// Open connections, in the order they are sent on.
     open: Vec<ConnId>,
+    /// Some of them are gone.
+    lost_some: bool,
     turn: usize,
     backlogged: Vec<ConnId>,
     unanswered: u64,
@@ -178,6 +180,7 @@ impl Client {
             opening: 0,
             next_connect_ns: 0.0,
             open: Vec::with_capacity(task.connections),
+            lost_some: false,
             turn: 0,
             backlogged: Vec::new(),
             unanswered: 0,
@@ -200,7 +203,7 @@ impl Client {
             self.next_connect_ns += self.task.connect_gap_ns;
             self.unopened -= 1;
             self.opening += 1;
-            let id = connections.connect(self.task.endpoint.address, Peer::new(now_ns));
+            let id = connections.connect(self.task.endpoint.address, Peer::new(clock_ns()));
             if let Some((_, mut io)) = connections.get(id) {
                 io.wake_by(now_ns + self.task.connect_timeout_ns);
             }
@@ -255,6 +258,17 @@ impl Client {
         Mask::from_bytes(self.task.random.u32(..).to_ne_bytes())
     }
 
+    /// Takes connections that are gone out of the order of sending: once a turn, however many they are.
+    fn forget_lost(&mut self, connections: &mut Connections<Peer>) {
+        if !std::mem::take(&mut self.lost_some) {
+            return;
+        }
+        self.open.retain(|&id| connections.get(id).is_some());
+        if self.open.is_empty() && !matches!(self.stage, Stage::Opening | Stage::Closing) {
+            self.tell(Report::Deserted);
+        }
+    }
+
     // ---- sending ----
 
     #[inline]
@@ -264,7 +278,7 @@ impl Client {
         conn.next_number += 1;
         conn.in_flight.push_back(Sent { intended_ns, sent_ns: now_ns });
         self.unanswered += 1;
-        self.tally.on_sent(&self.window, intended_ns, now_ns);
+        self.tally.on_sent(&self.window, intended_ns);
     }
 
     /// Sends what the schedule has due, `count_max` messages at most; says when the next is.
@@ -294,6 +308,11 @@ impl Client {
         let Some((conn, mut io)) = connections.get(id) else {
             return self.tally.on_unsent(&self.window, intended_ns);
         };
+        self.tally.on_due(&self.window, intended_ns, now_ns);
+        if conn.failure.is_some() {
+            // Closed by the server, or given up, and not gone yet.
+            return self.tally.on_unsent(&self.window, intended_ns);
+        }
         if io.queued_bytes() <= QUEUED_BYTES_MAX && conn.backlog.is_empty() {
             return self.send(conn, &mut io, intended_ns, now_ns);
         }
@@ -307,7 +326,7 @@ impl Client {
         let mut backlogged = std::mem::take(&mut self.backlogged);
         backlogged.retain(|&id| {
             let Some((conn, mut io)) = connections.get(id) else { return false };
-            while io.queued_bytes() <= QUEUED_BYTES_MAX {
+            while io.queued_bytes() <= QUEUED_BYTES_MAX && conn.failure.is_none() {
                 let Some(intended_ns) = conn.backlog.pop_front() else { return false };
                 self.send(conn, &mut io, intended_ns, clock_ns());
             }
@@ -342,9 +361,11 @@ impl Client {
         let Some(schedule) = &mut self.task.schedule else { return };
         let start_ns = self.window.start_ns;
         let (window, tally) = (&self.window, &mut self.tally);
-        schedule.pass_over(window.end_ns.saturating_sub(start_ns), |arrival_ns, count| {
-            tally.on_many_unsent(window, start_ns + arrival_ns, count);
-        });
+        for end_ns in [window.measure_ns, window.end_ns] {
+            schedule.pass_over(end_ns.saturating_sub(start_ns), |arrival_ns, count| {
+                tally.on_many_unsent(window, start_ns + arrival_ns, count);
+            });
+        }
     }
 
     // ---- answers ----
@@ -429,13 +450,14 @@ impl Client {
         if std::mem::take(&mut conn.answer_is_wrong) && std::mem::take(&mut conn.answer_is_surplus) {
             return;
         }
-        conn.answer_number += 1;
         let Some(sent) = conn.in_flight.pop_front() else {
             return self.tally.accounting.count_error("unasked answer");
         };
+        conn.answer_number += 1;
         self.unanswered -= 1;
         self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
-        if self.task.schedule.is_none() && self.stage == Stage::Running && now_ns < self.window.end_ns {
+        let goes_on = self.stage == Stage::Running && now_ns < self.window.end_ns && conn.failure.is_none();
+        if self.task.schedule.is_none() && goes_on {
             self.send(conn, io, now_ns, now_ns);
         }
     }
@@ -474,6 +496,10 @@ impl Client {
         for id in std::mem::take(&mut self.open) {
             let key = self.random_key();
             let Some((conn, mut io)) = connections.get(id) else { continue };
+            // Those of the window are outstanding, by difference; these are in no other count.
+            if conn.in_flight.front().is_some_and(|sent| sent.intended_ns < self.window.measure_ns) {
+                self.tally.accounting.count_error("unanswered since warm-up");
+            }
             let Protocol::Open(connection) = &mut conn.protocol else { continue };
             if self.task.endpoint.bare {
                 io.close();
@@ -621,10 +647,7 @@ impl Handler for Client {
         for intended_ns in conn.backlog {
             self.tally.on_unsent(&self.window, intended_ns);
         }
-        self.open.retain(|&id| connections.get(id).is_some());
-        if self.open.is_empty() && self.stage != Stage::Opening {
-            self.tell(Report::Deserted);
-        }
+        self.lost_some = true;
     }
 
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
@@ -646,6 +669,7 @@ impl Handler for Client {
     }
 
     fn on_turn(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
+        self.forget_lost(connections);
         match self.stage {
             Stage::Opening => self.open_more(connections),
             Stage::Ready => None,

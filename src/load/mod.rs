@@ -364,6 +364,7 @@ impl Crew {
         while self.thread_ids.len() < self.threads.len() {
             match events.recv() {
                 Ok(Event::Thread(Report::Ready { open, thread_id })) => {
+                    self.deserted_count += usize::from(open == 0);
                     open_count += open;
                     self.thread_ids.push(thread_id);
                 }
@@ -439,6 +440,7 @@ impl Crew {
             accounting.merge(&client.tally.accounting);
             self.latency.merge(&client.tally.latency);
             rest.merge(&client.tally.slice);
+            self.take_in(client.tally.late);
             self.take_in(client.tally.slice);
         }
         accounting.outstanding = accounting.sent - accounting.answered;
@@ -456,7 +458,10 @@ struct Whole {
 /// A generator thread's life.
 fn generate(cpu: usize, task: Task, waker: &Waker) -> Result<Client, LoadError> {
     cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
-    let config = Config { connections_max: (task.connections as u32).max(1), ..Config::default() };
+    // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
+    // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
+    let connections_max = (task.connections as u32).max(1);
+    let config = Config { connections_max, outbox_bytes: usize::MAX, ..Config::default() };
     Ok(uring::run(config, waker, Client::new(task), || {})?)
 }
 
@@ -595,7 +600,8 @@ impl<'a> Watch<'a> {
             self.crew.orders.stop();
             self.window.end_at(now_ns);
         }
-        self.progress.phase(Duration::from_nanos(self.window.end_ns - self.window.start_ns), "draining");
+        self.progress
+            .phase(Duration::from_nanos(self.window.end_ns.saturating_sub(self.window.start_ns)), "draining");
         self.crew.dismiss();
         let Whole { accounting, latency, rest } = self.crew.join(events)?;
         self.slice.merge(&rest);

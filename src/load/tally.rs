@@ -73,17 +73,27 @@ pub(super) struct Tally {
     pub(super) latency: Latencies,
     /// The slice under way.
     pub(super) slice: Slice,
+    /// Answers that came after the window: part of the whole, and of no interval.
+    pub(super) late: Slice,
     open_loop: bool,
 }
 
 impl Tally {
     pub(super) fn new(open_loop: bool) -> Self {
         let (accounting, latency) = (Accounting::default(), Latencies::default());
-        Self { accounting, latency, slice: Slice::new(), open_loop }
+        Self { accounting, latency, slice: Slice::new(), late: Slice::new(), open_loop }
+    }
+
+    /// The schedule's message was reached at `now_ns`, and is sent now or, if the server does not read, later.
+    #[inline]
+    pub(super) fn on_due(&mut self, window: &Window, intended_ns: u64, now_ns: u64) {
+        if window.measures(intended_ns) {
+            histogram::record(&mut self.latency.lag, now_ns.saturating_sub(intended_ns));
+        }
     }
 
     #[inline]
-    pub(super) fn on_sent(&mut self, window: &Window, intended_ns: u64, sent_ns: u64) {
+    pub(super) fn on_sent(&mut self, window: &Window, intended_ns: u64) {
         if !window.measures(intended_ns) {
             self.accounting.warmup_messages += 1;
             return;
@@ -91,9 +101,6 @@ impl Tally {
         self.accounting.offered += 1;
         self.accounting.sent += 1;
         self.slice.sent += 1;
-        if self.open_loop {
-            histogram::record(&mut self.latency.lag, sent_ns.saturating_sub(intended_ns));
-        }
     }
 
     pub(super) fn on_unsent(&mut self, window: &Window, intended_ns: u64) {
@@ -113,16 +120,16 @@ impl Tally {
             return;
         }
         self.accounting.answered += 1;
-        self.slice.answered += 1;
-        if now_ns >= window.end_ns {
-            self.accounting.answered_late += 1;
-        }
+        let late = now_ns >= window.end_ns;
+        self.accounting.answered_late += u64::from(late);
+        let slice = if late { &mut self.late } else { &mut self.slice };
+        slice.answered += 1;
         let service_ns = now_ns.saturating_sub(sent_ns);
         if self.open_loop {
-            histogram::record(&mut self.slice.headline, now_ns.saturating_sub(intended_ns));
+            histogram::record(&mut slice.headline, now_ns.saturating_sub(intended_ns));
             histogram::record(&mut self.latency.service, service_ns);
         } else {
-            histogram::record(&mut self.slice.headline, service_ns);
+            histogram::record(&mut slice.headline, service_ns);
         }
     }
 

@@ -204,6 +204,10 @@ impl<R: FnMut(Served)> Serve<R> {
             }
             Peer::Open(connection) => connection,
         };
+        if io.take_progress() {
+            // It reads, if slowly; meanwhile we may not be reading from it.
+            connection.on_received(now_ns);
+        }
         loop {
             match connection.on_time(now_ns, &self.limits.timeouts) {
                 Due::Later(at_ns) => {

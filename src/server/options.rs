@@ -40,7 +40,7 @@ pub struct Options {
     #[arg(long, value_name = "COUNT")]
     pub max_connections: Option<u32>,
 
-    /// How long a client may take over its opening handshake
+    /// How long a client may take over its opening handshake; 0s: for ever
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub handshake_timeout: Duration,
 
@@ -52,7 +52,7 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub ping_interval: Duration,
 
-    /// How long a closing handshake may take, and the drain after a signal
+    /// How long a closing handshake may take, and the drain after a signal; 0s: not at all
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub close_timeout: Duration,
 
@@ -160,13 +160,14 @@ impl Options {
         check("--threads", threads as u64, (1..=4096).contains(&threads), "has to be 1 to 4096")?;
         self.check_sizes()?;
         let connections = self.connections()?;
-        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
+        let nanoseconds =
+            |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
         let unless_zero = |time: Duration| Some(nanoseconds(time)).filter(|&ns| ns != 0);
         let limits = Limits {
             head_bytes: limits::HANDSHAKE_HEAD_BYTES,
             message_bytes: self.max_message.as_u64(),
             connections: connections as usize,
-            handshake_ns: nanoseconds(self.handshake_timeout),
+            handshake_ns: unless_zero(self.handshake_timeout).unwrap_or(u64::MAX / 4),
             close_ns: nanoseconds(self.close_timeout),
             timeouts: Timeouts {
                 idle_ns: unless_zero(self.idle_timeout),

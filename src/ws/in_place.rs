@@ -1,8 +1,8 @@
 //! A receive buffer that is read from the front and answered in the same memory.
 //!
 //! A masked request header is 4 bytes longer than the reply's, so each reply fits in front of where its
-//! payload stands: the first keeps its payload where it is, later ones move down to follow it, unmasked on
-//! the way. Many small requests in one buffer become one contiguous answer, sent without a copy.
+//! payload stands: replies begin at a cache line and follow each other, each payload moving down while it is
+//! unmasked. Many small requests in one buffer become one contiguous answer, sent without a copy.
 //!
 //! Invariant: the answer never reaches into bytes that were not read yet.
 

@@ -101,7 +101,8 @@ pub fn run<H: Handler>(
         let result = engine.run();
         (engine.handler, (engine.recv, engine.connections, engine.wake_count), result)
     };
-    // The instance goes first: until then the kernel may use what requests under way point to.
+    // The instance goes first: completions of requests under way are worked off only by its own enter, which no
+    // longer comes.
     drop(ring);
     drop(memory);
     result.map_err(EngineError::io("io_uring_enter"))?;
@@ -641,7 +642,9 @@ impl<H: Handler> Uring<'_, H> {
         self.connections.common.current_uses = 0;
         let memory = self.recv.memory(buffer);
         let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
+        self.connections.common.current_bytes = received.memory.len();
         self.handler.on_bytes(&mut self.connections, id, received);
+        self.connections.common.current_bytes = 0;
         self.recv.hold(buffer, self.connections.common.current_uses);
     }
 
@@ -705,8 +708,11 @@ impl<H: Handler> Uring<'_, H> {
             return self.try_finish_close(id.slot);
         }
         match result {
-            0.. => self.advance(id.slot, result as usize),
-            _ if matches!(-result, libc::EAGAIN | libc::EINTR) => {}
+            0.. => {
+                self.connections.slots[id.index()].line.progressed |= result > 0;
+                self.advance(id.slot, result as usize);
+            }
+            _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
             error => return self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
         }
         self.tell_writable(id.slot);
