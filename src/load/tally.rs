@@ -142,3 +142,37 @@ impl Tally {
         self.accounting.connections_opened += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Window =
+        Window { start_ns: 0, measure_ns: 1_000, end_ns: 1_000_000, drained_ns: 2_000_000 };
+
+    #[test]
+    fn response_counts_from_the_intended_send_and_service_from_the_actual_one() {
+        let mut tally = Tally::new(true);
+        // Reached 100 ns late, kept back by a server that does not read, sent at 700,000.
+        tally.on_due(&WINDOW, 2_000, 2_100);
+        tally.on_sent(&WINDOW, 2_000);
+        tally.on_answered(&WINDOW, 2_000, 700_000, 702_000);
+        let only = |durations: &Histogram| (durations.len(), durations.max());
+        let within = |(count, value_ns): (u64, u64), expected_ns: u64| {
+            count == 1 && value_ns.abs_diff(expected_ns) * 1000 <= expected_ns
+        };
+        assert!(within(only(&tally.slice.headline), 700_000), "response {:?}", only(&tally.slice.headline));
+        assert!(within(only(&tally.latency.service), 2_000), "service {:?}", only(&tally.latency.service));
+        assert!(within(only(&tally.latency.lag), 100), "lag {:?}", only(&tally.latency.lag));
+    }
+
+    #[test]
+    fn late_answers_are_counted_and_belong_to_no_interval() {
+        let mut tally = Tally::new(true);
+        tally.on_sent(&WINDOW, 999_000);
+        tally.on_answered(&WINDOW, 999_000, 999_000, 1_000_000);
+        assert_eq!((tally.accounting.answered, tally.accounting.answered_late), (1, 1));
+        assert_eq!((tally.slice.answered, tally.slice.headline.len()), (0, 0));
+        assert_eq!(tally.late.headline.len(), 1);
+    }
+}

@@ -148,7 +148,7 @@ pub(super) fn warnings(result: &RunResult) -> Vec<String> {
 fn late_generator(result: &RunResult) -> Vec<String> {
     let mut lines = Vec::new();
     let accounting = &result.accounting;
-    if accounting.unsent > 0 {
+    if accounting.unsent > 0 && result.outcome.status == Status::Completed {
         let unsent = count(accounting.unsent);
         lines.push(format!(
             "{unsent} of {} never sent: the rate is more than this generator or server can do",
