@@ -18,7 +18,7 @@ use harness::{
     ENGINES, Engine, Event, PATIENCE, Running, bytes, connecting, drain, echo, expect, expect_end, hold,
     listening, narrow_client, reset,
 };
-use ringsock::engine::{Closed, Config, ConnId, Connections};
+use ringsock::engine::{Closed, Config, ConnId, Connections, Faults};
 
 macro_rules! conversations {
     ($($name:ident),* $(,)?) => { $(
@@ -56,6 +56,7 @@ conversations!(
     the_end_of_one_connection_can_be_told_to_another,
     stopping_sends_what_is_queued_and_closes_the_rest,
     nobody_gets_in_once_accepting_has_stopped,
+    faults_of_the_kernel_lose_nothing,
 );
 
 /// Sends everything back; closes when the peer has ended.
@@ -774,6 +775,20 @@ mod conversation {
         echo(&mut last, 0, 0..100);
         running.wait();
         assert_eq!((drain(&mut idle), drain(&mut last)), (0, 0));
+    }
+
+    pub(crate) fn faults_of_the_kernel_lose_nothing(engine: &'static Engine) {
+        let mut made = [0; 3];
+        for seed in 0..8 {
+            let faults = Faults::seeded(seed, 3);
+            let config = Config { faults: faults.clone(), recv_buffer_bytes: 1024, ..listening() };
+            let running = engine.start(config, echoing);
+            at_once(20, |stream| pump(running.connect(), stream, 30_000, || {}));
+            running.until("all are closed", |c| c.opened == 20 && c.closed == 20);
+            running.stop();
+            made = std::array::from_fn(|site| made[site] + faults.made()[site]);
+        }
+        assert!(made.iter().all(|&count| count > 0), "of accepts, receives and sends: {made:?}");
     }
 
     pub(crate) fn nobody_gets_in_once_accepting_has_stopped(engine: &'static Engine) {

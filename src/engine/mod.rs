@@ -9,7 +9,9 @@
 //! `on_bytes`, `on_timer`, `on_writable` and one `on_end` at most, then `on_closed`, always and last.
 #![allow(unsafe_code)]
 
+mod faults;
 pub mod files;
+mod mapping;
 mod outbox;
 pub mod socket;
 mod timers;
@@ -21,6 +23,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 use timers::Timers;
 pub use wake::Waker;
@@ -45,6 +48,8 @@ pub struct Config {
     pub cq_entries: u32,
     /// Bytes that may wait for a peer before we stop reading from it.
     pub outbox_bytes: usize,
+    /// What is to go wrong, for tests.
+    pub faults: Faults,
 }
 
 impl Default for Config {
@@ -57,6 +62,7 @@ impl Default for Config {
             sq_entries: limits::SQ_ENTRIES,
             cq_entries: limits::CQ_ENTRIES,
             outbox_bytes: limits::OUTBOX_BYTES,
+            faults: Faults::default(),
         }
     }
 }
@@ -200,7 +206,7 @@ struct Common {
     pool: BufferPool,
     now_ns: u64,
     /// The receive buffer that the handler is looking at, and how many segments of it were queued.
-    current_buffer: u16,
+    current_buffer: u32,
     /// Its length; 0 while the handler is looking at none.
     current_bytes: usize,
     current_uses: u16,
@@ -446,6 +452,43 @@ impl Io<'_> {
     fn intend(&mut self, intent: Intent) {
         self.line.intent = self.line.intent.max(intent);
         self.line.mark_dirty(self.index, self.common);
+    }
+}
+
+/// An engine, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EngineKind {
+    /// Raw io_uring, see [`uring`].
+    Uring,
+}
+
+impl EngineKind {
+    /// All there are.
+    pub const ALL: [Self; 1] = [Self::Uring];
+
+    /// What `--engine` and result files call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Uring => uring::NAME,
+        }
+    }
+
+    /// Runs `handler` on this thread, over this engine, until it calls [`Connections::stop`], and gives it back.
+    ///
+    /// `ready` is called once the engine is set up, before anything is accepted.
+    ///
+    /// # Errors
+    /// The engine could not be set up, or waiting for events failed; every connection is lost then.
+    pub fn run<H: Handler>(
+        self,
+        config: Config,
+        waker: &Waker,
+        handler: H,
+        ready: impl FnOnce(),
+    ) -> Result<H, EngineError> {
+        match self {
+            Self::Uring => uring::run(config, waker, handler, ready),
+        }
     }
 }
 

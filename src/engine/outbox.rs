@@ -18,7 +18,7 @@ pub(crate) enum Segment {
     /// Part of the receive buffer `buffer`, which is lent until this was sent or copied.
     InPlace {
         /// The engine's name for the buffer.
-        buffer: u16,
+        buffer: u32,
         /// First byte to send.
         start: u32,
         /// One past the last byte to send.
@@ -154,7 +154,7 @@ impl Outbox {
     ///
     /// Copies that follow each other are joined: however small the pieces that a slow peer makes us queue,
     /// there are few to look at the next time.
-    pub(crate) fn own(&mut self, pool: &mut BufferPool, mut copy: impl FnMut(u16, u32, u32, &mut Vec<u8>)) {
+    pub(crate) fn own(&mut self, pool: &mut BufferPool, mut copy: impl FnMut(u32, u32, u32, &mut Vec<u8>)) {
         if !self.iter().any(|segment| matches!(segment, Segment::InPlace { .. })) {
             return;
         }
@@ -285,7 +285,7 @@ mod tests {
         let mut pool = BufferPool::default();
         let mut outbox = Outbox::default();
         let mut expected = Vec::new();
-        let copy = |_: u16, start: u32, end: u32, out: &mut Vec<u8>| {
+        let copy = |_: u32, start: u32, end: u32, out: &mut Vec<u8>| {
             out.extend((start..end).map(|byte| byte as u8));
         };
         for turn in 0..100 {

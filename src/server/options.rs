@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use crate::cpu::{self, CpuError, CpuList};
-use crate::engine::{Config, EngineError, files};
+use crate::engine::{Config, EngineError, Faults, files};
 use crate::limits;
 use crate::scenario::serve::{Limits, Timeouts};
 
@@ -138,6 +138,7 @@ impl Plan {
             sq_entries: self.sq_entries,
             cq_entries: self.cq_entries,
             outbox_bytes: self.outbox_bytes,
+            faults: Faults::default(),
         }
     }
 }

@@ -11,7 +11,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringsock::engine::{
-    Closed, Config, ConnId, Connections, Counters, EngineError, Handler, Received, Waker, socket, uring,
+    Closed, Config, ConnId, Connections, Counters, EngineError, EngineKind, Faults, Handler, Received, Waker,
+    socket, uring,
 };
 
 /// How long anything may take that must happen.
@@ -19,22 +20,17 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a whole conversation may take.
 const CONVERSATION: Duration = Duration::from_secs(90);
 
-type Run = fn(Config, &Waker, Actor, Box<dyn FnOnce()>) -> Result<Actor, EngineError>;
-
 /// An engine that must hold every conversation.
 pub(crate) struct Engine {
     pub(crate) name: &'static str,
     /// It has queues and a buffer ring that can run over.
     pub(crate) has_ring: bool,
-    run: Run,
+    kind: EngineKind,
 }
 
 /// A further engine is a further row.
-pub(crate) const ENGINES: [Engine; 1] = [Engine {
-    name: uring::NAME,
-    has_ring: true,
-    run: |config, waker, actor, ready| uring::run(config, waker, actor, ready),
-}];
+pub(crate) const ENGINES: [Engine; EngineKind::ALL.len()] =
+    [Engine { name: uring::NAME, has_ring: true, kind: EngineKind::Uring }];
 
 /// Holds one conversation over each engine; a failure names both.
 pub(crate) fn hold(name: &str, conversation: fn(&'static Engine)) {
@@ -146,6 +142,7 @@ pub(crate) fn connecting() -> Config {
         sq_entries: 64,
         cq_entries: 256,
         outbox_bytes: 64 * 1024,
+        faults: Faults::default(),
     }
 }
 
@@ -167,7 +164,7 @@ impl Engine {
         let (ready, started) = mpsc::channel();
         let theirs = waker.clone();
         let thread = std::thread::spawn(move || {
-            (self.run)(config, &theirs, actor, Box::new(move || ready.send(()).unwrap()))
+            self.kind.run(config, &theirs, actor, move || ready.send(()).unwrap())
         });
         if started.recv_timeout(PATIENCE).is_err() {
             panic!("{} did not start: {:?}", self.name, thread.join().map(|ended| ended.err()));

@@ -7,47 +7,16 @@
 //! light one keeps to memory that is in cache.
 
 use std::io;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
+use super::super::mapping::Mapping;
 use crate::limits::{HEADROOM_BYTES, RECV_BUFFERS_AT_FIRST};
 
 /// The one buffer group of a ring.
 pub(super) const GROUP: u16 = 0;
-
-/// Page-aligned anonymous memory, zeroed, backed only where touched.
-struct Mapping {
-    address: NonNull<u8>,
-    byte_count: usize,
-}
-
-impl Mapping {
-    fn new(byte_count: usize) -> io::Result<Self> {
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice aliases nothing.
-        let address = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                byte_count,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )?
-        };
-        let address = NonNull::new(address.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { address, byte_count })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: this is the mapping that `new` made, and nothing refers to it any more. It fails only for
-        // addresses that are none.
-        let _ = unsafe { munmap(self.address.as_ptr().cast(), self.byte_count) };
-    }
-}
 
 /// See the module's text.
 pub(super) struct RecvBuffers {
@@ -74,7 +43,7 @@ impl RecvBuffers {
         let ring = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
         // SAFETY: the ring's memory is page-aligned, holds `count` entries, and lives until `Drop`, which
         // comes after the io_uring instance is closed (the loop owns both and drops the instance first).
-        unsafe { submitter.register_buf_ring_with_flags(ring.address.as_ptr() as u64, count, GROUP, 0)? };
+        unsafe { submitter.register_buf_ring_with_flags(ring.address().as_ptr() as u64, count, GROUP, 0)? };
         let uses = vec![0; usize::from(count)];
         let mut buffers =
             Self { slab, ring, stride_bytes, buffer_bytes, count, circulating: 0, tail: 0, uses };
@@ -102,7 +71,7 @@ impl RecvBuffers {
         // SAFETY: `buffer` is below `count`, so the range lies in the slab; the kernel does not write to a
         // buffer that is ours, and `&mut self` keeps other references out.
         unsafe {
-            let start = self.slab.address.as_ptr().add(usize::from(buffer) * self.stride_bytes);
+            let start = self.slab.address().as_ptr().add(usize::from(buffer) * self.stride_bytes);
             std::slice::from_raw_parts_mut(start, HEADROOM_BYTES + self.buffer_bytes)
         }
     }
@@ -112,7 +81,7 @@ impl RecvBuffers {
     pub(super) fn address(&self, buffer: u16, offset: u32) -> *const u8 {
         assert!(buffer < self.count && offset as usize <= HEADROOM_BYTES + self.buffer_bytes);
         // SAFETY: in the slab, by the assertion.
-        unsafe { self.slab.address.as_ptr().add(usize::from(buffer) * self.stride_bytes + offset as usize) }
+        unsafe { self.slab.address().as_ptr().add(usize::from(buffer) * self.stride_bytes + offset as usize) }
     }
 
     /// `uses` segments refer to this buffer of ours; with none it goes back to the kernel.
@@ -141,7 +110,7 @@ impl RecvBuffers {
         let address = self.address(buffer, HEADROOM_BYTES as u32);
         // SAFETY: `index` is below `count`, so the entry lies in the ring's memory; the kernel does not read
         // it before the tail has passed it. There is room: the ring has an entry for every buffer.
-        let entry = unsafe { &mut *self.ring.address.cast::<BufRingEntry>().as_ptr().add(index) };
+        let entry = unsafe { &mut *self.ring.address().cast::<BufRingEntry>().as_ptr().add(index) };
         entry.set_addr(address as u64);
         entry.set_len(self.buffer_bytes as u32);
         entry.set_bid(buffer);
@@ -154,7 +123,7 @@ impl RecvBuffers {
         // SAFETY: the tail is a 16-bit field of the ring's first entry, aligned, and written by us alone;
         // Release orders the entries before it.
         unsafe {
-            let tail = BufRingEntry::tail(self.ring.address.cast::<BufRingEntry>().as_ptr());
+            let tail = BufRingEntry::tail(self.ring.address().cast::<BufRingEntry>().as_ptr());
             (*tail.cast::<AtomicU16>()).store(self.tail, Ordering::Release);
         }
     }

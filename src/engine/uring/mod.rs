@@ -23,6 +23,7 @@ use std::os::fd::AsRawFd;
 use io_uring::squeue::Flags;
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
+use super::faults::SendFault;
 use super::{
     Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker, clock_ns,
     socket,
@@ -257,6 +258,10 @@ impl<H: Handler> Uring<'_, H> {
             return Some(again_ns);
         }
         self.accept_again_ns = None;
+        if let Some(error) = self.config.faults.accept() {
+            self.pretend(tag::pack_alone(Op::Accept), &error);
+            return None;
+        }
         let accept = opcode::AcceptMulti::new(types::Fd(listener)).allocate_file_index(true);
         self.push(&accept.build().user_data(tag::pack_alone(Op::Accept)));
         None
@@ -286,8 +291,18 @@ impl<H: Handler> Uring<'_, H> {
 
     fn arm_recv(&mut self, id: ConnId) {
         self.held[id.index()].recv_armed = true;
+        if let Some(error) = self.config.faults.receive() {
+            return self.pretend(tag::pack(Op::Recv, id), &error);
+        }
         let recv = opcode::RecvMulti::new(types::Fixed(id.slot), buffers::GROUP);
         self.push(&recv.build().user_data(tag::pack(Op::Recv, id)));
+    }
+
+    /// Takes an operation as failed, instead of submitting it.
+    #[cold]
+    fn pretend(&mut self, user_data: u64, error: &io::Error) {
+        let result = -error.raw_os_error().unwrap_or(libc::EIO);
+        self.completions.push(Completion { user_data, result, flags: 0 });
     }
 
     fn cancel(&mut self, op: Op, id: ConnId) {
@@ -405,8 +420,14 @@ impl<H: Handler> Uring<'_, H> {
         let id = ConnId { slot, generation: line.generation };
         let segment_count = line.outbox.segment_count().min(SEND_PIECES);
         line.outbox.set_in_flight(segment_count);
+        let fault = self.config.faults.send(line.outbox.queued_bytes());
+        let mut result = None;
         let entry = if segment_count == 1 {
-            let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
+            let (address, mut byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
+            if let Some(SendFault::Short(short_bytes)) = fault {
+                byte_count = short_bytes;
+                result = Some(short_bytes as i32);
+            }
             opcode::Send::new(types::Fixed(slot), address, byte_count as u32).flags(FLAGS).build()
         } else {
             if self.gathers_used == self.gathers.len() {
@@ -422,8 +443,15 @@ impl<H: Handler> Uring<'_, H> {
         // There is something to do once this has gone out whole, and no completion to say that it has.
         self.more_to_do |=
             line.outbox.segment_count() > segment_count || line.intent != Intent::Keep || state.behind;
-        self.flights.push(Flight { slot, segment_count: segment_count as u32, result: None });
+        if let Some(SendFault::Failed(error)) = &fault {
+            result = error.raw_os_error().map(|code| -code);
+        }
+        self.more_to_do |= result.is_some();
+        self.flights.push(Flight { slot, segment_count: segment_count as u32, result });
         self.connections.counters.sends += 1;
+        if matches!(fault, Some(SendFault::Failed(_))) {
+            return;
+        }
         self.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Send, id)));
     }
 
@@ -448,8 +476,8 @@ impl<H: Handler> Uring<'_, H> {
     fn own_output(&mut self, slot: u32) {
         let line = &mut self.connections.slots[slot as usize].line;
         line.outbox.own(&mut self.connections.common.pool, |buffer, start, end, out| {
-            out.extend_from_slice(&self.recv.memory(buffer)[start as usize..end as usize]);
-            self.recv.release(buffer);
+            out.extend_from_slice(&self.recv.memory(buffer as u16)[start as usize..end as usize]);
+            self.recv.release(buffer as u16);
         });
     }
 
@@ -638,7 +666,7 @@ impl<H: Handler> Uring<'_, H> {
     fn on_bytes(&mut self, id: ConnId, buffer: u16, byte_count: usize) {
         self.connections.counters.receives += 1;
         self.connections.counters.received_bytes += byte_count as u64;
-        self.connections.common.current_buffer = buffer;
+        self.connections.common.current_buffer = u32::from(buffer);
         self.connections.common.current_uses = 0;
         let memory = self.recv.memory(buffer);
         let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
@@ -805,7 +833,9 @@ impl<H: Handler> Uring<'_, H> {
 #[inline]
 fn piece(recv: &RecvBuffers, segment: &Segment) -> (*const u8, usize) {
     match segment {
-        Segment::InPlace { buffer, start, end } => (recv.address(*buffer, *start), (end - start) as usize),
+        Segment::InPlace { buffer, start, end } => {
+            (recv.address(*buffer as u16, *start), (end - start) as usize)
+        }
         Segment::Owned { bytes, start } => (bytes[*start..].as_ptr(), bytes.len() - start),
         Segment::Shared(bytes) => (bytes.as_ptr(), bytes.len()),
     }
@@ -814,7 +844,7 @@ fn piece(recv: &RecvBuffers, segment: &Segment) -> (*const u8, usize) {
 #[inline]
 fn free_segment(recv: &mut RecvBuffers, pool: &mut super::BufferPool, segment: Segment) {
     match segment {
-        Segment::InPlace { buffer, .. } => recv.release(buffer),
+        Segment::InPlace { buffer, .. } => recv.release(buffer as u16),
         Segment::Owned { bytes, .. } => pool.put(bytes),
         Segment::Shared(_) => {}
     }
