@@ -49,6 +49,8 @@ pub struct Config {
     pub cq_entries: u32,
     /// Bytes that may wait for a peer before we stop reading from it.
     pub outbox_bytes: usize,
+    /// What [`uring`] uses of the kernel's offer.
+    pub uring: uring::Features,
     /// What is to go wrong, for tests.
     pub faults: Faults,
 }
@@ -63,6 +65,7 @@ impl Default for Config {
             sq_entries: limits::SQ_ENTRIES,
             cq_entries: limits::CQ_ENTRIES,
             outbox_bytes: limits::OUTBOX_BYTES,
+            uring: uring::Features::default(),
             faults: Faults::default(),
         }
     }
@@ -170,6 +173,10 @@ pub struct Counters {
     pub accept_rearms: u64,
     /// Accepts that failed for want of a descriptor.
     pub accept_refusals: u64,
+    /// Sends that were made without a copy of ours.
+    pub zero_copies: u64,
+    /// Of those, sends that the kernel copied after all.
+    pub zero_copies_copied: u64,
 }
 
 /// How far a connection is to be taken down, once its outbox is empty.
@@ -303,6 +310,11 @@ impl<C> Connections<C> {
     /// Ends the loop after this turn, whatever is still open.
     pub fn stop(&mut self) {
         self.common.stopping = true;
+    }
+
+    /// A slot for one more of at most `connections_max` connections.
+    fn take_slot(&mut self, connections_max: u32) -> Option<u32> {
+        self.free.pop().or_else(|| Some(self.slots.len() as u32).filter(|&slot| slot < connections_max))
     }
 
     fn insert(&mut self, index: u32, conn: C) -> ConnId {

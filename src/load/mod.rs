@@ -195,7 +195,7 @@ impl Run {
                 url: endpoint.url.clone(),
                 server: embedded.then(|| format!("embedded ringsock {}", env!("CARGO_PKG_VERSION"))),
                 engine: uring::NAME.to_owned(),
-                engine_features: uring::FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
+                engine_features: uring::Features::default().names(),
                 server_cpus: embedded.then(|| list(&self.plan.server_cpus)),
                 load_cpus: Some(list(&self.plan.cpus)),
             },

@@ -138,6 +138,7 @@ impl Plan {
             sq_entries: self.sq_entries,
             cq_entries: self.cq_entries,
             outbox_bytes: self.outbox_bytes,
+            uring: crate::engine::uring::Features::default(),
             faults: Faults::default(),
         }
     }
