@@ -15,13 +15,18 @@ const LOAD: &str = env!("CARGO_BIN_EXE_ringsock-load");
 
 /// A program to which `io_uring_setup(2)` answers `errno`.
 fn without_io_uring(program: &str, errno: i32) -> Command {
+    refusing(program, libc::SYS_io_uring_setup, errno)
+}
+
+/// A program to which this system call answers `errno`.
+fn refusing(program: &str, system_call: libc::c_long, errno: i32) -> Command {
     let load = |offset| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: offset };
     let unless_equal = |number, skip| libc::sock_filter { code: 0x15, jt: 0, jf: skip, k: number };
     let end = |action| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: action };
     let filter = [
         // The number of the system call is the first field.
         load(0),
-        unless_equal(libc::SYS_io_uring_setup as u32, 1),
+        unless_equal(system_call as u32, 1),
         end(libc::SECCOMP_RET_ERRNO | errno as u32),
         end(libc::SECCOMP_RET_ALLOW),
     ];
@@ -115,6 +120,14 @@ fn where_io_uring_is_refused_the_probe_says_so_by_name_with_the_mend() {
         let json = json(&mut without_io_uring(SERVER, errno));
         assert!(json["refusal"].as_str().unwrap().contains(said), "{json}");
         assert!(json["features"].as_array().unwrap().iter().all(|row| row["there"] == false));
+    }
+}
+
+#[test]
+fn any_of_the_three_system_calls_refused_is_io_uring_refused() {
+    for system_call in [libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register] {
+        let json = json(&mut refusing(SERVER, system_call, libc::EPERM));
+        assert!(json["refusal"].as_str().unwrap().contains("seccomp"), "{system_call}: {json}");
     }
 }
 

@@ -213,7 +213,7 @@ impl Feature {
         self.row().group
     }
 
-    /// The first release of Linux that had it, as `6.0` (the manual pages of liburing 2.15).
+    /// The first release of Linux that had it, as `6.0` (liburing 2.15: manual pages, and dates where they are silent).
     pub const fn since(self) -> &'static str {
         self.row().since
     }
@@ -249,7 +249,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What `io_uring_setup(2)` failed with, explained.
+    /// What one of the three system calls failed with, explained.
     pub(super) fn from_errno(code: i32) -> Self {
         match code {
             libc::EPERM | libc::EACCES => {
