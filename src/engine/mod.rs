@@ -9,6 +9,7 @@
 //! `on_bytes`, `on_timer`, `on_writable` and one `on_end` at most, then `on_closed`, always and last.
 #![allow(unsafe_code)]
 
+pub mod choice;
 mod faults;
 pub mod files;
 mod mapping;
@@ -24,8 +25,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+pub use choice::{Choice, Chosen, Use};
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
+pub use probe::{Feature, Probe};
 use timers::Timers;
 pub use wake::Waker;
 
@@ -537,6 +540,21 @@ pub enum EngineError {
         /// What is missing.
         feature: &'static str,
         /// The first release that has it.
+        since: &'static str,
+    },
+    /// An engine needs more than this kernel's io_uring has.
+    #[error(
+        "the engine {engine} needs {missing}, which io_uring of this kernel ({release}) lacks; Linux {since} has all \
+         of it: boot that or a newer one, or take another --engine"
+    )]
+    Lacks {
+        /// Its name.
+        engine: &'static str,
+        /// `uname -r`.
+        release: String,
+        /// All that is missing.
+        missing: String,
+        /// The first release that it runs on.
         since: &'static str,
     },
     /// The table of direct descriptors counts against the limit on open files.
