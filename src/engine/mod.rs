@@ -9,6 +9,7 @@
 //! `on_bytes`, `on_timer`, `on_writable` and one `on_end` at most, then `on_closed`, always and last.
 #![allow(unsafe_code)]
 
+pub mod epoll;
 mod faults;
 pub mod files;
 mod mapping;
@@ -460,16 +461,19 @@ impl Io<'_> {
 pub enum EngineKind {
     /// Raw io_uring, see [`uring`].
     Uring,
+    /// Readiness and ordinary system calls, see [`epoll`].
+    Epoll,
 }
 
 impl EngineKind {
     /// All there are.
-    pub const ALL: [Self; 1] = [Self::Uring];
+    pub const ALL: [Self; 2] = [Self::Uring, Self::Epoll];
 
     /// What `--engine` and result files call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uring => uring::NAME,
+            Self::Epoll => epoll::NAME,
         }
     }
 
@@ -488,6 +492,7 @@ impl EngineKind {
     ) -> Result<H, EngineError> {
         match self {
             Self::Uring => uring::run(config, waker, handler, ready),
+            Self::Epoll => epoll::run(config, waker, handler, ready),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ringsock::engine::{
     Closed, Config, ConnId, Connections, Counters, EngineError, EngineKind, Faults, Handler, Received, Waker,
-    socket, uring,
+    epoll, socket, uring,
 };
 
 /// How long anything may take that must happen.
@@ -29,8 +29,10 @@ pub(crate) struct Engine {
 }
 
 /// A further engine is a further row.
-pub(crate) const ENGINES: [Engine; EngineKind::ALL.len()] =
-    [Engine { name: uring::NAME, has_ring: true, kind: EngineKind::Uring }];
+pub(crate) const ENGINES: [Engine; EngineKind::ALL.len()] = [
+    Engine { name: uring::NAME, has_ring: true, kind: EngineKind::Uring },
+    Engine { name: epoll::NAME, has_ring: false, kind: EngineKind::Epoll },
+];
 
 /// Holds one conversation over each engine; a failure names both.
 pub(crate) fn hold(name: &str, conversation: fn(&'static Engine)) {
@@ -227,6 +229,37 @@ impl Drop for Running {
         if !std::thread::panicking() {
             let _ = self.end();
         }
+    }
+}
+
+/// Lets a test hold an engine's thread while the peers do something, so that one turn finds all of it.
+pub(crate) struct Gate {
+    hold: Arc<AtomicBool>,
+    held: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+}
+
+impl Gate {
+    pub(crate) fn new() -> (Self, impl FnMut() + Send) {
+        let (held_tx, held) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let hold = Arc::new(AtomicBool::new(false));
+        let wanted = Arc::clone(&hold);
+        let on_wake = move || {
+            if wanted.swap(false, Ordering::Relaxed) {
+                held_tx.send(()).unwrap();
+                gone.recv_timeout(PATIENCE).unwrap();
+            }
+        };
+        (Self { hold, held, go }, on_wake)
+    }
+
+    pub(crate) fn while_held(&self, running: &Running, act: impl FnOnce()) {
+        self.hold.store(true, Ordering::Relaxed);
+        running.waker.wake();
+        self.held.recv_timeout(PATIENCE).unwrap();
+        act();
+        self.go.send(()).unwrap();
     }
 }
 
