@@ -1,19 +1,19 @@
 //! The epoll engine: the baseline everybody knows, written as a good epoll server is (any Linux since 2.6.28).
 //!
 //! A turn of the loop: one wait fetches what happened; each connection that has bytes is received from into the
-//! thread's one buffer, the handler answers in that buffer, and the answer is sent from it at once. So
-//! a message costs a receive, a send and its share of a wait, and the bytes stay in cache between the three.
+//! thread's one buffer, the handler answers in that buffer, and the answer is sent from it at once. So a
+//! message costs a receive, a send and its share of a wait, and the bytes stay in cache between the three.
 //! What was queued otherwise leaves at the end of the turn, one send for each connection.
 //!
-//! **Edge-triggered.** A socket is registered once, when it comes, and never again: see [`poll`]. An edge
-//! sets `readable`, which stays until a receive finds less than there was room for: so what one turn leaves, because
-//! the peer sends without end or is paused, is on the list of the next. A send that falls short makes the kernel
-//! tell when there is room again; a send that failed for another reason is tried again in the next turn.
+//! **Edge-triggered**, see [`poll`]. An edge sets `readable`, which stays until a receive finds less than there
+//! was room for; what a turn leaves of it, because the peer sends without end or is paused, is taken up by a later
+//! one. A send that falls short makes the kernel tell when there is room again; one that failed for another
+//! reason is tried again in the next turn.
 //!
 //! Invariants: the receive buffer is not received into while a queued segment refers to it (what cannot be
-//! sent is copied out first); a connection on which a send fell short is not sent on before its room is told; events for
-//! a connection that was closed in the same turn are recognised by their generation; no handler is called from
-//! within another's call.
+//! sent is copied out first); a connection on which a send fell short is not sent on before its room is told;
+//! events for a connection that was closed in the same turn are recognised by their generation; no handler is
+//! called from within another's call.
 //!
 //! Of the [`Counters`](super::Counters) `enters` counts waits and `completions` events; `no_buffers`,
 //! `cq_overflows`, `recv_rearms` and `accept_rearms` are a ring's and stay 0.
@@ -111,6 +111,8 @@ struct Link {
     /// The peer kept output waiting, and not all of it has been sent yet.
     behind: bool,
     shut_down: bool,
+    /// The kernel was asked to tell when there is room, as for every connection that once was slow.
+    asks_for_room: bool,
 }
 
 impl Link {
@@ -125,6 +127,7 @@ impl Link {
         waiting: false,
         behind: false,
         shut_down: false,
+        asks_for_room: false,
     };
 }
 
@@ -255,6 +258,7 @@ impl<H: Handler> Epoll<H> {
             self.close(id.slot, Closed::Connect(error.into()));
             return false;
         }
+        self.poll.ask_for_room(socket, id, false);
         link.connecting = false;
         self.handler.on_open(&mut self.connections, id);
         self.connections.mark_dirty(id.slot);
@@ -499,6 +503,9 @@ impl<H: Handler> Epoll<H> {
         (link.waiting, link.behind) = (will_be_told, true);
         if !will_be_told {
             self.connections.mark_dirty(slot);
+        } else if !std::mem::replace(&mut link.asks_for_room, true) {
+            let socket = link.socket.as_ref().expect("it was sent on");
+            self.poll.ask_for_room(socket, self.connections.id_at(slot), true);
         }
     }
 
@@ -604,7 +611,7 @@ impl<H: Handler> Epoll<H> {
             Err(error) => return Err(error),
         }
         let socket = OwnedFd::from(socket);
-        self.poll.add(&socket, self.connections.id_at(slot))?;
+        self.poll.add_connecting(&socket, self.connections.id_at(slot))?;
         self.link(slot).socket = Some(socket);
         Ok(())
     }

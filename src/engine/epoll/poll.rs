@@ -1,8 +1,13 @@
 //! The epoll instance with what can end a wait beside sockets: the waker's eventfd and a timer.
 //!
-//! Every descriptor is registered once and edge-triggered: an edge is told once and needs no read to be done with, so
-//! neither the eventfd's count nor the timer's is ever read. Invariant: a registered descriptor stays open
-//! until it is dropped, and no other descriptor names its file; so the kernel forgets it when it is closed.
+//! Everything is edge-triggered: an edge is told once and needs no read to be done with, so neither the eventfd's
+//! count nor the timer's is ever read. A socket's registration is changed for two things only: where it has been
+//! connected, and where output first had to wait. Measured, with 64 connections and one message in flight on
+//! each: asking for room from the start costs 3 % more CPU time per message, for it makes events of edges whose
+//! bytes were received already; level-triggered, without asking for room, costs as much on 64 and 3 % more on
+//! 1000 connections.
+//!
+//! Invariant: no other descriptor names a registered socket's file, so the kernel forgets it when it is closed.
 //!
 //! A deadline of the next turn is passed with the wait itself, in nanoseconds (`epoll_pwait2`, Linux 5.11). The
 //! heap's earliest timer is left to a timerfd, which stays armed over many turns, where a time limit on each
@@ -23,15 +28,12 @@ use super::super::{ConnId, EngineError, Waker, clock_ns};
 /// come round while a thousand connections are busy.
 const EVENTS_PER_WAIT: usize = 256;
 
-/// What may happen to a socket, all of it, so that no registration is ever changed. A short receive means that
-/// nothing is left, but for the three conditions in [`TO_THE_END`].
-const SOCKET: EventFlags = EventFlags::IN
-    .union(EventFlags::OUT)
-    .union(EventFlags::PRI)
-    .union(EventFlags::RDHUP)
-    .union(EventFlags::ET);
+/// What is asked of a socket.
+const BYTES: EventFlags =
+    EventFlags::IN.union(EventFlags::PRI).union(EventFlags::RDHUP).union(EventFlags::ET);
+const BYTES_AND_ROOM: EventFlags = BYTES.union(EventFlags::OUT);
 
-/// Conditions that a receive cut short would hide: FIN, an error, and urgent data, at which receives stop.
+/// Conditions that a short receive, which else means that nothing is left, would hide: FIN, an error, and urgent data, at which receives stop.
 pub(super) const TO_THE_END: EventFlags =
     EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR).union(EventFlags::PRI);
 
@@ -87,9 +89,21 @@ impl Poll {
         Ok(epoll::add(&self.epoll, listener, EventData::new_u64(LISTENER), flags)?)
     }
 
+    /// Registers an accepted socket.
     pub(super) fn add(&self, socket: &OwnedFd, id: ConnId) -> io::Result<()> {
-        let data = u64::from(id.generation) << 32 | u64::from(id.slot);
-        Ok(epoll::add(&self.epoll, socket, EventData::new_u64(data), SOCKET)?)
+        Ok(epoll::add(&self.epoll, socket, data_of(id), BYTES)?)
+    }
+
+    /// Registers a socket that is being connected: an edge for room tells that it is, or that it failed.
+    pub(super) fn add_connecting(&self, socket: &OwnedFd, id: ConnId) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, socket, data_of(id), BYTES_AND_ROOM)?)
+    }
+
+    /// Has edges for room told or not, from now on. What there is already is told once more.
+    pub(super) fn ask_for_room(&self, socket: &OwnedFd, id: ConnId, asked: bool) {
+        let flags = if asked { BYTES_AND_ROOM } else { BYTES };
+        // It takes no memory and fails only for a socket that was never registered.
+        epoll::modify(&self.epoll, socket, data_of(id), flags).expect("it is registered");
     }
 
     /// Has an event end the wait at `at_ns` or earlier.
@@ -137,6 +151,10 @@ impl Poll {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn data_of(id: ConnId) -> EventData {
+    EventData::new_u64(u64::from(id.generation) << 32 | u64::from(id.slot))
 }
 
 /// What `event` is about.
