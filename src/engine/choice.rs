@@ -53,9 +53,13 @@ const URING: Row = Row {
     auto: true,
 };
 
+/// Everywhere, and the choice of `auto` where io_uring is forbidden or too old.
+const EPOLL: Row = Row { needs: &[], uses: &[], since: "3.9", auto: true };
+
 const fn row(kind: EngineKind) -> &'static Row {
     match kind {
         EngineKind::Uring => &URING,
+        EngineKind::Epoll => &EPOLL,
     }
 }
 

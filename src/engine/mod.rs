@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 pub mod choice;
+pub mod epoll;
 mod faults;
 pub mod files;
 mod mapping;
@@ -476,16 +477,19 @@ impl Io<'_> {
 pub enum EngineKind {
     /// Raw io_uring, see [`uring`].
     Uring,
+    /// Readiness and ordinary system calls, see [`epoll`].
+    Epoll,
 }
 
 impl EngineKind {
     /// All there are.
-    pub const ALL: [Self; 1] = [Self::Uring];
+    pub const ALL: [Self; 2] = [Self::Uring, Self::Epoll];
 
     /// What `--engine` and result files call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uring => uring::NAME,
+            Self::Epoll => epoll::NAME,
         }
     }
 
@@ -504,6 +508,7 @@ impl EngineKind {
     ) -> Result<H, EngineError> {
         match self {
             Self::Uring => uring::run(config, waker, handler, ready),
+            Self::Epoll => epoll::run(config, waker, handler, ready),
         }
     }
 }
