@@ -15,6 +15,7 @@ mod mapping;
 mod outbox;
 pub mod socket;
 mod timers;
+pub mod tokio_uring;
 pub mod uring;
 mod wake;
 
@@ -102,9 +103,9 @@ pub struct Received<'b> {
 }
 
 /// What an engine's connections are for. One handler serves all connections of one thread.
-pub trait Handler {
+pub trait Handler: 'static {
     /// State of one connection.
-    type Conn;
+    type Conn: 'static;
 
     /// A connection came to the listener.
     fn on_accept(&mut self) -> Self::Conn;
@@ -460,16 +461,19 @@ impl Io<'_> {
 pub enum EngineKind {
     /// Raw io_uring, see [`uring`].
     Uring,
+    /// The crate `tokio-uring`, see [`tokio_uring`].
+    TokioUring,
 }
 
 impl EngineKind {
     /// All there are.
-    pub const ALL: [Self; 1] = [Self::Uring];
+    pub const ALL: [Self; 2] = [Self::Uring, Self::TokioUring];
 
     /// What `--engine` and result files call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uring => uring::NAME,
+            Self::TokioUring => tokio_uring::NAME,
         }
     }
 
@@ -488,6 +492,7 @@ impl EngineKind {
     ) -> Result<H, EngineError> {
         match self {
             Self::Uring => uring::run(config, waker, handler, ready),
+            Self::TokioUring => tokio_uring::run(config, waker, handler, ready),
         }
     }
 }

@@ -149,22 +149,28 @@ impl Outbox {
         assert_eq!(byte_count, 0, "more was sent than was queued");
     }
 
-    /// Replaces every in-place segment by a copy of its bytes, so that receive buffers don't wait for a slow
-    /// peer. `copy` appends a segment's bytes to a buffer and gives the receive buffer back.
+    /// Replaces every in-place segment that no send covers by a copy of its bytes, so that receive buffers don't
+    /// wait for a slow peer. `copy` appends a segment's bytes to a buffer and gives the receive buffer back.
     ///
     /// Copies that follow each other are joined: however small the pieces that a slow peer makes us queue,
     /// there are few to look at the next time.
     pub(crate) fn own(&mut self, pool: &mut BufferPool, mut copy: impl FnMut(u32, u32, u32, &mut Vec<u8>)) {
-        if !self.iter().any(|segment| matches!(segment, Segment::InPlace { .. })) {
+        let in_flight_count = self.in_flight_count as usize;
+        if !self.iter().skip(in_flight_count).any(|segment| matches!(segment, Segment::InPlace { .. })) {
             return;
         }
         let mut kept = pool.queues.pop().unwrap_or_default();
         for segment in self.front.take().into_iter().chain(self.rest.drain(..)) {
-            let Segment::InPlace { buffer, start, end } = segment else {
-                kept.push_back(segment);
-                continue;
+            let may_append = kept.len() > in_flight_count;
+            let (buffer, start, end) = match segment {
+                Segment::InPlace { buffer, start, end } if kept.len() >= in_flight_count => {
+                    (buffer, start, end)
+                }
+                segment => {
+                    kept.push_back(segment);
+                    continue;
+                }
             };
-            let may_append = kept.len() > self.in_flight_count as usize;
             let joined_bytes_max = OUTPUT_JOINED_BYTES.saturating_sub((end - start) as usize);
             match kept.back_mut() {
                 Some(Segment::Owned { bytes, .. }) if may_append && bytes.len() <= joined_bytes_max => {
@@ -179,6 +185,42 @@ impl Outbox {
         }
         self.front = kept.pop_front();
         pool.put_queue(std::mem::replace(&mut self.rest, kept));
+    }
+
+    /// Makes one segment of the first ones, as many as come to `byte_count_max` together, for a send that takes
+    /// only one. No send may be under way. `copy` is as for [`Outbox::own`].
+    pub(crate) fn join(
+        &mut self,
+        pool: &mut BufferPool,
+        byte_count_max: usize,
+        mut copy: impl FnMut(u32, u32, u32, &mut Vec<u8>),
+    ) {
+        assert_eq!(self.in_flight_count, 0, "what a send covers stays as it is");
+        let mut byte_count = 0;
+        let fits = |segment: &&Segment| {
+            byte_count += segment.byte_count();
+            byte_count <= byte_count_max
+        };
+        let joined_count = self.iter().take_while(fits).count();
+        if joined_count < 2 {
+            return;
+        }
+        let mut joined = pool.get();
+        for _ in 0..joined_count {
+            match self.pop(pool) {
+                Some(Segment::InPlace { buffer, start, end }) => copy(buffer, start, end, &mut joined),
+                Some(Segment::Owned { bytes, start }) => {
+                    joined.extend_from_slice(&bytes[start..]);
+                    pool.put(bytes);
+                }
+                Some(Segment::Shared(bytes)) => joined.extend_from_slice(&bytes),
+                None => unreachable!("they were counted"),
+            }
+        }
+        self.queued_bytes += joined.len();
+        if let Some(second) = self.front.replace(Segment::Owned { bytes: joined, start: 0 }) {
+            self.rest.push_front(second);
+        }
     }
 
     /// A send covers this many segments from now on; they stay as they are until it is over (0).
@@ -299,6 +341,53 @@ mod tests {
         assert_eq!(outbox.segment_count(), 2, "one in flight, one that grows");
         assert_eq!(outbox.queued_bytes(), expected.len());
         assert_eq!(drain(&mut outbox), expected);
+    }
+
+    #[test]
+    fn what_a_send_covers_is_left_where_it_is() {
+        let (mut pool, mut outbox) = (BufferPool::default(), Outbox::default());
+        for buffer in 0..3 {
+            outbox.push(&mut pool, Segment::InPlace { buffer, start: 10 * buffer, end: 10 * buffer + 2 });
+        }
+        outbox.set_in_flight(1);
+        outbox.own(&mut pool, |buffer, start, end, out| {
+            assert_ne!(buffer, 0, "it is being sent from");
+            out.extend((start..end).map(|byte| byte as u8));
+        });
+        let front = outbox.pop(&mut pool);
+        assert!(matches!(front, Some(Segment::InPlace { buffer: 0, start: 0, end: 2 })), "{front:?}");
+        assert_eq!(drain(&mut outbox), [10, 11, 20, 21]);
+    }
+
+    #[test]
+    fn joining_keeps_order_and_count_whatever_fits() {
+        for byte_count_max in 0..=12 {
+            let (mut pool, mut outbox) = (BufferPool::default(), Outbox::default());
+            outbox.push(&mut pool, Segment::Shared(Bytes::from_static(b"abc")));
+            outbox.push(&mut pool, Segment::InPlace { buffer: 7, start: 2, end: 5 });
+            outbox.append(&mut pool, |out| out.extend_from_slice(b"ghi"));
+            outbox.push(&mut pool, Segment::Shared(Bytes::from_static(b"jk")));
+            let mut copied_count = 0;
+            outbox.join(&mut pool, byte_count_max, |buffer, start, end, out| {
+                assert_eq!(buffer, 7);
+                copied_count += 1;
+                out.extend_from_slice(&b"..def"[start as usize..end as usize]);
+            });
+            let left = match byte_count_max {
+                ..6 => 4,
+                6..9 => 3,
+                9..11 => 2,
+                _ => 1,
+            };
+            assert_eq!(
+                (outbox.segment_count(), outbox.queued_bytes()),
+                (left, 11),
+                "of {byte_count_max} bytes"
+            );
+            assert_eq!(copied_count, u32::from(left < 4));
+            outbox.own(&mut pool, |_, _, _, out| out.extend_from_slice(b"def"));
+            assert_eq!(drain(&mut outbox), b"abcdefghijk");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ringsock::engine::{
     Closed, Config, ConnId, Connections, Counters, EngineError, EngineKind, Faults, Handler, Received, Waker,
-    socket, uring,
+    socket, tokio_uring, uring,
 };
 
 /// How long anything may take that must happen.
@@ -29,8 +29,10 @@ pub(crate) struct Engine {
 }
 
 /// A further engine is a further row.
-pub(crate) const ENGINES: [Engine; EngineKind::ALL.len()] =
-    [Engine { name: uring::NAME, has_ring: true, kind: EngineKind::Uring }];
+pub(crate) const ENGINES: [Engine; EngineKind::ALL.len()] = [
+    Engine { name: uring::NAME, has_ring: true, kind: EngineKind::Uring },
+    Engine { name: tokio_uring::NAME, has_ring: false, kind: EngineKind::TokioUring },
+];
 
 /// Holds one conversation over each engine; a failure names both.
 pub(crate) fn hold(name: &str, conversation: fn(&'static Engine)) {

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::limits::{HEADROOM_BYTES, SEND_PIECES};
 use buffers::RecvBuffers;
+pub(super) use ring::explain_set_up;
 use tag::Op;
 
 /// What `--engine` and result files call it.
