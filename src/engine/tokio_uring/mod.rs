@@ -45,9 +45,6 @@ use world::{Next, World, Writing};
 /// What `--engine` and result files call it.
 pub const NAME: &str = "tokio-uring";
 
-/// What of io_uring it uses, for the record.
-pub const FEATURES: [&str; 3] = ["single issuer", "cooperative task run", "submit all"];
-
 type Shared<H> = Rc<RefCell<World<H>>>;
 
 /// Runs `handler` on this thread until it calls [`Connections::stop`](super::Connections::stop), and gives it back.
@@ -93,17 +90,15 @@ pub fn run<H: Handler>(
 
 fn set_up(config: &Config) -> Result<tokio_uring::Runtime, EngineError> {
     let mut ring = tokio_uring::uring_builder();
-    // One thread submits: the kernel takes no locks (6.0).
-    ring.setup_single_issuer()
-        // Completions don't interrupt us: they are made when we enter the kernel anyway (5.19).
-        .setup_coop_taskrun()
+    // Completions don't interrupt us: they are made when we enter the kernel anyway (5.19).
+    ring.setup_coop_taskrun()
         // An entry that fails does not hold up those behind it (5.18).
         .setup_submit_all()
         .setup_cqsize(config.cq_entries)
         .dontfork();
     let mut builder = tokio_uring::builder();
     builder.entries(config.sq_entries).uring_builder(&ring);
-    tokio_uring::Runtime::new(&builder).map_err(|error| explain_set_up(error, "SINGLE_ISSUER", "6.0"))
+    tokio_uring::Runtime::new(&builder).map_err(|error| explain_set_up(error, "COOP_TASKRUN", "5.19"))
 }
 
 /// How a run ended.

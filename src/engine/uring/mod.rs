@@ -1,4 +1,4 @@
-//! The raw io_uring engine (Linux 6.1 and newer).
+//! The raw io_uring engine (Linux 5.19 and newer; at its best from 6.1 on).
 //!
 //! A turn of the loop: everything queued is submitted and waited on in one system call; then sends are
 //! settled, then arrivals handed to the handler, which queues the next turn's output.
@@ -12,42 +12,36 @@
 //!
 //! Invariants: at most one send is in flight per connection; a slot is given up only when the kernel holds
 //! nothing of it any more; completions of a turn's sends are all read before any arrival is handled.
+//!
+//! All of this is what Linux 6.1 offers. [`Features`] can be taken away one by one, and the engine then does what
+//! is next best: single-shot accepts and receives, buffers lent one by one, ordinary descriptors, sends that
+//! complete visibly.
 
 mod buffers;
+mod close;
+mod features;
 mod ring;
+mod send;
+mod submit;
 mod tag;
+mod zero_copy;
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 
-use io_uring::squeue::Flags;
-use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
+use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, squeue, types};
 
-use super::faults::SendFault;
-use super::{
-    Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker, clock_ns,
-    socket,
-};
-use crate::limits::{HEADROOM_BYTES, SEND_PIECES};
+use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Waker, clock_ns};
+use crate::limits::HEADROOM_BYTES;
 use buffers::RecvBuffers;
+pub use features::{Features, Switch, Switches, SwitchesError};
 pub(super) use ring::explain_set_up;
+use send::{Flight, Gather};
 use tag::Op;
+use zero_copy::Parked;
 
 /// What `--engine` and result files call it.
 pub const NAME: &str = "uring";
-
-/// What of io_uring it uses, for the record.
-pub const FEATURES: [&str; 9] = [
-    "single issuer",
-    "deferred task run",
-    "submit all",
-    "registered ring",
-    "multishot accept",
-    "multishot receive",
-    "buffer ring",
-    "direct descriptors",
-    "skipped completions",
-];
 
 /// Gathering sends that are made ready at the start; a turn that needs more makes more.
 const GATHERS_AT_FIRST: usize = 32;
@@ -68,11 +62,20 @@ pub fn run<H: Handler>(
     ready: impl FnOnce(),
 ) -> Result<H, EngineError> {
     let mut ring = ring::set_up(&config)?;
+    if let Some(busy_poll_us) = config.uring.napi_us() {
+        ring::register_napi(&ring, busy_poll_us)?;
+    }
     let (mut submitter, sq, cq) = ring.split();
-    submitter.register_ring_fd().map_err(EngineError::io("registering the ring's descriptor"))?;
-    ring::reserve_descriptors(&submitter, config.connections_max)?;
-    let recv = RecvBuffers::register(&submitter, config.recv_buffers, config.recv_buffer_bytes)
-        .map_err(EngineError::io("registering receive buffers"))?;
+    let features = config.uring.clone();
+    ring::register(&mut submitter, &config)?;
+    let recv = if features.has(Switch::BufferRing) {
+        RecvBuffers::register(&submitter, config.recv_buffers, config.recv_buffer_bytes)
+    } else {
+        // Each connection's receive holds one while it waits.
+        let count = config.connections_max.saturating_add(config.recv_buffers.into());
+        RecvBuffers::single(count, config.recv_buffer_bytes)
+    };
+    let recv = recv.map_err(EngineError::io("registering receive buffers"))?;
     let (handler, memory, result) = {
         let mut engine = Uring {
             connections: Connections::with_capacity(config.connections_max),
@@ -81,6 +84,10 @@ pub fn run<H: Handler>(
             sq,
             cq,
             recv,
+            socket_flags: ring::socket_flags(&features),
+            send_entry_flags: ring::send_entry_flags(&features),
+            send_flags: ring::send_flags(&features),
+            zero_copy_bytes: features.zero_copy_bytes().unwrap_or(usize::MAX),
             handler,
             waker: waker.clone(),
             wake_count: Box::new(0),
@@ -90,6 +97,13 @@ pub fn run<H: Handler>(
             timer_at: Box::new(types::Timespec::new()),
             completions: Vec::with_capacity(config.cq_entries as usize),
             flights: Vec::new(),
+            sends_submitted: 0,
+            sends_completed: 0,
+            parked: Vec::new(),
+            parked_in_place_count: 0,
+            parking: Vec::new(),
+            bundle: Vec::new(),
+            features,
             gathers: std::iter::repeat_with(|| Box::new(Gather::new())).take(GATHERS_AT_FIRST).collect(),
             gathers_used: 0,
             connect_addresses: Vec::new(),
@@ -101,7 +115,7 @@ pub fn run<H: Handler>(
         engine.arm_wake();
         ready();
         let result = engine.run();
-        (engine.handler, (engine.recv, engine.connections, engine.wake_count), result)
+        (engine.handler, (engine.recv, engine.connections, engine.wake_count, engine.parked), result)
     };
     // The instance goes first: completions of requests under way are worked off only by its own enter, which no
     // longer comes.
@@ -133,20 +147,12 @@ struct Held {
     closing: Option<Closed>,
     /// Where in `flights` this turn's send is.
     flight: u32,
-}
-
-/// A send of this turn.
-struct Flight {
-    slot: u32,
-    segment_count: u32,
-    /// What the completion said, if there was one.
-    result: Option<i32>,
-}
-
-/// Pieces for one gathering send. Boxed: its address must not change until it is submitted.
-struct Gather {
-    header: libc::msghdr,
-    pieces: [libc::iovec; SEND_PIECES],
+    /// What operations call its socket: the number of a direct descriptor, or of an ordinary one.
+    socket: i32,
+    /// Its ordinary descriptor.
+    descriptor: Option<OwnedFd>,
+    /// The buffer that was lent with its receive, where there is no ring of them.
+    buffer: u32,
 }
 
 struct Completion {
@@ -160,6 +166,15 @@ struct Uring<'r, H: Handler> {
     sq: SubmissionQueue<'r>,
     cq: CompletionQueue<'r>,
     recv: RecvBuffers,
+    features: Features,
+    /// Says of every operation on a socket which kind of descriptor it is given.
+    socket_flags: squeue::Flags,
+    /// The same for sends that never wait, and whether those complete visibly.
+    send_entry_flags: squeue::Flags,
+    /// `send(2)`'s flags of such a send.
+    send_flags: i32,
+    /// From this size on, sends are made without copy; [`usize::MAX`]: never.
+    zero_copy_bytes: usize,
     config: Config,
     handler: H,
     connections: Connections<H::Conn>,
@@ -169,7 +184,7 @@ struct Uring<'r, H: Handler> {
     wake_count: Box<u64>,
     /// When to arm the accept; `None` while it is armed.
     accept_again_ns: Option<u64>,
-    /// Connections come from a listener: the kernel numbers their slots.
+    /// Connections come from a listener.
     accepts: bool,
     /// The earliest timeout that is armed. It stays armed over many turns, where a time limit on each wait
     /// would cost every one of them.
@@ -178,6 +193,17 @@ struct Uring<'r, H: Handler> {
     timer_at: Box<types::Timespec>,
     completions: Vec<Completion>,
     flights: Vec<Flight>,
+    /// Sends of this turn that complete visibly, and how many have: all have, when their turn is over.
+    sends_submitted: usize,
+    sends_completed: usize,
+    /// What zero-copy sends read from, until the kernel says that it doesn't any more.
+    parked: Vec<Option<Parked>>,
+    /// How many of them lie in receive buffers.
+    parked_in_place_count: u32,
+    /// Free places among them.
+    parking: Vec<u32>,
+    /// The buffers of the bundle that is being handled.
+    bundle: Vec<u32>,
     #[expect(clippy::vec_box, reason = "the kernel is given their addresses")]
     gathers: Vec<Box<Gather>>,
     gathers_used: usize,
@@ -219,129 +245,6 @@ impl<H: Handler> Uring<'_, H> {
             self.dispatch();
             self.connections.run_timers(&mut self.handler);
         }
-    }
-
-    // ---- submitting ----
-
-    fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: whatever an entry points to (receive buffers, output segments, gathers, addresses, the
-        // eventfd's count) is owned by `self` and left alone until the entry was submitted or, for a slow
-        // send, completed.
-        while unsafe { self.sq.push(entry) }.is_err() {
-            // Full: submit what there is. Its results are fetched with the rest.
-            self.sq.sync();
-            if let Err(error) = self.submitter.submit() {
-                // CQ overflow or want of memory: the entry waits until the kernel takes others.
-                debug_assert!(matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)));
-            }
-            self.connections.counters.enters += 1;
-            self.sq.sync();
-            if self.sq.is_full() {
-                self.fetch_completions();
-            }
-        }
-    }
-
-    fn arm_wake(&mut self) {
-        let address: *mut u64 = &raw mut *self.wake_count;
-        let read = opcode::Read::new(ring::plain(self.waker.descriptor()), address.cast(), 8);
-        self.push(&read.build().user_data(tag::pack_alone(Op::Wake)));
-    }
-
-    /// Arms the accept if it is time to; else says when it will be.
-    fn arm_accept(&mut self) -> Option<u64> {
-        if !self.connections.common.accepting {
-            self.stop_accepting();
-        }
-        let listener = self.config.listener.as_ref()?.as_raw_fd();
-        let again_ns = self.accept_again_ns?;
-        if again_ns > self.connections.common.now_ns {
-            return Some(again_ns);
-        }
-        self.accept_again_ns = None;
-        if let Some(error) = self.config.faults.accept() {
-            self.pretend(tag::pack_alone(Op::Accept), &error);
-            return None;
-        }
-        let accept = opcode::AcceptMulti::new(types::Fd(listener)).allocate_file_index(true);
-        self.push(&accept.build().user_data(tag::pack_alone(Op::Accept)));
-        None
-    }
-
-    fn stop_accepting(&mut self) {
-        let Some(listener) = self.config.listener.take() else { return };
-        let alone = ConnId { slot: 0, generation: 0 };
-        if self.accept_again_ns.is_none() {
-            self.cancel(Op::Accept, alone);
-        }
-        // The kernel holds the listener open until the cancel is through.
-        drop(listener);
-    }
-
-    /// Has the kernel end the wait when the next timer is due.
-    fn arm_timer(&mut self) {
-        let Some(next_ns) = self.connections.common.timers.next_ns() else { return };
-        if self.timer_ns.is_some_and(|armed_ns| armed_ns <= next_ns) {
-            return;
-        }
-        self.timer_ns = Some(next_ns);
-        *self.timer_at = std::time::Duration::from_nanos(next_ns).into();
-        let timeout = opcode::Timeout::new(&raw const *self.timer_at).flags(types::TimeoutFlags::ABS);
-        self.push(&timeout.build().user_data(tag::pack_alone(Op::Timer)));
-    }
-
-    fn arm_recv(&mut self, id: ConnId) {
-        self.held[id.index()].recv_armed = true;
-        if let Some(error) = self.config.faults.receive() {
-            return self.pretend(tag::pack(Op::Recv, id), &error);
-        }
-        let recv = opcode::RecvMulti::new(types::Fixed(id.slot), buffers::GROUP);
-        self.push(&recv.build().user_data(tag::pack(Op::Recv, id)));
-    }
-
-    /// Takes an operation as failed, instead of submitting it.
-    #[cold]
-    fn pretend(&mut self, user_data: u64, error: &io::Error) {
-        let result = -error.raw_os_error().unwrap_or(libc::EIO);
-        self.completions.push(Completion { user_data, result, flags: 0 });
-    }
-
-    fn cancel(&mut self, op: Op, id: ConnId) {
-        let cancel = opcode::AsyncCancel::new(tag::pack(op, id)).build();
-        self.push(&cancel.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
-    }
-
-    fn open_connections(&mut self) {
-        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
-            self.ensure_held(slot);
-            let id = self.connections.id_at(slot);
-            if let Err(error) = self.start_connect(id, address) {
-                self.held[slot as usize].closing = Some(Closed::Connect(error));
-                self.finish_close(slot, false);
-            }
-        }
-    }
-
-    fn start_connect(&mut self, id: ConnId, address: std::net::SocketAddr) -> io::Result<()> {
-        assert!(!self.accepts, "the kernel numbers a listening engine's descriptors");
-        if id.slot >= self.config.connections_max {
-            return Err(io::Error::from_raw_os_error(libc::ENFILE));
-        }
-        let socket = socket::for_connecting(address)?;
-        self.submitter.register_files_update(id.slot, &[socket.as_raw_fd()])?;
-        let address = Box::new(socket2::SockAddr::from(address));
-        let connect = opcode::Connect::new(types::Fixed(id.slot), address.as_ptr().cast(), address.len());
-        self.held[id.index()].connecting = true;
-        self.connect_addresses.push(address);
-        self.push(&connect.build().user_data(tag::pack(Op::Connect, id)));
-        Ok(())
-    }
-
-    fn ensure_held(&mut self, slot: u32) {
-        if self.held.len() <= slot as usize {
-            self.held.resize_with(slot as usize + 1, Held::default);
-        }
-        self.held[slot as usize] = Held::default();
     }
 
     /// Carries out what was asked of connections since the last turn.
@@ -413,75 +316,6 @@ impl<H: Handler> Uring<'_, H> {
         }
     }
 
-    /// Sends from the front of the outbox without waiting; see the module's text.
-    #[inline]
-    fn send(&mut self, slot: u32) {
-        const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let line = &mut self.connections.slots[slot as usize].line;
-        let id = ConnId { slot, generation: line.generation };
-        let segment_count = line.outbox.segment_count().min(SEND_PIECES);
-        line.outbox.set_in_flight(segment_count);
-        let fault = self.config.faults.send(line.outbox.queued_bytes());
-        let mut result = None;
-        let entry = if segment_count == 1 {
-            let (address, mut byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
-            if let Some(SendFault::Short(short_bytes)) = fault {
-                byte_count = short_bytes;
-                result = Some(short_bytes as i32);
-            }
-            opcode::Send::new(types::Fixed(slot), address, byte_count as u32).flags(FLAGS).build()
-        } else {
-            if self.gathers_used == self.gathers.len() {
-                self.gathers.push(Box::new(Gather::new()));
-            }
-            let gather = &mut self.gathers[self.gathers_used];
-            self.gathers_used += 1;
-            gather.fill(line.outbox.iter().map(|segment| piece(&self.recv, segment)));
-            opcode::SendMsg::new(types::Fixed(slot), &raw const gather.header).flags(FLAGS as u32).build()
-        };
-        let state = &mut self.held[slot as usize];
-        state.flight = self.flights.len() as u32;
-        // There is something to do once this has gone out whole, and no completion to say that it has.
-        self.more_to_do |=
-            line.outbox.segment_count() > segment_count || line.intent != Intent::Keep || state.behind;
-        if let Some(SendFault::Failed(error)) = &fault {
-            result = error.raw_os_error().map(|code| -code);
-        }
-        self.more_to_do |= result.is_some();
-        self.flights.push(Flight { slot, segment_count: segment_count as u32, result });
-        self.connections.counters.sends += 1;
-        if matches!(fault, Some(SendFault::Failed(_))) {
-            return;
-        }
-        self.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Send, id)));
-    }
-
-    /// A send that waits until the peer takes something; one segment at a time, and it completes visibly.
-    fn send_slowly(&mut self, slot: u32) {
-        self.own_output(slot);
-        let line = &mut self.connections.slots[slot as usize].line;
-        line.outbox.set_in_flight(1);
-        let id = ConnId { slot, generation: line.generation };
-        let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
-        let entry = opcode::Send::new(types::Fixed(slot), address, byte_count as u32)
-            .flags(libc::MSG_NOSIGNAL)
-            .build()
-            .user_data(tag::pack(Op::SlowSend, id));
-        let state = &mut self.held[slot as usize];
-        (state.slow_send, state.behind) = (true, true);
-        self.connections.counters.sends += 1;
-        self.push(&entry);
-    }
-
-    /// Copies what waits for a slow peer out of the receive buffers.
-    fn own_output(&mut self, slot: u32) {
-        let line = &mut self.connections.slots[slot as usize].line;
-        line.outbox.own(&mut self.connections.common.pool, |buffer, start, end, out| {
-            out.extend_from_slice(&self.recv.memory(buffer as u16)[start as usize..end as usize]);
-            self.recv.release(buffer as u16);
-        });
-    }
-
     /// Enters the kernel until something completes or `deadline_ns` has come.
     fn enter(&mut self, deadline_ns: Option<u64>) -> io::Result<()> {
         // Completions may have been fetched already, to make room while submitting.
@@ -493,6 +327,9 @@ impl<H: Handler> Uring<'_, H> {
             timeout_ns = wait.then_some(left_ns);
         }
         loop {
+            if self.features.has(Switch::SqPoll) {
+                self.hand_over()?;
+            }
             self.sq.sync();
             ring::enter(&self.submitter, self.sq.len(), wait, timeout_ns)?;
             self.connections.counters.enters += 1;
@@ -502,7 +339,7 @@ impl<H: Handler> Uring<'_, H> {
             // the turn's sends came to is known only when both are worked off.
             let overflowed = self.sq.cq_overflow();
             self.connections.counters.cq_overflows += u64::from(overflowed);
-            if self.sq.is_empty() && !overflowed {
+            if self.sq.is_empty() && !overflowed && self.sends_completed == self.sends_submitted {
                 break;
             }
             wait = false;
@@ -521,93 +358,38 @@ impl<H: Handler> Uring<'_, H> {
         Ok(())
     }
 
+    /// Waits until the submitting kernel thread has taken everything: what entries point to is ours again then.
+    fn hand_over(&mut self) -> io::Result<()> {
+        loop {
+            self.sq.sync();
+            if self.sq.is_empty() {
+                return Ok(());
+            }
+            if self.sq.need_wakeup() {
+                ring::wake_submitter(&self.submitter)?;
+            }
+            // It may have to share this CPU.
+            std::thread::yield_now();
+        }
+    }
+
     fn fetch_completions(&mut self) {
         self.cq.sync();
+        let before = self.completions.len();
         self.completions.extend(self.cq.by_ref().map(|entry| Completion {
             user_data: entry.user_data(),
             result: entry.result(),
             flags: entry.flags(),
         }));
         self.cq.sync();
-    }
-
-    // ---- completions ----
-
-    /// Finds out what became of this turn's sends, and frees what they sent.
-    fn settle_sends(&mut self) {
-        self.connections.counters.completions += self.completions.len() as u64;
-        for completion in &self.completions {
-            let (op, id) = tag::unpack(completion.user_data);
-            if op == Op::Send {
-                let flight = self.held[id.index()].flight;
-                self.flights[flight as usize].result = Some(completion.result);
-            }
+        if self.sends_submitted > 0 {
+            let is_send = |completion: &&Completion| match tag::unpack(completion.user_data).0 {
+                Op::Send => true,
+                Op::ZeroCopy => !cqueue::notif(completion.flags),
+                _ => false,
+            };
+            self.sends_completed += self.completions[before..].iter().filter(is_send).count();
         }
-        self.gathers_used = 0;
-        let mut flights = std::mem::take(&mut self.flights);
-        for flight in flights.drain(..) {
-            match flight.result {
-                None => self.on_sent(&flight),
-                Some(result) => self.on_short_send(&flight, result),
-            }
-        }
-        self.flights = flights;
-    }
-
-    #[inline]
-    fn on_sent(&mut self, flight: &Flight) {
-        let line = &mut self.connections.slots[flight.slot as usize].line;
-        let before = line.outbox.queued_bytes();
-        line.outbox.set_in_flight(0);
-        for _ in 0..flight.segment_count {
-            let pool = &mut self.connections.common.pool;
-            let segment = line.outbox.pop(pool).expect("what was sent is still queued");
-            free_segment(&mut self.recv, pool, segment);
-        }
-        self.connections.counters.sent_bytes += (before - line.outbox.queued_bytes()) as u64;
-        let behind = self.held[flight.slot as usize].behind;
-        if behind || !line.outbox.is_empty() || line.intent != Intent::Keep {
-            line.mark_dirty(flight.slot, &mut self.connections.common);
-        }
-        if behind {
-            self.tell_writable(flight.slot);
-        }
-    }
-
-    /// Tells the handler once a peer that kept output waiting has taken all of it.
-    #[cold]
-    fn tell_writable(&mut self, slot: u32) {
-        let state = &mut self.held[slot as usize];
-        if state.behind && self.connections.slots[slot as usize].line.outbox.is_empty() {
-            state.behind = false;
-            let id = self.connections.id_at(slot);
-            self.handler.on_writable(&mut self.connections, id);
-        }
-    }
-
-    #[cold]
-    fn on_short_send(&mut self, flight: &Flight, result: i32) {
-        let slot = flight.slot;
-        self.connections.slots[slot as usize].line.outbox.set_in_flight(0);
-        match result {
-            0.. => self.advance(slot, result as usize),
-            _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
-            error => return self.begin_close(slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
-        }
-        self.connections.counters.short_sends += 1;
-        if self.connections.slots[slot as usize].line.outbox.is_empty() {
-            self.connections.mark_dirty(slot);
-            self.tell_writable(slot);
-        } else {
-            self.send_slowly(slot);
-        }
-    }
-
-    fn advance(&mut self, slot: u32, byte_count: usize) {
-        let line = &mut self.connections.slots[slot as usize].line;
-        let (recv, pool) = (&mut self.recv, &mut self.connections.common.pool);
-        line.outbox.advance(pool, byte_count, |pool, segment| free_segment(recv, pool, segment));
-        self.connections.counters.sent_bytes += byte_count as u64;
     }
 
     fn dispatch(&mut self) {
@@ -619,6 +401,9 @@ impl<H: Handler> Uring<'_, H> {
                 Op::Accept => self.on_accept(completion.result, completion.flags),
                 Op::Connect => self.on_connect(id, completion.result),
                 Op::SlowSend => self.on_slow_send(id, completion.result),
+                Op::ZeroCopy if cqueue::notif(completion.flags) => {
+                    self.on_zero_copy_over(id.slot, completion.result);
+                }
                 Op::Shutdown => self.on_shutdown(id),
                 Op::Wake => {
                     self.arm_wake();
@@ -629,7 +414,7 @@ impl<H: Handler> Uring<'_, H> {
                     self.timer_ns = self.timer_ns.filter(|&armed_ns| armed_ns > now_ns);
                 }
                 // Sends are settled by now; of the others there is nothing to know.
-                Op::Send | Op::Forget => {}
+                Op::Send | Op::ZeroCopy | Op::Forget => {}
             }
         }
         // Those fetched meanwhile, to make room while submitting, are for the next turn.
@@ -639,8 +424,11 @@ impl<H: Handler> Uring<'_, H> {
 
     #[inline]
     fn on_recv(&mut self, id: ConnId, result: i32, flags: u32) {
-        let buffer = cqueue::buffer_select(flags);
         let state = &mut self.held[id.index()];
+        let buffer = match self.features.has(Switch::BufferRing) {
+            true => cqueue::buffer_select(flags).map(u32::from),
+            false => Some(state.buffer),
+        };
         if !cqueue::more(flags) {
             state.recv_armed = false;
             state.recv_cancelled = false;
@@ -649,11 +437,14 @@ impl<H: Handler> Uring<'_, H> {
         }
         if state.closing.is_some() {
             if let Some(buffer) = buffer {
-                self.recv.hold(buffer, 0);
+                self.return_unread(buffer, result);
             }
             return self.try_finish_close(id.slot);
         }
         match (result, buffer) {
+            (1.., Some(buffer)) if result as usize > self.recv.buffer_bytes() => {
+                self.on_bundle(id, buffer, result as usize);
+            }
             (1.., Some(buffer)) => self.on_bytes(id, buffer, result as usize),
             (_, Some(buffer)) => {
                 self.recv.hold(buffer, 0);
@@ -663,11 +454,41 @@ impl<H: Handler> Uring<'_, H> {
         }
     }
 
+    /// Bytes that fill several buffers, one after the other.
+    fn on_bundle(&mut self, id: ConnId, first: u32, mut byte_count: usize) {
+        let buffers = self.name_bundle(first, byte_count);
+        for &buffer in &buffers {
+            let in_this = byte_count.min(self.recv.buffer_bytes());
+            self.on_bytes(id, buffer, in_this);
+            byte_count -= in_this;
+        }
+        self.bundle = buffers;
+    }
+
+    /// The buffers of a bundle, found before any is given back, which could take another's place in the ring.
+    fn name_bundle(&mut self, first: u32, byte_count: usize) -> Vec<u32> {
+        let mut buffers = std::mem::take(&mut self.bundle);
+        buffers.clear();
+        buffers.push(first);
+        while buffers.len() * self.recv.buffer_bytes() < byte_count {
+            buffers.push(self.recv.following(*buffers.last().expect("the first")));
+        }
+        buffers
+    }
+
+    /// What was received is not wanted.
+    #[cold]
+    fn return_unread(&mut self, buffer: u32, result: i32) {
+        let buffers = self.name_bundle(buffer, result.max(0) as usize);
+        buffers.iter().for_each(|&buffer| self.recv.hold(buffer, 0));
+        self.bundle = buffers;
+    }
+
     #[inline]
-    fn on_bytes(&mut self, id: ConnId, buffer: u16, byte_count: usize) {
+    fn on_bytes(&mut self, id: ConnId, buffer: u32, byte_count: usize) {
         self.connections.counters.receives += 1;
         self.connections.counters.received_bytes += byte_count as u64;
-        self.connections.common.current_buffer = u32::from(buffer);
+        self.connections.common.current_buffer = buffer;
         self.connections.common.current_uses = 0;
         let memory = self.recv.memory(buffer);
         let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
@@ -696,12 +517,17 @@ impl<H: Handler> Uring<'_, H> {
     #[cold]
     fn on_accept(&mut self, result: i32, flags: u32) {
         if result >= 0 {
-            let slot = result as u32;
-            self.ensure_held(slot);
-            let conn = self.handler.on_accept();
-            let id = self.connections.insert(slot, conn);
-            self.handler.on_open(&mut self.connections, id);
-            self.arm_recv(id);
+            if self.features.has(Switch::DirectDescriptors) {
+                self.open_accepted(result as u32, result, None);
+            } else {
+                // SAFETY: the kernel made this descriptor for us just now; nothing else owns it.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(result) };
+                match self.connections.take_slot(self.config.connections_max) {
+                    Some(slot) => self.open_accepted(slot, result, Some(descriptor)),
+                    // Closed, as the kernel does where its table of direct descriptors is full.
+                    None => self.connections.counters.accept_refusals += 1,
+                }
+            }
         }
         if !cqueue::more(flags) {
             self.connections.counters.accept_rearms += 1;
@@ -712,6 +538,16 @@ impl<H: Handler> Uring<'_, H> {
             }
             self.accept_again_ns = Some(again_ns);
         }
+    }
+
+    fn open_accepted(&mut self, slot: u32, socket: i32, descriptor: Option<OwnedFd>) {
+        self.ensure_held(slot);
+        let state = &mut self.held[slot as usize];
+        (state.socket, state.descriptor) = (socket, descriptor);
+        let conn = self.handler.on_accept();
+        let id = self.connections.insert(slot, conn);
+        self.handler.on_open(&mut self.connections, id);
+        self.arm_recv(id);
     }
 
     fn on_connect(&mut self, id: ConnId, result: i32) {
@@ -729,143 +565,11 @@ impl<H: Handler> Uring<'_, H> {
     }
 
     #[cold]
-    fn on_slow_send(&mut self, id: ConnId, result: i32) {
-        let state = &mut self.held[id.index()];
-        state.slow_send = false;
-        self.connections.slots[id.index()].line.outbox.set_in_flight(0);
-        if state.closing.is_some() {
-            return self.try_finish_close(id.slot);
-        }
-        match result {
-            0.. => {
-                self.connections.slots[id.index()].line.progressed |= result > 0;
-                self.advance(id.slot, result as usize);
-            }
-            _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
-            error => return self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
-        }
-        self.tell_writable(id.slot);
-        // The rest goes out without waiting again, or receiving is taken up again.
-        self.connections.mark_dirty(id.slot);
-    }
-
-    #[cold]
     fn on_shutdown(&mut self, id: ConnId) {
         let state = &mut self.held[id.index()];
         state.shutting_down = false;
         if state.closing.is_some() {
             self.try_finish_close(id.slot);
         }
-    }
-
-    // ---- taking down ----
-
-    #[cold]
-    fn take_down(&mut self, slot: u32, intent: Intent) {
-        let state = &mut self.held[slot as usize];
-        match intent {
-            Intent::Keep => {}
-            Intent::ShutDown if state.shut_down => self.steer_recv(slot),
-            Intent::ShutDown => {
-                (state.shut_down, state.shutting_down) = (true, true);
-                let id = self.connections.id_at(slot);
-                let shutdown = opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_WR).build();
-                // A worker thread of the kernel does it and looks the descriptor up only then: until it has, the
-                // slot must not go to another connection, which would be shut down in this one's place.
-                self.push(&shutdown.user_data(tag::pack(Op::Shutdown, id)));
-                self.steer_recv(slot);
-            }
-            Intent::Close | Intent::Abort => self.begin_close(slot, Closed::ByUs),
-        }
-    }
-
-    fn begin_close(&mut self, slot: u32, why: Closed) {
-        let id = self.connections.id_at(slot);
-        let state = &mut self.held[slot as usize];
-        if state.closing.is_some() {
-            return;
-        }
-        state.closing = Some(why);
-        let (recv_armed, slow_send) = (state.recv_armed && !state.recv_cancelled, state.slow_send);
-        if recv_armed {
-            self.cancel(Op::Recv, id);
-        }
-        if slow_send {
-            self.cancel(Op::SlowSend, id);
-        }
-        if self.held[slot as usize].connecting {
-            self.cancel(Op::Connect, id);
-        }
-        self.try_finish_close(slot);
-    }
-
-    fn try_finish_close(&mut self, slot: u32) {
-        let state = &self.held[slot as usize];
-        if !state.recv_armed && !state.slow_send && !state.connecting && !state.shutting_down {
-            self.finish_close(slot, true);
-        }
-    }
-
-    /// Gives the slot up; the kernel holds nothing of it but, if `installed`, the descriptor.
-    fn finish_close(&mut self, slot: u32, installed: bool) {
-        let id = self.connections.id_at(slot);
-        let outbox = &mut self.connections.slots[slot as usize].line.outbox;
-        while let Some(segment) = outbox.pop(&mut self.connections.common.pool) {
-            free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
-        }
-        if installed {
-            let close = opcode::Close::new(types::Fixed(slot)).build();
-            self.push(&close.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
-        }
-        let why = self.held[slot as usize].closing.take().unwrap_or(Closed::ByUs);
-        if !self.accepts {
-            self.freed.push(slot);
-        } else if self.accept_again_ns.is_some() {
-            // A descriptor is free again.
-            self.accept_again_ns = Some(0);
-        }
-        if let Some(conn) = self.connections.remove(slot) {
-            self.handler.on_closed(&mut self.connections, conn, why);
-        }
-    }
-}
-
-/// Where a segment's bytes are.
-#[inline]
-fn piece(recv: &RecvBuffers, segment: &Segment) -> (*const u8, usize) {
-    match segment {
-        Segment::InPlace { buffer, start, end } => {
-            (recv.address(*buffer as u16, *start), (end - start) as usize)
-        }
-        Segment::Owned { bytes, start } => (bytes[*start..].as_ptr(), bytes.len() - start),
-        Segment::Shared(bytes) => (bytes.as_ptr(), bytes.len()),
-    }
-}
-
-#[inline]
-fn free_segment(recv: &mut RecvBuffers, pool: &mut super::BufferPool, segment: Segment) {
-    match segment {
-        Segment::InPlace { buffer, .. } => recv.release(buffer as u16),
-        Segment::Owned { bytes, .. } => pool.put(bytes),
-        Segment::Shared(_) => {}
-    }
-}
-
-impl Gather {
-    fn new() -> Self {
-        // SAFETY: all-zero is a valid msghdr: no name, no pieces, no control data.
-        let header = unsafe { std::mem::zeroed() };
-        Self { header, pieces: [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SEND_PIECES] }
-    }
-
-    /// Takes the first [`SEND_PIECES`] of `pieces`.
-    fn fill(&mut self, pieces: impl Iterator<Item = (*const u8, usize)>) {
-        let mut piece_count = 0;
-        for (place, (address, byte_count)) in self.pieces.iter_mut().zip(pieces) {
-            *place = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: byte_count };
-            piece_count += 1;
-        }
-        self.header.msg_iov = self.pieces.as_mut_ptr();
-        self.header.msg_iovlen = piece_count;
     }
 }
