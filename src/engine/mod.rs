@@ -18,6 +18,7 @@ mod outbox;
 pub mod probe;
 pub mod socket;
 mod timers;
+pub mod tokio_uring;
 pub mod uring;
 mod wake;
 
@@ -110,9 +111,9 @@ pub struct Received<'b> {
 }
 
 /// What an engine's connections are for. One handler serves all connections of one thread.
-pub trait Handler {
+pub trait Handler: 'static {
     /// State of one connection.
-    type Conn;
+    type Conn: 'static;
 
     /// A connection came to the listener.
     fn on_accept(&mut self) -> Self::Conn;
@@ -477,18 +478,21 @@ impl Io<'_> {
 pub enum EngineKind {
     /// Raw io_uring, see [`uring`].
     Uring,
+    /// The crate `tokio-uring`, see [`tokio_uring`].
+    TokioUring,
     /// Readiness and ordinary system calls, see [`epoll`].
     Epoll,
 }
 
 impl EngineKind {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Uring, Self::Epoll];
+    pub const ALL: [Self; 3] = [Self::Uring, Self::TokioUring, Self::Epoll];
 
     /// What `--engine` and result files call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uring => uring::NAME,
+            Self::TokioUring => tokio_uring::NAME,
             Self::Epoll => epoll::NAME,
         }
     }
@@ -508,6 +512,7 @@ impl EngineKind {
     ) -> Result<H, EngineError> {
         match self {
             Self::Uring => uring::run(config, waker, handler, ready),
+            Self::TokioUring => tokio_uring::run(config, waker, handler, ready),
             Self::Epoll => epoll::run(config, waker, handler, ready),
         }
     }

@@ -38,7 +38,7 @@ const fn uring(name: &'static str, has_buffer_ring: bool, switches: &'static str
 const LEAST: &str = "-multishot-recv,-single-issuer,-defer-taskrun,-skipped-completions";
 
 /// A further engine is a further row; so is each way in which one does without a feature.
-pub(crate) const ENGINES: [Engine; 15] = [
+pub(crate) const ENGINES: [Engine; 16] = [
     uring("uring", true, ""),
     uring("uring, no multishot receive", true, "-multishot-recv"),
     uring("uring, no multishot accept", true, "-multishot-accept"),
@@ -59,6 +59,7 @@ pub(crate) const ENGINES: [Engine; 15] = [
     uring("uring, zero copy", true, "+zero-copy=1"),
     uring("uring, bundles", true, "+bundles"),
     Engine { name: "epoll", has_buffer_ring: false, kind: EngineKind::Epoll, switches: "" },
+    Engine { name: "tokio-uring", has_buffer_ring: false, kind: EngineKind::TokioUring, switches: "" },
 ];
 
 impl Engine {
