@@ -5,10 +5,10 @@
 //! message costs a receive, a send and its share of a wait, and the bytes stay in cache between the three.
 //! What was queued otherwise leaves at the end of the turn, one send for each connection.
 //!
-//! **Edge-triggered**, see [`poll`]. An edge sets `readable`, which stays until a receive finds less than there
-//! was room for; what a turn leaves of it, because the peer sends without end or is paused, is taken up by a later
-//! one. A send that falls short makes the kernel tell when there is room again; one that failed for another
-//! reason is tried again in the next turn.
+//! **Edge-triggered**, each socket registered once: see [`poll`]. An edge sets `readable`, which stays until a
+//! receive finds less than there was room for; what a turn leaves of it, because the peer sends without end or is
+//! paused, is taken up by a later one. A send that falls short makes the kernel tell when there is room again;
+//! one that failed for another reason is tried again in the next turn.
 //!
 //! Invariants: the receive buffer is not received into while a queued segment refers to it (what cannot be
 //! sent is copied out first); a connection on which a send fell short is not sent on before its room is told;
@@ -20,26 +20,24 @@
 
 mod buffer;
 mod poll;
+mod sending;
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use rustix::event::epoll::{Event, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, accept_with, recv, send, sendmsg,
-    shutdown, sockopt,
-};
+use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, shutdown, sockopt};
 
-use super::faults::SendFault;
 use super::{
     BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker,
     clock_ns, socket,
 };
-use crate::limits::{HEADROOM_BYTES, SEND_PIECES};
+use crate::limits::HEADROOM_BYTES;
 use buffer::RecvBuffer;
 use poll::{Poll, Source, TO_THE_END};
+use sending::{Sent, send_front, send_with_fault};
 
 /// What `--engine` and result files call it.
 pub const NAME: &str = "epoll";
@@ -111,8 +109,6 @@ struct Link {
     /// The peer kept output waiting, and not all of it has been sent yet.
     behind: bool,
     shut_down: bool,
-    /// The kernel was asked to tell when there is room, as for every connection that once was slow.
-    asks_for_room: bool,
 }
 
 impl Link {
@@ -127,7 +123,6 @@ impl Link {
         waiting: false,
         behind: false,
         shut_down: false,
-        asks_for_room: false,
     };
 }
 
@@ -147,17 +142,6 @@ struct Epoll<H: Handler> {
     unread_before: Vec<ConnId>,
     /// The next turn has work already: don't wait.
     more_to_do: bool,
-}
-
-/// How many bytes a send got rid of.
-enum Sent {
-    /// All that were offered.
-    All(usize),
-    /// Fewer: the kernel has no room for more, and will tell when it has.
-    Full(usize),
-    /// Fewer, for a reason that may be gone by the next turn.
-    Stopped(usize),
-    Failed(Errno),
 }
 
 impl<H: Handler> Epoll<H> {
@@ -258,7 +242,6 @@ impl<H: Handler> Epoll<H> {
             self.close(id.slot, Closed::Connect(error.into()));
             return false;
         }
-        self.poll.ask_for_room(socket, id, false);
         link.connecting = false;
         self.handler.on_open(&mut self.connections, id);
         self.connections.mark_dirty(id.slot);
@@ -503,9 +486,6 @@ impl<H: Handler> Epoll<H> {
         (link.waiting, link.behind) = (will_be_told, true);
         if !will_be_told {
             self.connections.mark_dirty(slot);
-        } else if !std::mem::replace(&mut link.asks_for_room, true) {
-            let socket = link.socket.as_ref().expect("it was sent on");
-            self.poll.ask_for_room(socket, self.connections.id_at(slot), true);
         }
     }
 
@@ -611,7 +591,7 @@ impl<H: Handler> Epoll<H> {
             Err(error) => return Err(error),
         }
         let socket = OwnedFd::from(socket);
-        self.poll.add_connecting(&socket, self.connections.id_at(slot))?;
+        self.poll.add(&socket, self.connections.id_at(slot))?;
         self.link(slot).socket = Some(socket);
         Ok(())
     }
@@ -676,65 +656,6 @@ fn is_of_the_connection(error: Errno) -> bool {
             | Errno::NONET
             | Errno::PERM
     )
-}
-
-/// Sends from the front of a queue that is not empty.
-#[inline]
-fn send_front(socket: &OwnedFd, outbox: &super::Outbox, buffer: &RecvBuffer) -> Sent {
-    if outbox.segment_count() > 1 {
-        return send_gathered(socket, outbox, buffer);
-    }
-    let bytes = piece(buffer, outbox.iter().next().expect("not empty"));
-    judge(send(socket, bytes, SendFlags::NOSIGNAL), bytes.len())
-}
-
-fn send_gathered(socket: &OwnedFd, outbox: &super::Outbox, buffer: &RecvBuffer) -> Sent {
-    let mut pieces = [IoSlice::new(&[]); SEND_PIECES];
-    let (mut piece_count, mut byte_count) = (0, 0);
-    for (place, segment) in pieces.iter_mut().zip(outbox.iter()) {
-        *place = IoSlice::new(piece(buffer, segment));
-        piece_count += 1;
-        byte_count += place.len();
-    }
-    let mut control = SendAncillaryBuffer::default();
-    judge(sendmsg(socket, &pieces[..piece_count], &mut control, SendFlags::NOSIGNAL), byte_count)
-}
-
-#[inline]
-fn judge(result: Result<usize, Errno>, offered_bytes: usize) -> Sent {
-    match result {
-        Ok(byte_count) if byte_count < offered_bytes => Sent::Full(byte_count),
-        Ok(byte_count) => Sent::All(byte_count),
-        Err(Errno::AGAIN) => Sent::Full(0),
-        Err(Errno::NOBUFS | Errno::NOMEM | Errno::INTR) => Sent::Stopped(0),
-        Err(error) => Sent::Failed(error),
-    }
-}
-
-#[cold]
-fn send_with_fault(socket: &OwnedFd, outbox: &super::Outbox, buffer: &RecvBuffer, fault: &SendFault) -> Sent {
-    match fault {
-        SendFault::Failed(error) => judge(Err(Errno::from_io_error(error).unwrap_or(Errno::IO)), 0),
-        SendFault::Short(byte_count) => {
-            let front = piece(buffer, outbox.iter().next().expect("not empty"));
-            let front = &front[..front.len().min(*byte_count)];
-            match judge(send(socket, front, SendFlags::NOSIGNAL), front.len()) {
-                // The kernel has room for the rest, and will not tell.
-                Sent::All(byte_count) => Sent::Stopped(byte_count),
-                other => other,
-            }
-        }
-    }
-}
-
-/// A segment's bytes.
-#[inline]
-fn piece<'a>(buffer: &'a RecvBuffer, segment: &'a Segment) -> &'a [u8] {
-    match segment {
-        Segment::InPlace { start, end, .. } => buffer.part(*start, *end),
-        Segment::Owned { bytes, start } => &bytes[*start..],
-        Segment::Shared(bytes) => bytes,
-    }
 }
 
 #[inline]
