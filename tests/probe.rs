@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use peer::Process;
+use ringsock::engine::uring::Switches;
 use ringsock::engine::{Choice, EngineKind, Feature, Probe};
 use ringsock::measure::store;
 
@@ -88,10 +89,11 @@ fn the_probe_lists_every_feature_and_its_json_says_the_same() {
 
 #[test]
 fn the_second_line_of_a_server_says_which_engine_and_why() {
-    let chosen = Choice::Auto.choose(&Probe::of_this_kernel()).unwrap();
+    let chosen = Choice::Auto.choose(&Probe::of_this_kernel(), &Switches::default()).unwrap();
     let asked = EngineKind::ALL.map(EngineKind::name).into_iter().chain(["auto"]);
-    for name in asked.filter(|name| name.parse::<Choice>().unwrap().choose(&Probe::of_this_kernel()).is_ok())
-    {
+    for name in asked.filter(|name| {
+        name.parse::<Choice>().unwrap().choose(&Probe::of_this_kernel(), &Switches::default()).is_ok()
+    }) {
         let process = Process::start(Command::new(SERVER).args([
             "--listen",
             "127.0.0.1:0",
@@ -156,12 +158,12 @@ fn a_result_records_the_engines_of_both_ends_and_the_probe() {
     let result = store::load(path.as_ref()).unwrap();
 
     let probe = Probe::of_this_kernel();
-    let chosen = Choice::Auto.choose(&probe).unwrap();
+    let chosen = Choice::Auto.choose(&probe, &Switches::default()).unwrap();
     let target = result.target;
     assert_eq!((target.engine.as_str(), &target.engine_reason), (chosen.kind.name(), &chosen.passed_over));
-    assert_eq!(target.engine_features, chosen.feature_phrases());
+    assert_eq!(target.engine_features, chosen.features.clone());
     assert_eq!(target.server_engine.as_deref(), Some(chosen.kind.name()));
-    assert_eq!(target.server_engine_features, Some(chosen.feature_phrases()));
+    assert_eq!(target.server_engine_features, Some(chosen.features.clone()));
     let recorded = result.io_uring.unwrap();
     assert_eq!(recorded.refusal, None);
     assert_eq!(recorded.features.len(), Feature::ALL.len());

@@ -62,7 +62,7 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
     let probe = Probe::of_this_kernel();
     if flags.probe {
-        let survey = Survey::new(flags.server.engine, &probe);
+        let survey = Survey::new(flags.server.engine, &flags.server.uring_features, &probe);
         report::print(&if flags.json { survey.json() } else { survey.text() }).context("standard output")?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -8,7 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::probe::{Feature, Probe};
-use super::{EngineError, EngineKind};
+use super::uring::{Features, Switches};
+use super::{EngineError, EngineKind, epoll};
 
 /// What an engine asks of the kernel's io_uring.
 struct Row {
@@ -16,6 +17,8 @@ struct Row {
     needs: &'static [Feature],
     /// It uses these where they are there, and says so.
     uses: &'static [Feature],
+    /// It uses these if told to.
+    offers: &'static [Feature],
     /// The first kernel that it runs on.
     since: &'static str,
     /// [`Choice::Auto`] may take it.
@@ -49,12 +52,13 @@ const URING: Row = Row {
         Feature::DirectDescriptors,
         Feature::CqeSkip,
     ],
+    offers: &[Feature::SqPoll, Feature::Napi, Feature::ZeroCopySend, Feature::Bundles],
     since: "5.19",
     auto: true,
 };
 
 /// Everywhere, and the choice of `auto` where io_uring is forbidden or too old.
-const EPOLL: Row = Row { needs: &[], uses: &[], since: "3.9", auto: true };
+const EPOLL: Row = Row { needs: &[], uses: &[], offers: &[], since: "3.9", auto: true };
 const TOKIO_URING: Row = Row {
     needs: &[
         Feature::CqSize,
@@ -66,6 +70,7 @@ const TOKIO_URING: Row = Row {
         Feature::AsyncCancel,
     ],
     uses: &[Feature::SubmitAll, Feature::CoopTaskrun],
+    offers: &[],
     since: "5.19",
     // It is there to be measured against.
     auto: false,
@@ -86,6 +91,8 @@ pub enum Use {
     Needs,
     /// It uses it where it is there.
     Uses,
+    /// It uses it if told to.
+    Offers,
     /// Nothing.
     Ignores,
 }
@@ -103,17 +110,22 @@ impl EngineKind {
 
     /// What it does with `feature`.
     pub fn use_of(self, feature: Feature) -> Use {
-        let Row { needs, uses, .. } = row(self);
-        match (needs.contains(&feature), uses.contains(&feature)) {
-            (true, _) => Use::Needs,
-            (false, true) => Use::Uses,
-            (false, false) => Use::Ignores,
-        }
+        let row = row(self);
+        let lists = [(row.needs, Use::Needs), (row.uses, Use::Uses), (row.offers, Use::Offers)];
+        let found = lists.into_iter().find(|(list, _)| list.contains(&feature));
+        found.map_or(Use::Ignores, |(_, used)| used)
     }
 
-    /// What of io_uring it uses on this kernel, for the record.
-    pub fn features(self, probe: &Probe) -> Vec<Feature> {
-        row(self).uses.iter().copied().filter(|&feature| probe.has(feature)).collect()
+    /// What it uses on this kernel, for the record.
+    fn features(self, probe: &Probe, uring: &Features) -> Vec<String> {
+        match self {
+            Self::Uring => uring.names(),
+            Self::Epoll => epoll::FEATURES.map(str::to_owned).to_vec(),
+            Self::TokioUring => {
+                let used = row(self).uses.iter().filter(|&&feature| probe.has(feature));
+                used.map(|feature| feature.name().to_owned()).collect()
+            }
+        }
     }
 
     /// Whether the kernel has what it needs.
@@ -188,24 +200,37 @@ impl Choice {
         }
     }
 
-    /// The engine that runs on this kernel.
+    /// The engine that runs on this kernel, with io_uring's features switched so.
     ///
     /// # Errors
-    /// The engine named cannot run, or none can that `auto` may take: then it is the preferred one's error.
-    pub fn choose(self, probe: &Probe) -> Result<Chosen, EngineError> {
-        let chosen = |kind: EngineKind, passed_over| Chosen {
+    /// The engine named cannot run, or a feature that was switched on is not there, or there are switches for an
+    /// engine that has none; or no engine can run that `auto` may take: then it is the preferred one's error.
+    pub fn choose(self, probe: &Probe, switches: &Switches) -> Result<Chosen, EngineError> {
+        if *switches != Switches::default() && self.preferred() != EngineKind::Uring {
+            return Err(EngineError::NoSwitches { engine: self.preferred().name() });
+        }
+        let chosen = |kind: EngineKind, uring: Features, passed_over| Chosen {
             kind,
             release: probe.release.clone(),
-            features: kind.features(probe),
+            features: kind.features(probe, &uring),
+            uring,
             passed_over,
         };
         let refusal = match self.preferred().check(probe) {
-            Ok(()) => return Ok(chosen(self.preferred(), None)),
+            Ok(()) if self.preferred() == EngineKind::Uring => {
+                return Ok(chosen(EngineKind::Uring, Features::choose(probe, switches)?, None));
+            }
+            Ok(()) => return Ok(chosen(self.preferred(), Features::default(), None)),
             Err(refusal) => refusal,
         };
-        let others = auto_kinds().filter(|_| self == Self::Auto);
-        match others.into_iter().find(|kind| kind.check(probe).is_ok()) {
-            Some(kind) => Ok(chosen(kind, Some(format!("not {}: {refusal}", self.preferred().name())))),
+        // Who switches features of io_uring wants io_uring.
+        let may_pass_over = self == Self::Auto && *switches == Switches::default();
+        let mut others = auto_kinds().filter(|_| may_pass_over);
+        match others.find(|kind| kind.check(probe).is_ok()) {
+            Some(kind) => {
+                let why = format!("not {}: {refusal}", self.preferred().name());
+                Ok(chosen(kind, Features::default(), Some(why)))
+            }
             None => Err(refusal),
         }
     }
@@ -222,24 +247,38 @@ pub struct Chosen {
     pub kind: EngineKind,
     /// `uname -r`.
     pub release: String,
-    /// What of io_uring it uses here.
-    pub features: Vec<Feature>,
+    /// What it uses here, for the record.
+    pub features: Vec<String>,
+    /// What [`EngineKind::Uring`] uses of io_uring here.
+    pub uring: Features,
     /// Why `auto` did not take the engine that it likes better.
     pub passed_over: Option<String>,
 }
 
 impl Chosen {
-    /// What it uses of io_uring, as phrases.
-    pub fn feature_phrases(&self) -> Vec<String> {
-        self.features.iter().map(|feature| feature.what().to_owned()).collect()
+    /// Whether it uses `feature` of io_uring here.
+    pub fn uses(&self, feature: Feature) -> bool {
+        match self.kind {
+            EngineKind::Uring => self.uring.uses(feature),
+            kind => {
+                matches!(kind.use_of(feature), Use::Uses)
+                    && self.features.iter().any(|name| *name == feature.name())
+            }
+        }
     }
 }
 
-/// In a line: `uring: Linux 6.12.1, multishot receive, buffer ring`.
+/// In a line: `uring: Linux 6.0.12, multishot-accept, buffer-ring; without defer-taskrun (Linux 6.1)`.
 impl fmt::Display for Chosen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: Linux {}", self.kind.name(), self.release)?;
-        self.features.iter().try_for_each(|feature| write!(f, ", {}", feature.what()))?;
+        self.features.iter().try_for_each(|feature| write!(f, ", {feature}"))?;
+        let missing = self.uring.missing().filter(|_| self.kind == EngineKind::Uring);
+        let described: Vec<_> =
+            missing.map(|switch| format!("{} (Linux {})", switch.name(), switch.feature().since())).collect();
+        if !described.is_empty() {
+            write!(f, "; without {}", described.join(", "))?;
+        }
         self.passed_over.iter().try_for_each(|why| write!(f, "; {why}"))
     }
 }
@@ -283,28 +322,44 @@ mod tests {
 
     #[test]
     fn auto_takes_uring_where_it_runs_and_says_what_it_uses() {
-        let chosen = Choice::Auto.choose(&kernel((6, 12))).unwrap();
+        let none = Switches::default();
+        let chosen = Choice::Auto.choose(&kernel((6, 12)), &none).unwrap();
         assert_eq!((chosen.kind, &chosen.passed_over), (EngineKind::Uring, &None));
         let line = chosen.to_string();
         assert!(line.starts_with("uring: Linux 6.12.7-generic, "), "{line}");
-        assert!(line.contains(", multishot receive") && line.contains(", buffer ring"), "{line}");
-        let older = Choice::Auto.choose(&kernel((5, 19))).unwrap().to_string();
-        assert!(older.contains("buffer ring") && !older.contains("multishot receive"), "{older}");
+        assert!(line.contains(", multishot-recv") && !line.contains("without"), "{line}");
+        let older = Choice::Auto.choose(&kernel((5, 19)), &none).unwrap().to_string();
+        assert!(older.contains(", buffer-ring") && !older.contains(", multishot-recv"), "{older}");
+        assert!(older.contains("; without multishot-recv (Linux 6.0), single-issuer (Linux 6.0)"), "{older}");
+    }
+
+    #[test]
+    fn switches_are_for_uring_and_name_what_the_kernel_lacks() {
+        let bundles: Switches = "+bundles".parse().unwrap();
+        let refused = |choice: Choice, probe: &Probe| choice.choose(probe, &bundles).unwrap_err().to_string();
+        let epoll = refused(Choice::Named(EngineKind::Epoll), &kernel((6, 12)));
+        assert!(epoll.contains("epoll") && epoll.contains("--engine uring"), "{epoll}");
+        for (probe, expected) in [(kernel((6, 9)), "Linux 6.10"), (kernel((5, 10)), "Linux 5.19")] {
+            let error = refused(Choice::Auto, &probe);
+            assert!(error.contains(expected), "{error}");
+        }
+        let chosen = Choice::Auto.choose(&kernel((6, 10)), &bundles).unwrap();
+        assert!(chosen.uses(Feature::Bundles) && chosen.features.contains(&"bundles".to_owned()));
     }
 
     #[test]
     fn without_io_uring_auto_takes_what_needs_none_and_says_why_and_a_name_is_refused() {
-        let refused = Refusal::Forbidden { setting: "2".to_owned() };
+        let (none, refused) = (Switches::default(), Refusal::Forbidden { setting: "2".to_owned() });
         for (probe, why) in [
             (Probe::refused("6.6.0", refused), "kernel.io_uring_disabled to 0 (it is 2)"),
             (Probe::refused("4.19.0", Refusal::Missing), "this kernel (4.19.0)"),
             (kernel((5, 10)), "Linux 5.19"),
         ] {
-            let named = Choice::Named(EngineKind::Uring).choose(&probe).unwrap_err().to_string();
+            let named = Choice::Named(EngineKind::Uring).choose(&probe, &none).unwrap_err().to_string();
             assert!(named.contains(why), "{named}");
             let anywhere =
                 EngineKind::ALL.into_iter().find(|&kind| row(kind).auto && row(kind).needs.is_empty());
-            let auto = Choice::Auto.choose(&probe);
+            let auto = Choice::Auto.choose(&probe, &none);
             match anywhere {
                 Some(kind) => {
                     let chosen = auto.unwrap();

@@ -567,6 +567,12 @@ pub enum EngineError {
         /// The first release that it runs on.
         since: &'static str,
     },
+    /// `--uring-features` for another engine.
+    #[error("the engine {engine} has no features to switch: --uring-features goes with --engine uring")]
+    NoSwitches {
+        /// Its name.
+        engine: &'static str,
+    },
     /// The table of direct descriptors counts against the limit on open files.
     #[error(
         "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n {needed}` \

@@ -20,7 +20,7 @@ pub use options::{Arrivals, Endpoint, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 
 use crate::cpu;
-use crate::engine::{Choice, Chosen, Config, EngineError, EngineKind, Feature, Probe, Waker, clock_ns};
+use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
 use crate::measure::environment::Environment;
 use crate::measure::histogram;
 use crate::measure::result::{
@@ -251,10 +251,10 @@ fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
         url: endpoint.url.clone(),
         server: ours.map(|_| format!("embedded ringsock {}", env!("CARGO_PKG_VERSION"))),
         engine: plan.engine.kind.name().to_owned(),
-        engine_features: plan.engine.feature_phrases(),
+        engine_features: plan.engine.features.clone(),
         engine_reason: reason.cloned(),
         server_engine: ours.map(|engine| engine.kind.name().to_owned()),
-        server_engine_features: ours.map(Chosen::feature_phrases),
+        server_engine_features: ours.map(|engine| engine.features.clone()),
         server_cpus: ours.map(|_| list(&plan.server_cpus)),
         load_cpus: Some(list(&plan.cpus)),
     }
@@ -271,7 +271,9 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
     options.max_connections = Some(plan.connections);
     options.engine = Choice::Named(plan.server_engine.kind);
-    Ok(Server::start(&options.validate(&plan.probe)?)?)
+    let mut server = options.validate(&plan.probe)?;
+    server.engine = plan.server_engine.clone();
+    Ok(Server::start(&server)?)
 }
 
 /// Whose CPU time is the server's.
@@ -331,9 +333,9 @@ impl Crew {
             let waker = Waker::new().map_err(LoadError::Thread)?;
             crew.wakers.push(waker.clone());
             let task = crew.task(plan, endpoint, index, events);
-            let (cpu, engine, ended) = (plan.cpus[index], plan.engine.kind, events.clone());
+            let (cpu, engine, ended) = (plan.cpus[index], plan.engine.clone(), events.clone());
             let body = move || {
-                let result = generate(cpu, engine, task, &waker);
+                let result = generate(cpu, &engine, task, &waker);
                 let _ = ended.send(Event::Ended);
                 result
             };
@@ -476,13 +478,14 @@ struct Whole {
 }
 
 /// A generator thread's life.
-fn generate(cpu: usize, engine: EngineKind, task: Task, waker: &Waker) -> Result<Client, LoadError> {
+fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Client, LoadError> {
     cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
     let connections_max = (task.connections as u32).max(1);
-    let config = Config { connections_max, outbox_bytes: usize::MAX, ..Config::default() };
-    Ok(engine.run(config, waker, Client::new(task), || {})?)
+    let uring = engine.uring.clone();
+    let config = Config { connections_max, outbox_bytes: usize::MAX, uring, ..Config::default() };
+    Ok(engine.kind.run(config, waker, Client::new(task), || {})?)
 }
 
 /// Keeps the time of a run.

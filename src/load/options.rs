@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
 use crate::cpu::{self, CpuError, CpuList};
+use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineError, Probe, files};
 use crate::limits;
 use crate::measure::result;
@@ -46,6 +47,21 @@ pub struct Options {
     /// I/O engine of the server started in this process [default: as --engine]
     #[arg(long, value_name = "NAME", conflicts_with = "url", value_parser = engine_parser())]
     pub server_engine: Option<Choice>,
+
+    /// Features of io_uring to switch off or on for the engine uring, as -multishot-recv,+napi=50us; ringsock-server
+    /// --help has the list
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub uring_features: Switches,
+
+    /// The same for the server started in this process [default: as --uring-features, unless --server-engine is given]
+    #[arg(long, value_name = "LIST", conflicts_with = "url", allow_hyphen_values = true)]
+    pub server_uring_features: Option<Switches>,
 
     /// Generator threads, each with its own ring [default: one for each of --cpus, else 1]
     #[arg(long, value_name = "COUNT")]
@@ -267,13 +283,22 @@ impl Options {
         }
         files::ensure(u64::from(connections) + OTHER_FILES).map_err(OptionsError::Files)?;
         let endpoint = self.url.as_deref().map(Endpoint::parse).transpose()?;
-        let choose = |choice: Choice| choice.choose(probe).map_err(OptionsError::Engine);
+        let choose = |choice: Choice, switches: &Switches| {
+            choice.choose(probe, switches).map_err(OptionsError::Engine)
+        };
+        let engine = choose(self.engine, &self.uring_features)?;
+        let server_engine = match (self.server_engine, &self.server_uring_features) {
+            (None, None) => engine.clone(),
+            (choice, switches) => {
+                choose(choice.unwrap_or(self.engine), switches.as_ref().unwrap_or(&Switches::default()))?
+            }
+        };
         Ok(Plan {
             endpoint,
             connections,
             probe: probe.clone(),
-            engine: choose(self.engine)?,
-            server_engine: choose(self.server_engine.unwrap_or(self.engine))?,
+            engine,
+            server_engine,
             cpus,
             server_cpus: self.embedded_server_cpus()?,
             server_pid: self.server_pid,

@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cpu::{self, CpuError, CpuList};
+use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, files};
 use crate::limits;
 use crate::scenario::serve::{Limits, Timeouts};
@@ -26,6 +27,18 @@ pub struct Options {
     /// I/O engine; auto takes the best that this kernel runs, and says which and why
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine_parser())]
     pub engine: Choice,
+
+    /// Features of io_uring to switch off or on for the engine uring, as -multishot-recv,+zero-copy=64KiB. On where the
+    /// kernel has them: multishot-accept, multishot-recv, buffer-ring, direct-descriptors, single-issuer, defer-taskrun,
+    /// registered-ring, skipped-completions. Off: sqpoll[=CPU], napi[=TIME], zero-copy[=SIZE], bundles
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    pub uring_features: Switches,
 
     /// Threads, each with its own ring, listener and connections [default: one for each of --cpus, else one
     /// for each CPU this process may use]
@@ -153,7 +166,7 @@ impl Plan {
             sq_entries: self.sq_entries,
             cq_entries: self.cq_entries,
             outbox_bytes: self.outbox_bytes,
-            uring: crate::engine::uring::Features::default(),
+            uring: self.engine.uring.clone(),
             faults: Faults::default(),
         }
     }
@@ -194,7 +207,7 @@ impl Options {
         };
         Ok(Plan {
             listen: self.listen,
-            engine: self.engine.choose(probe).map_err(OptionsError::Engine)?,
+            engine: self.engine.choose(probe, &self.uring_features).map_err(OptionsError::Engine)?,
             cpus: cpus.iter().copied().cycle().take(threads).collect(),
             limits,
             bare: self.bare,

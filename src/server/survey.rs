@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::engine::probe::Group;
+use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineKind, Feature, Probe, Use};
 
 /// What [`Survey::json`] begins with; the version follows the slash.
@@ -45,13 +46,15 @@ struct Row {
 }
 
 impl Row {
-    fn new(feature: Feature, probe: &Probe, kind: EngineKind) -> Self {
+    fn new(feature: Feature, probe: &Probe, kind: EngineKind, chosen: Option<&Chosen>) -> Self {
         let there = probe.has(feature);
-        let used = match (kind.use_of(feature), there) {
-            (Use::Needs, _) => "needs",
-            (Use::Uses, true) => "uses",
-            (Use::Uses, false) => "would use",
-            (Use::Ignores, _) => "no",
+        let used = match kind.use_of(feature) {
+            Use::Needs => "needs",
+            _ if chosen.is_some_and(|chosen| chosen.uses(feature)) => "uses",
+            Use::Uses if there => "could use",
+            Use::Uses => "would use",
+            Use::Offers => "if asked",
+            Use::Ignores => "no",
         };
         Self {
             name: feature.name(),
@@ -82,14 +85,16 @@ fn aligned(first: &str, rest: [&str; 4]) -> String {
 }
 
 impl Survey {
-    /// Of the kernel probed, for an `--engine` of this choice.
-    pub fn new(asked: Choice, probe: &Probe) -> Self {
-        let chosen = asked.choose(probe);
+    /// Of the kernel probed, for an `--engine` of this choice and `--uring-features` switched so.
+    pub fn new(asked: Choice, switches: &Switches, probe: &Probe) -> Self {
+        let chosen = asked.choose(probe, switches);
         let kind = chosen.as_ref().map_or(asked.preferred(), |chosen| chosen.kind);
-        let (engine, reason) = match chosen {
-            Ok(Chosen { kind, passed_over, .. }) => (Some(kind.name()), passed_over),
+        let (engine, reason) = match &chosen {
+            Ok(Chosen { kind, passed_over, .. }) => (Some(kind.name()), passed_over.clone()),
             Err(refusal) => (None, Some(refusal.to_string())),
         };
+        let chosen = chosen.ok();
+        let row = |feature| Row::new(feature, probe, kind, chosen.as_ref());
         Self {
             schema: SCHEMA,
             kernel: probe.release.clone(),
@@ -98,7 +103,7 @@ impl Survey {
             engine,
             reason,
             uses_by: kind.name(),
-            features: Feature::ALL.into_iter().map(|feature| Row::new(feature, probe, kind)).collect(),
+            features: Feature::ALL.into_iter().map(row).collect(),
         }
     }
 
@@ -150,7 +155,7 @@ mod tests {
         ] {
             let probe = Probe::refused("6.6.1", refusal);
             for choice in EngineKind::ALL.map(Choice::Named).into_iter().chain([Choice::Auto]) {
-                let survey = Survey::new(choice, &probe);
+                let survey = Survey::new(choice, &Switches::default(), &probe);
                 let text = survey.text();
                 assert!(text.starts_with("Linux 6.6.1 has 0 of "), "{text}");
                 assert_eq!(text.matches(mend).count(), 1, "{text}");
@@ -164,7 +169,7 @@ mod tests {
     #[test]
     fn every_line_of_the_table_is_aligned_and_says_what_the_engine_makes_of_it() {
         let probe = Probe::with("5.19.0", Feature::ALL.into_iter().filter(|f| *f != Feature::MultishotRecv));
-        let text = Survey::new(Choice::Named(EngineKind::Uring), &probe).text();
+        let text = Survey::new(Choice::Named(EngineKind::Uring), &Switches::default(), &probe).text();
         let line = |name: &str| {
             let start = format!("  {name} ");
             text.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("{name}: {text}"))
