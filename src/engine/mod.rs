@@ -12,6 +12,7 @@
 mod faults;
 pub mod files;
 mod mapping;
+pub mod memory;
 mod outbox;
 pub mod socket;
 mod timers;
