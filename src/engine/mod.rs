@@ -14,6 +14,7 @@ pub mod files;
 mod mapping;
 pub mod memory;
 mod outbox;
+pub mod probe;
 pub mod socket;
 mod timers;
 pub mod uring;

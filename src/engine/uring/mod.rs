@@ -14,22 +14,20 @@
 //! nothing of it any more; completions of a turn's sends are all read before any arrival is handled.
 
 mod buffers;
+mod close;
 mod ring;
+mod send;
+mod submit;
 mod tag;
 
 use std::io;
-use std::os::fd::AsRawFd;
 
-use io_uring::squeue::Flags;
-use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
+use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, types};
 
-use super::faults::SendFault;
-use super::{
-    Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker, clock_ns,
-    socket,
-};
-use crate::limits::{HEADROOM_BYTES, SEND_PIECES};
+use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Waker, clock_ns};
+use crate::limits::HEADROOM_BYTES;
 use buffers::RecvBuffers;
+use send::{Flight, Gather};
 use tag::Op;
 
 /// What `--engine` and result files call it.
@@ -134,20 +132,6 @@ struct Held {
     flight: u32,
 }
 
-/// A send of this turn.
-struct Flight {
-    slot: u32,
-    segment_count: u32,
-    /// What the completion said, if there was one.
-    result: Option<i32>,
-}
-
-/// Pieces for one gathering send. Boxed: its address must not change until it is submitted.
-struct Gather {
-    header: libc::msghdr,
-    pieces: [libc::iovec; SEND_PIECES],
-}
-
 struct Completion {
     user_data: u64,
     result: i32,
@@ -220,129 +204,6 @@ impl<H: Handler> Uring<'_, H> {
         }
     }
 
-    // ---- submitting ----
-
-    fn push(&mut self, entry: &squeue::Entry) {
-        // SAFETY: whatever an entry points to (receive buffers, output segments, gathers, addresses, the
-        // eventfd's count) is owned by `self` and left alone until the entry was submitted or, for a slow
-        // send, completed.
-        while unsafe { self.sq.push(entry) }.is_err() {
-            // Full: submit what there is. Its results are fetched with the rest.
-            self.sq.sync();
-            if let Err(error) = self.submitter.submit() {
-                // CQ overflow or want of memory: the entry waits until the kernel takes others.
-                debug_assert!(matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)));
-            }
-            self.connections.counters.enters += 1;
-            self.sq.sync();
-            if self.sq.is_full() {
-                self.fetch_completions();
-            }
-        }
-    }
-
-    fn arm_wake(&mut self) {
-        let address: *mut u64 = &raw mut *self.wake_count;
-        let read = opcode::Read::new(ring::plain(self.waker.descriptor()), address.cast(), 8);
-        self.push(&read.build().user_data(tag::pack_alone(Op::Wake)));
-    }
-
-    /// Arms the accept if it is time to; else says when it will be.
-    fn arm_accept(&mut self) -> Option<u64> {
-        if !self.connections.common.accepting {
-            self.stop_accepting();
-        }
-        let listener = self.config.listener.as_ref()?.as_raw_fd();
-        let again_ns = self.accept_again_ns?;
-        if again_ns > self.connections.common.now_ns {
-            return Some(again_ns);
-        }
-        self.accept_again_ns = None;
-        if let Some(error) = self.config.faults.accept() {
-            self.pretend(tag::pack_alone(Op::Accept), &error);
-            return None;
-        }
-        let accept = opcode::AcceptMulti::new(types::Fd(listener)).allocate_file_index(true);
-        self.push(&accept.build().user_data(tag::pack_alone(Op::Accept)));
-        None
-    }
-
-    fn stop_accepting(&mut self) {
-        let Some(listener) = self.config.listener.take() else { return };
-        let alone = ConnId { slot: 0, generation: 0 };
-        if self.accept_again_ns.is_none() {
-            self.cancel(Op::Accept, alone);
-        }
-        // The kernel holds the listener open until the cancel is through.
-        drop(listener);
-    }
-
-    /// Has the kernel end the wait when the next timer is due.
-    fn arm_timer(&mut self) {
-        let Some(next_ns) = self.connections.common.timers.next_ns() else { return };
-        if self.timer_ns.is_some_and(|armed_ns| armed_ns <= next_ns) {
-            return;
-        }
-        self.timer_ns = Some(next_ns);
-        *self.timer_at = std::time::Duration::from_nanos(next_ns).into();
-        let timeout = opcode::Timeout::new(&raw const *self.timer_at).flags(types::TimeoutFlags::ABS);
-        self.push(&timeout.build().user_data(tag::pack_alone(Op::Timer)));
-    }
-
-    fn arm_recv(&mut self, id: ConnId) {
-        self.held[id.index()].recv_armed = true;
-        if let Some(error) = self.config.faults.receive() {
-            return self.pretend(tag::pack(Op::Recv, id), &error);
-        }
-        let recv = opcode::RecvMulti::new(types::Fixed(id.slot), buffers::GROUP);
-        self.push(&recv.build().user_data(tag::pack(Op::Recv, id)));
-    }
-
-    /// Takes an operation as failed, instead of submitting it.
-    #[cold]
-    fn pretend(&mut self, user_data: u64, error: &io::Error) {
-        let result = -error.raw_os_error().unwrap_or(libc::EIO);
-        self.completions.push(Completion { user_data, result, flags: 0 });
-    }
-
-    fn cancel(&mut self, op: Op, id: ConnId) {
-        let cancel = opcode::AsyncCancel::new(tag::pack(op, id)).build();
-        self.push(&cancel.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
-    }
-
-    fn open_connections(&mut self) {
-        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
-            self.ensure_held(slot);
-            let id = self.connections.id_at(slot);
-            if let Err(error) = self.start_connect(id, address) {
-                self.held[slot as usize].closing = Some(Closed::Connect(error));
-                self.finish_close(slot, false);
-            }
-        }
-    }
-
-    fn start_connect(&mut self, id: ConnId, address: std::net::SocketAddr) -> io::Result<()> {
-        assert!(!self.accepts, "the kernel numbers a listening engine's descriptors");
-        if id.slot >= self.config.connections_max {
-            return Err(io::Error::from_raw_os_error(libc::ENFILE));
-        }
-        let socket = socket::for_connecting(address)?;
-        self.submitter.register_files_update(id.slot, &[socket.as_raw_fd()])?;
-        let address = Box::new(socket2::SockAddr::from(address));
-        let connect = opcode::Connect::new(types::Fixed(id.slot), address.as_ptr().cast(), address.len());
-        self.held[id.index()].connecting = true;
-        self.connect_addresses.push(address);
-        self.push(&connect.build().user_data(tag::pack(Op::Connect, id)));
-        Ok(())
-    }
-
-    fn ensure_held(&mut self, slot: u32) {
-        if self.held.len() <= slot as usize {
-            self.held.resize_with(slot as usize + 1, Held::default);
-        }
-        self.held[slot as usize] = Held::default();
-    }
-
     /// Carries out what was asked of connections since the last turn.
     fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.connections.common.dirty);
@@ -412,75 +273,6 @@ impl<H: Handler> Uring<'_, H> {
         }
     }
 
-    /// Sends from the front of the outbox without waiting; see the module's text.
-    #[inline]
-    fn send(&mut self, slot: u32) {
-        const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
-        let line = &mut self.connections.slots[slot as usize].line;
-        let id = ConnId { slot, generation: line.generation };
-        let segment_count = line.outbox.segment_count().min(SEND_PIECES);
-        line.outbox.set_in_flight(segment_count);
-        let fault = self.config.faults.send(line.outbox.queued_bytes());
-        let mut result = None;
-        let entry = if segment_count == 1 {
-            let (address, mut byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
-            if let Some(SendFault::Short(short_bytes)) = fault {
-                byte_count = short_bytes;
-                result = Some(short_bytes as i32);
-            }
-            opcode::Send::new(types::Fixed(slot), address, byte_count as u32).flags(FLAGS).build()
-        } else {
-            if self.gathers_used == self.gathers.len() {
-                self.gathers.push(Box::new(Gather::new()));
-            }
-            let gather = &mut self.gathers[self.gathers_used];
-            self.gathers_used += 1;
-            gather.fill(line.outbox.iter().map(|segment| piece(&self.recv, segment)));
-            opcode::SendMsg::new(types::Fixed(slot), &raw const gather.header).flags(FLAGS as u32).build()
-        };
-        let state = &mut self.held[slot as usize];
-        state.flight = self.flights.len() as u32;
-        // There is something to do once this has gone out whole, and no completion to say that it has.
-        self.more_to_do |=
-            line.outbox.segment_count() > segment_count || line.intent != Intent::Keep || state.behind;
-        if let Some(SendFault::Failed(error)) = &fault {
-            result = error.raw_os_error().map(|code| -code);
-        }
-        self.more_to_do |= result.is_some();
-        self.flights.push(Flight { slot, segment_count: segment_count as u32, result });
-        self.connections.counters.sends += 1;
-        if matches!(fault, Some(SendFault::Failed(_))) {
-            return;
-        }
-        self.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Send, id)));
-    }
-
-    /// A send that waits until the peer takes something; one segment at a time, and it completes visibly.
-    fn send_slowly(&mut self, slot: u32) {
-        self.own_output(slot);
-        let line = &mut self.connections.slots[slot as usize].line;
-        line.outbox.set_in_flight(1);
-        let id = ConnId { slot, generation: line.generation };
-        let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
-        let entry = opcode::Send::new(types::Fixed(slot), address, byte_count as u32)
-            .flags(libc::MSG_NOSIGNAL)
-            .build()
-            .user_data(tag::pack(Op::SlowSend, id));
-        let state = &mut self.held[slot as usize];
-        (state.slow_send, state.behind) = (true, true);
-        self.connections.counters.sends += 1;
-        self.push(&entry);
-    }
-
-    /// Copies what waits for a slow peer out of the receive buffers.
-    fn own_output(&mut self, slot: u32) {
-        let line = &mut self.connections.slots[slot as usize].line;
-        line.outbox.own(&mut self.connections.common.pool, |buffer, start, end, out| {
-            out.extend_from_slice(&self.recv.memory(buffer as u16)[start as usize..end as usize]);
-            self.recv.release(buffer as u16);
-        });
-    }
-
     /// Enters the kernel until something completes or `deadline_ns` has come.
     fn enter(&mut self, deadline_ns: Option<u64>) -> io::Result<()> {
         // Completions may have been fetched already, to make room while submitting.
@@ -528,85 +320,6 @@ impl<H: Handler> Uring<'_, H> {
             flags: entry.flags(),
         }));
         self.cq.sync();
-    }
-
-    // ---- completions ----
-
-    /// Finds out what became of this turn's sends, and frees what they sent.
-    fn settle_sends(&mut self) {
-        self.connections.counters.completions += self.completions.len() as u64;
-        for completion in &self.completions {
-            let (op, id) = tag::unpack(completion.user_data);
-            if op == Op::Send {
-                let flight = self.held[id.index()].flight;
-                self.flights[flight as usize].result = Some(completion.result);
-            }
-        }
-        self.gathers_used = 0;
-        let mut flights = std::mem::take(&mut self.flights);
-        for flight in flights.drain(..) {
-            match flight.result {
-                None => self.on_sent(&flight),
-                Some(result) => self.on_short_send(&flight, result),
-            }
-        }
-        self.flights = flights;
-    }
-
-    #[inline]
-    fn on_sent(&mut self, flight: &Flight) {
-        let line = &mut self.connections.slots[flight.slot as usize].line;
-        let before = line.outbox.queued_bytes();
-        line.outbox.set_in_flight(0);
-        for _ in 0..flight.segment_count {
-            let pool = &mut self.connections.common.pool;
-            let segment = line.outbox.pop(pool).expect("what was sent is still queued");
-            free_segment(&mut self.recv, pool, segment);
-        }
-        self.connections.counters.sent_bytes += (before - line.outbox.queued_bytes()) as u64;
-        let behind = self.held[flight.slot as usize].behind;
-        if behind || !line.outbox.is_empty() || line.intent != Intent::Keep {
-            line.mark_dirty(flight.slot, &mut self.connections.common);
-        }
-        if behind {
-            self.tell_writable(flight.slot);
-        }
-    }
-
-    /// Tells the handler once a peer that kept output waiting has taken all of it.
-    #[cold]
-    fn tell_writable(&mut self, slot: u32) {
-        let state = &mut self.held[slot as usize];
-        if state.behind && self.connections.slots[slot as usize].line.outbox.is_empty() {
-            state.behind = false;
-            let id = self.connections.id_at(slot);
-            self.handler.on_writable(&mut self.connections, id);
-        }
-    }
-
-    #[cold]
-    fn on_short_send(&mut self, flight: &Flight, result: i32) {
-        let slot = flight.slot;
-        self.connections.slots[slot as usize].line.outbox.set_in_flight(0);
-        match result {
-            0.. => self.advance(slot, result as usize),
-            _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
-            error => return self.begin_close(slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
-        }
-        self.connections.counters.short_sends += 1;
-        if self.connections.slots[slot as usize].line.outbox.is_empty() {
-            self.connections.mark_dirty(slot);
-            self.tell_writable(slot);
-        } else {
-            self.send_slowly(slot);
-        }
-    }
-
-    fn advance(&mut self, slot: u32, byte_count: usize) {
-        let line = &mut self.connections.slots[slot as usize].line;
-        let (recv, pool) = (&mut self.recv, &mut self.connections.common.pool);
-        line.outbox.advance(pool, byte_count, |pool, segment| free_segment(recv, pool, segment));
-        self.connections.counters.sent_bytes += byte_count as u64;
     }
 
     fn dispatch(&mut self) {
@@ -728,143 +441,11 @@ impl<H: Handler> Uring<'_, H> {
     }
 
     #[cold]
-    fn on_slow_send(&mut self, id: ConnId, result: i32) {
-        let state = &mut self.held[id.index()];
-        state.slow_send = false;
-        self.connections.slots[id.index()].line.outbox.set_in_flight(0);
-        if state.closing.is_some() {
-            return self.try_finish_close(id.slot);
-        }
-        match result {
-            0.. => {
-                self.connections.slots[id.index()].line.progressed |= result > 0;
-                self.advance(id.slot, result as usize);
-            }
-            _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
-            error => return self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
-        }
-        self.tell_writable(id.slot);
-        // The rest goes out without waiting again, or receiving is taken up again.
-        self.connections.mark_dirty(id.slot);
-    }
-
-    #[cold]
     fn on_shutdown(&mut self, id: ConnId) {
         let state = &mut self.held[id.index()];
         state.shutting_down = false;
         if state.closing.is_some() {
             self.try_finish_close(id.slot);
         }
-    }
-
-    // ---- taking down ----
-
-    #[cold]
-    fn take_down(&mut self, slot: u32, intent: Intent) {
-        let state = &mut self.held[slot as usize];
-        match intent {
-            Intent::Keep => {}
-            Intent::ShutDown if state.shut_down => self.steer_recv(slot),
-            Intent::ShutDown => {
-                (state.shut_down, state.shutting_down) = (true, true);
-                let id = self.connections.id_at(slot);
-                let shutdown = opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_WR).build();
-                // A worker thread of the kernel does it and looks the descriptor up only then: until it has, the
-                // slot must not go to another connection, which would be shut down in this one's place.
-                self.push(&shutdown.user_data(tag::pack(Op::Shutdown, id)));
-                self.steer_recv(slot);
-            }
-            Intent::Close | Intent::Abort => self.begin_close(slot, Closed::ByUs),
-        }
-    }
-
-    fn begin_close(&mut self, slot: u32, why: Closed) {
-        let id = self.connections.id_at(slot);
-        let state = &mut self.held[slot as usize];
-        if state.closing.is_some() {
-            return;
-        }
-        state.closing = Some(why);
-        let (recv_armed, slow_send) = (state.recv_armed && !state.recv_cancelled, state.slow_send);
-        if recv_armed {
-            self.cancel(Op::Recv, id);
-        }
-        if slow_send {
-            self.cancel(Op::SlowSend, id);
-        }
-        if self.held[slot as usize].connecting {
-            self.cancel(Op::Connect, id);
-        }
-        self.try_finish_close(slot);
-    }
-
-    fn try_finish_close(&mut self, slot: u32) {
-        let state = &self.held[slot as usize];
-        if !state.recv_armed && !state.slow_send && !state.connecting && !state.shutting_down {
-            self.finish_close(slot, true);
-        }
-    }
-
-    /// Gives the slot up; the kernel holds nothing of it but, if `installed`, the descriptor.
-    fn finish_close(&mut self, slot: u32, installed: bool) {
-        let id = self.connections.id_at(slot);
-        let outbox = &mut self.connections.slots[slot as usize].line.outbox;
-        while let Some(segment) = outbox.pop(&mut self.connections.common.pool) {
-            free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
-        }
-        if installed {
-            let close = opcode::Close::new(types::Fixed(slot)).build();
-            self.push(&close.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
-        }
-        let why = self.held[slot as usize].closing.take().unwrap_or(Closed::ByUs);
-        if !self.accepts {
-            self.freed.push(slot);
-        } else if self.accept_again_ns.is_some() {
-            // A descriptor is free again.
-            self.accept_again_ns = Some(0);
-        }
-        if let Some(conn) = self.connections.remove(slot) {
-            self.handler.on_closed(&mut self.connections, conn, why);
-        }
-    }
-}
-
-/// Where a segment's bytes are.
-#[inline]
-fn piece(recv: &RecvBuffers, segment: &Segment) -> (*const u8, usize) {
-    match segment {
-        Segment::InPlace { buffer, start, end } => {
-            (recv.address(*buffer as u16, *start), (end - start) as usize)
-        }
-        Segment::Owned { bytes, start } => (bytes[*start..].as_ptr(), bytes.len() - start),
-        Segment::Shared(bytes) => (bytes.as_ptr(), bytes.len()),
-    }
-}
-
-#[inline]
-fn free_segment(recv: &mut RecvBuffers, pool: &mut super::BufferPool, segment: Segment) {
-    match segment {
-        Segment::InPlace { buffer, .. } => recv.release(buffer as u16),
-        Segment::Owned { bytes, .. } => pool.put(bytes),
-        Segment::Shared(_) => {}
-    }
-}
-
-impl Gather {
-    fn new() -> Self {
-        // SAFETY: all-zero is a valid msghdr: no name, no pieces, no control data.
-        let header = unsafe { std::mem::zeroed() };
-        Self { header, pieces: [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; SEND_PIECES] }
-    }
-
-    /// Takes the first [`SEND_PIECES`] of `pieces`.
-    fn fill(&mut self, pieces: impl Iterator<Item = (*const u8, usize)>) {
-        let mut piece_count = 0;
-        for (place, (address, byte_count)) in self.pieces.iter_mut().zip(pieces) {
-            *place = libc::iovec { iov_base: address.cast_mut().cast(), iov_len: byte_count };
-            piece_count += 1;
-        }
-        self.header.msg_iov = self.pieces.as_mut_ptr();
-        self.header.msg_iovlen = piece_count;
     }
 }

@@ -1,0 +1,134 @@
+//! What the engine asks of the kernel, but for sends: accepts, connects, receives, timeouts, wake-ups, cancels.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use io_uring::squeue::Flags;
+use io_uring::{opcode, squeue, types};
+
+use super::super::{Closed, ConnId, Handler, socket};
+use super::tag::{self, Op};
+use super::{Completion, Held, Uring, buffers, ring};
+
+impl<H: Handler> Uring<'_, H> {
+    pub(super) fn push(&mut self, entry: &squeue::Entry) {
+        // SAFETY: whatever an entry points to (receive buffers, output segments, gathers, addresses, the
+        // eventfd's count) is owned by `self` and left alone until the entry was submitted or, for a slow
+        // send, completed.
+        while unsafe { self.sq.push(entry) }.is_err() {
+            // Full: submit what there is. Its results are fetched with the rest.
+            self.sq.sync();
+            if let Err(error) = self.submitter.submit() {
+                // CQ overflow or want of memory: the entry waits until the kernel takes others.
+                debug_assert!(matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)));
+            }
+            self.connections.counters.enters += 1;
+            self.sq.sync();
+            if self.sq.is_full() {
+                self.fetch_completions();
+            }
+        }
+    }
+
+    pub(super) fn arm_wake(&mut self) {
+        let address: *mut u64 = &raw mut *self.wake_count;
+        let read = opcode::Read::new(ring::plain(self.waker.descriptor()), address.cast(), 8);
+        self.push(&read.build().user_data(tag::pack_alone(Op::Wake)));
+    }
+
+    /// Arms the accept if it is time to; else says when it will be.
+    pub(super) fn arm_accept(&mut self) -> Option<u64> {
+        if !self.connections.common.accepting {
+            self.stop_accepting();
+        }
+        let listener = self.config.listener.as_ref()?.as_raw_fd();
+        let again_ns = self.accept_again_ns?;
+        if again_ns > self.connections.common.now_ns {
+            return Some(again_ns);
+        }
+        self.accept_again_ns = None;
+        if let Some(error) = self.config.faults.accept() {
+            self.pretend(tag::pack_alone(Op::Accept), &error);
+            return None;
+        }
+        let accept = opcode::AcceptMulti::new(types::Fd(listener)).allocate_file_index(true);
+        self.push(&accept.build().user_data(tag::pack_alone(Op::Accept)));
+        None
+    }
+
+    pub(super) fn stop_accepting(&mut self) {
+        let Some(listener) = self.config.listener.take() else { return };
+        let alone = ConnId { slot: 0, generation: 0 };
+        if self.accept_again_ns.is_none() {
+            self.cancel(Op::Accept, alone);
+        }
+        // The kernel holds the listener open until the cancel is through.
+        drop(listener);
+    }
+
+    /// Has the kernel end the wait when the next timer is due.
+    pub(super) fn arm_timer(&mut self) {
+        let Some(next_ns) = self.connections.common.timers.next_ns() else { return };
+        if self.timer_ns.is_some_and(|armed_ns| armed_ns <= next_ns) {
+            return;
+        }
+        self.timer_ns = Some(next_ns);
+        *self.timer_at = std::time::Duration::from_nanos(next_ns).into();
+        let timeout = opcode::Timeout::new(&raw const *self.timer_at).flags(types::TimeoutFlags::ABS);
+        self.push(&timeout.build().user_data(tag::pack_alone(Op::Timer)));
+    }
+
+    pub(super) fn arm_recv(&mut self, id: ConnId) {
+        self.held[id.index()].recv_armed = true;
+        if let Some(error) = self.config.faults.receive() {
+            return self.pretend(tag::pack(Op::Recv, id), &error);
+        }
+        let recv = opcode::RecvMulti::new(types::Fixed(id.slot), buffers::GROUP);
+        self.push(&recv.build().user_data(tag::pack(Op::Recv, id)));
+    }
+
+    /// Takes an operation as failed, instead of submitting it.
+    #[cold]
+    pub(super) fn pretend(&mut self, user_data: u64, error: &io::Error) {
+        let result = -error.raw_os_error().unwrap_or(libc::EIO);
+        self.completions.push(Completion { user_data, result, flags: 0 });
+    }
+
+    pub(super) fn cancel(&mut self, op: Op, id: ConnId) {
+        let cancel = opcode::AsyncCancel::new(tag::pack(op, id)).build();
+        self.push(&cancel.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
+    }
+
+    pub(super) fn open_connections(&mut self) {
+        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
+            self.ensure_held(slot);
+            let id = self.connections.id_at(slot);
+            if let Err(error) = self.start_connect(id, address) {
+                self.held[slot as usize].closing = Some(Closed::Connect(error));
+                self.finish_close(slot, false);
+            }
+        }
+    }
+
+    pub(super) fn start_connect(&mut self, id: ConnId, address: std::net::SocketAddr) -> io::Result<()> {
+        assert!(!self.accepts, "the kernel numbers a listening engine's descriptors");
+        if id.slot >= self.config.connections_max {
+            return Err(io::Error::from_raw_os_error(libc::ENFILE));
+        }
+        let socket = socket::for_connecting(address)?;
+        self.submitter.register_files_update(id.slot, &[socket.as_raw_fd()])?;
+        let address = Box::new(socket2::SockAddr::from(address));
+        let connect = opcode::Connect::new(types::Fixed(id.slot), address.as_ptr().cast(), address.len());
+        self.held[id.index()].connecting = true;
+        self.connect_addresses.push(address);
+        self.push(&connect.build().user_data(tag::pack(Op::Connect, id)));
+        Ok(())
+    }
+
+    pub(super) fn ensure_held(&mut self, slot: u32) {
+        if self.held.len() <= slot as usize {
+            self.held.resize_with(slot as usize + 1, Held::default);
+        }
+        self.held[slot as usize] = Held::default();
+    }
+}
