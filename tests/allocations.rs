@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use peer::{Peer, frame};
+use ringsock::engine::Probe;
 use ringsock::server::{Options, Server};
 use ringsock::ws::frame::Opcode;
 
@@ -72,7 +73,8 @@ fn rounds(peer: &mut Peer, batch: &[u8], answer: &mut [u8], count: usize) {
 #[test]
 fn steady_echo_traffic_allocates_nothing() {
     let flags = ["server", "--listen", "127.0.0.1:0", "--threads", "1", "--max-connections", "64"];
-    let server = Server::start(&Flags::parse_from(flags).server.validate().unwrap()).unwrap();
+    let server =
+        Server::start(&Flags::parse_from(flags).server.validate(&Probe::of_this_kernel()).unwrap()).unwrap();
     IS_CLIENT.set(true);
     let counted_before = ALLOCATIONS.load(Ordering::Relaxed);
     let mut peers: Vec<_> = (0..8).map(|_| Peer::open(server.address())).collect();

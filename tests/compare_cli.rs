@@ -41,6 +41,8 @@ fn short_run() -> RunResult {
     result.environment.sysctls.insert("net.core.busy_poll".to_owned(), Some("50".to_owned()));
     result.target.server = None;
     result.target.engine_features.clear();
+    result.io_uring.as_mut().unwrap().features.insert("napi".to_owned(), true);
+    (result.target.server_engine, result.target.server_engine_features) = (None, None);
     result.target.server_cpus = None;
     result.cpu.server_cpu_s = None;
     result.summary = Summary::new(&result.plan, &result.accounting, &result.latency, 0.5);
@@ -75,6 +77,30 @@ fn an_open_loop_run_reads_as_golden() {
 #[test]
 fn a_short_interrupted_closed_loop_run_reads_as_golden() {
     assert_golden("run-closed-loop.txt", &terminal::render(&short_run(), Style::PLAIN));
+}
+
+#[test]
+fn a_result_from_before_the_probe_is_told_from_one_with_it() {
+    let mut old = sample();
+    old.io_uring = None;
+    let text = compare::render(["a", "b"], &old, &sample(), Style::PLAIN);
+    assert!(text.contains("\nio_uring: differs\n  known  no → yes\n"), "{text}");
+    assert!(compare::render(["a", "b"], &old, &old, Style::PLAIN).contains("\nio_uring: the same\n"));
+}
+
+#[test]
+fn engines_that_differ_are_told_apart_and_one_that_auto_passed_over_is_named() {
+    let mut result = sample();
+    result.target.engine_reason = Some("not uring: it is forbidden".to_owned());
+    result.target.engine = "epoll".to_owned();
+    result.target.engine_features.clear();
+    let text = terminal::render(&result, Style::PLAIN);
+    let expected =
+        "\nengine       server uring (multishot recv, direct descriptors); load epoll; not uring: it is";
+    assert!(text.contains(expected), "{text}");
+    (result.target.server_engine, result.target.server_engine_features) = (Some("epoll".to_owned()), None);
+    let text = terminal::render(&result, Style::PLAIN);
+    assert!(text.contains("\nengine       epoll; not uring: it is forbidden\n"), "{text}");
 }
 
 #[test]

@@ -222,6 +222,26 @@ fn unreadable_files_are_refused_in_words_that_help() {
 }
 
 #[test]
+fn a_file_older_than_the_record_of_engines_and_kernel_can_still_be_read() {
+    let saved = Saved::new();
+    let mut json: serde_json::Value = serde_json::from_str(&saved.text).unwrap();
+    json.as_object_mut().unwrap().remove("io_uring").unwrap();
+    for field in ["engine_reason", "server_engine", "server_engine_features"] {
+        json["target"].as_object_mut().unwrap().remove(field).unwrap();
+    }
+    let mut expected = sample();
+    expected.io_uring = None;
+    (expected.target.server_engine, expected.target.server_engine_features) = (None, None);
+    assert_eq!(saved.load_variant(json.to_string().as_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn all_features_of_the_kernel_take_one_line() {
+    let line = r#"    "features": {"direct-descriptors":true,"multishot-recv":true,"napi":false}"#;
+    assert_eq!(Saved::new().text.lines().filter(|found| *found == line).count(), 1);
+}
+
+#[test]
 fn a_later_version_is_named_even_if_nothing_else_can_be_understood() {
     let saved = Saved::new();
     let error = saved.load_variant(br#"{"schema": "ringsock-result/9", "plan": 5}"#).unwrap_err();

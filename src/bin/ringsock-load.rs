@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use ringsock::load::{Interrupter, Options, Run, Verbosity};
+use ringsock::engine::Probe;
+use ringsock::load::{Interrupter, Options, OptionsError, Run, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::store;
 use ringsock::report::{self, Style, terminal};
@@ -50,8 +51,9 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
-    let plan = match flags.load.validate() {
+    let plan = match flags.load.validate(&Probe::of_this_kernel()) {
         Ok(plan) => plan,
+        Err(OptionsError::Engine(refusal)) => return Err(refusal.into()),
         Err(error) => {
             eprintln!("ringsock-load: {error}");
             return Ok(ExitCode::from(2));

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
+use ringsock::engine::Probe;
 use ringsock::report;
-use ringsock::server::{Options, Server, StatsLine};
+use ringsock::server::{Options, OptionsError, Server, StatsLine, Survey};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -29,6 +30,14 @@ struct Flags {
     /// Print what was done, this often; 0s: never
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     stats: Option<Duration>,
+
+    /// Print what this kernel's io_uring can do for networking, which engine would run and what it would use, and exit
+    #[arg(long)]
+    probe: bool,
+
+    /// Print that as JSON
+    #[arg(long, requires = "probe")]
+    json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -36,6 +45,7 @@ Examples:
   ringsock-server --cpus 0                            one thread on CPU 0
   ringsock-server --listen [::]:9001 --stats 1s       IPv6 and IPv4, counts every second
   ringsock-server --max-connections 200000            raises the limit on open files, or says to what
+  ringsock-server --probe                             what this kernel's io_uring can do
   ringsock-load ws://127.0.0.1:9001/ --cpus 1         drive it from another CPU";
 
 fn main() -> ExitCode {
@@ -50,8 +60,15 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
-    let plan = match flags.server.validate() {
+    let probe = Probe::of_this_kernel();
+    if flags.probe {
+        let survey = Survey::new(flags.server.engine, &probe);
+        report::print(&if flags.json { survey.json() } else { survey.text() }).context("standard output")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plan = match flags.server.validate(&probe) {
         Ok(plan) => plan,
+        Err(OptionsError::Engine(refusal)) => return Err(refusal.into()),
         Err(error) => {
             eprintln!("ringsock-server: {error}");
             return Ok(ExitCode::from(2));
@@ -59,6 +76,8 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     };
     let server = Server::start(&plan)?;
     writeln!(std::io::stdout(), "listening on ws://{}/", server.address()).context("standard output")?;
+    // A script may have closed our output once it had read the address.
+    let _ = writeln!(std::io::stdout(), "engine {}", plan.engine);
 
     let stopper = server.stopper();
     std::thread::spawn(move || {

@@ -9,6 +9,7 @@
 //! `on_bytes`, `on_timer`, `on_writable` and one `on_end` at most, then `on_closed`, always and last.
 #![allow(unsafe_code)]
 
+pub mod choice;
 mod faults;
 pub mod files;
 mod mapping;
@@ -25,8 +26,10 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+pub use choice::{Choice, Chosen, Use};
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
+pub use probe::{Feature, Probe};
 use timers::Timers;
 pub use wake::Waker;
 
@@ -50,6 +53,8 @@ pub struct Config {
     pub cq_entries: u32,
     /// Bytes that may wait for a peer before we stop reading from it.
     pub outbox_bytes: usize,
+    /// What [`uring`] uses of the kernel's offer.
+    pub uring: uring::Features,
     /// What is to go wrong, for tests.
     pub faults: Faults,
 }
@@ -64,6 +69,7 @@ impl Default for Config {
             sq_entries: limits::SQ_ENTRIES,
             cq_entries: limits::CQ_ENTRIES,
             outbox_bytes: limits::OUTBOX_BYTES,
+            uring: uring::Features::default(),
             faults: Faults::default(),
         }
     }
@@ -171,6 +177,10 @@ pub struct Counters {
     pub accept_rearms: u64,
     /// Accepts that failed for want of a descriptor.
     pub accept_refusals: u64,
+    /// Sends that were made without a copy of ours.
+    pub zero_copies: u64,
+    /// Of those, sends that the kernel copied after all.
+    pub zero_copies_copied: u64,
 }
 
 /// How far a connection is to be taken down, once its outbox is empty.
@@ -304,6 +314,11 @@ impl<C> Connections<C> {
     /// Ends the loop after this turn, whatever is still open.
     pub fn stop(&mut self) {
         self.common.stopping = true;
+    }
+
+    /// A slot for one more of at most `connections_max` connections.
+    fn take_slot(&mut self, connections_max: u32) -> Option<u32> {
+        self.free.pop().or_else(|| Some(self.slots.len() as u32).filter(|&slot| slot < connections_max))
     }
 
     fn insert(&mut self, index: u32, conn: C) -> ConnId {
@@ -526,6 +541,21 @@ pub enum EngineError {
         /// What is missing.
         feature: &'static str,
         /// The first release that has it.
+        since: &'static str,
+    },
+    /// An engine needs more than this kernel's io_uring has.
+    #[error(
+        "the engine {engine} needs {missing}, which io_uring of this kernel ({release}) lacks; Linux {since} has all \
+         of it: boot that or a newer one, or take another --engine"
+    )]
+    Lacks {
+        /// Its name.
+        engine: &'static str,
+        /// `uname -r`.
+        release: String,
+        /// All that is missing.
+        missing: String,
+        /// The first release that it runs on.
         since: &'static str,
     },
     /// The table of direct descriptors counts against the limit on open files.

@@ -104,6 +104,12 @@ impl Outbox {
         self.push(pool, Segment::Owned { bytes, start: 0 });
     }
 
+    /// Bytes of the front segment; 0 where there is none.
+    #[inline]
+    pub(crate) fn front_bytes(&self) -> usize {
+        self.front.as_ref().map_or(0, Segment::byte_count)
+    }
+
     /// Segments from the front on.
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Segment> {
@@ -149,22 +155,45 @@ impl Outbox {
         assert_eq!(byte_count, 0, "more was sent than was queued");
     }
 
-    /// Replaces every in-place segment by a copy of its bytes, so that receive buffers don't wait for a slow
-    /// peer. `copy` appends a segment's bytes to a buffer and gives the receive buffer back.
+    /// Takes the front segment out, `sent_bytes` of which were sent. The others, which `rest` makes a segment of,
+    /// take its place.
+    pub(crate) fn take_front(
+        &mut self,
+        pool: &mut BufferPool,
+        sent_bytes: usize,
+        rest: impl FnOnce(&mut BufferPool, &Segment) -> Segment,
+    ) -> Segment {
+        let front = self.front.as_mut().expect("what was sent is still queued");
+        if front.byte_count() <= sent_bytes {
+            return self.pop(pool).expect("front is there");
+        }
+        self.queued_bytes -= sent_bytes;
+        let rest = rest(pool, front);
+        std::mem::replace(front, rest)
+    }
+
+    /// Replaces every in-place segment that is not in flight by a copy of its bytes, so that receive buffers don't
+    /// wait for a slow peer. `copy` appends a segment's bytes to a buffer and gives the receive buffer back.
     ///
     /// Copies that follow each other are joined: however small the pieces that a slow peer makes us queue,
     /// there are few to look at the next time.
     pub(crate) fn own(&mut self, pool: &mut BufferPool, mut copy: impl FnMut(u32, u32, u32, &mut Vec<u8>)) {
-        if !self.iter().any(|segment| matches!(segment, Segment::InPlace { .. })) {
+        let in_flight_count = self.in_flight_count as usize;
+        if !self.iter().skip(in_flight_count).any(|segment| matches!(segment, Segment::InPlace { .. })) {
             return;
         }
         let mut kept = pool.queues.pop().unwrap_or_default();
         for segment in self.front.take().into_iter().chain(self.rest.drain(..)) {
-            let Segment::InPlace { buffer, start, end } = segment else {
-                kept.push_back(segment);
-                continue;
+            let (buffer, start, end) = match segment {
+                Segment::InPlace { buffer, start, end } if kept.len() >= in_flight_count => {
+                    (buffer, start, end)
+                }
+                segment => {
+                    kept.push_back(segment);
+                    continue;
+                }
             };
-            let may_append = kept.len() > self.in_flight_count as usize;
+            let may_append = kept.len() > in_flight_count;
             let joined_bytes_max = OUTPUT_JOINED_BYTES.saturating_sub((end - start) as usize);
             match kept.back_mut() {
                 Some(Segment::Owned { bytes, .. }) if may_append && bytes.len() <= joined_bytes_max => {
@@ -264,6 +293,24 @@ mod tests {
             });
             assert_eq!(drain(&mut outbox), &b"abcdefghi"[sent_bytes..], "after {sent_bytes} bytes");
         }
+    }
+
+    #[test]
+    fn a_segment_in_flight_is_neither_moved_nor_copied() {
+        let (mut pool, mut outbox) = (BufferPool::default(), Outbox::default());
+        for start in [0, 3, 6] {
+            outbox.push(&mut pool, Segment::InPlace { buffer: start, start, end: start + 3 });
+        }
+        outbox.set_in_flight(1);
+        outbox.own(&mut pool, |_, start, end, out| out.extend((start..end).map(|at| at as u8)));
+        let kinds: Vec<_> =
+            outbox.iter().map(|segment| matches!(segment, Segment::InPlace { buffer: 0, .. })).collect();
+        assert_eq!(kinds, [true, false], "the others were joined");
+        outbox.set_in_flight(0);
+        let sent = outbox.take_front(&mut pool, 2, |_, _| Segment::Owned { bytes: vec![2], start: 0 });
+        assert!(matches!(sent, Segment::InPlace { buffer: 0, start: 0, end: 3 }));
+        assert_eq!(outbox.queued_bytes(), 7);
+        assert_eq!(drain(&mut outbox), [2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]

@@ -111,12 +111,12 @@ features! {
         SqPoll "sqpoll" "IORING_SETUP_SQPOLL" "5.1" "submission by a kernel thread" How::Setup(Setup::SQPOLL);
         CqSize "cq-size" "IORING_SETUP_CQSIZE" "5.5" "completion queue of a chosen size" How::Setup(Setup::CQSIZE);
         Clamp "clamp" "IORING_SETUP_CLAMP" "5.6" "queue sizes cut to the kernel's bounds" How::Setup(Setup::CLAMP);
-        SubmitAll "submit-all" "IORING_SETUP_SUBMIT_ALL" "5.18" "submit all, past entries that fail" How::Setup(Setup::SUBMIT_ALL);
+        SubmitAll "submit-all" "IORING_SETUP_SUBMIT_ALL" "5.18" "submit all" How::Setup(Setup::SUBMIT_ALL);
         CoopTaskrun "coop-taskrun" "IORING_SETUP_COOP_TASKRUN" "5.19" "completions without interrupting the thread" How::Setup(Setup::COOP_TASKRUN);
         TaskrunFlag "taskrun-flag" "IORING_SETUP_TASKRUN_FLAG" "5.19" "a flag that says when completions wait to be made" How::Setup(Setup::COOP_TASKRUN.and(Setup::TASKRUN_FLAG));
         WideCqe "cqe32" "IORING_SETUP_CQE32" "5.19" "32-byte completions" How::Setup(Setup::CQE32);
         SingleIssuer "single-issuer" "IORING_SETUP_SINGLE_ISSUER" "6.0" "single issuer" How::Setup(Setup::SINGLE_ISSUER);
-        DeferTaskrun "defer-taskrun" "IORING_SETUP_DEFER_TASKRUN" "6.1" "deferred task run: completions are made while we wait for them" How::Setup(Setup::SINGLE_ISSUER.and(Setup::DEFER_TASKRUN));
+        DeferTaskrun "defer-taskrun" "IORING_SETUP_DEFER_TASKRUN" "6.1" "deferred task run" How::Setup(Setup::SINGLE_ISSUER.and(Setup::DEFER_TASKRUN));
         NoMmap "no-mmap" "IORING_SETUP_NO_MMAP" "6.5" "queues in memory of the application's" How::Setup(Setup::NO_MMAP);
         RegisteredFdOnly "registered-fd-only" "IORING_SETUP_REGISTERED_FD_ONLY" "6.5" "rings without a file descriptor" How::Setup(Setup::NO_MMAP.and(Setup::REGISTERED_FD_ONLY));
         NoSqArray "no-sqarray" "IORING_SETUP_NO_SQARRAY" "6.6" "submission queue without an index array" How::Setup(Setup::NO_SQARRAY);
@@ -131,10 +131,10 @@ features! {
         SqPollPlainFiles "sqpoll-nonfixed" "IORING_FEAT_SQPOLL_NONFIXED" "5.11" "submission by a kernel thread on ordinary descriptors" How::Bit(1 << 7);
         ExtArg "ext-arg" "IORING_FEAT_EXT_ARG" "5.11" "waiting with a timeout" How::Bit(1 << 8);
         NativeWorkers "native-workers" "IORING_FEAT_NATIVE_WORKERS" "5.12" "workers that are threads of the process" How::Bit(1 << 9);
-        CqeSkip "cqe-skip" "IORING_FEAT_CQE_SKIP" "5.17" "skipped completions: success without one" How::Bit(1 << 11);
+        CqeSkip "cqe-skip" "IORING_FEAT_CQE_SKIP" "5.17" "skipped completions" How::Bit(1 << 11);
         RegisterThroughRing "reg-reg-ring" "IORING_FEAT_REG_REG_RING" "6.3" "registering through a registered ring" How::Bit(1 << 13);
-        Bundles "bundles" "IORING_FEAT_RECVSEND_BUNDLE" "6.10" "receive and send bundles: several buffers at once" How::Bit(1 << 14);
-        MinWait "min-wait" "IORING_FEAT_MIN_TIMEOUT" "6.12" "minimum wait, for batches" How::Bit(1 << 15);
+        Bundles "bundles" "IORING_FEAT_RECVSEND_BUNDLE" "6.10" "receive and send bundles" How::Bit(1 << 14);
+        MinWait "min-wait" "IORING_FEAT_MIN_TIMEOUT" "6.12" "minimum wait" How::Bit(1 << 15);
         NoIowait "no-iowait" "IORING_FEAT_NO_IOWAIT" "6.15" "waiting that is not counted as iowait" How::Bit(1 << 17);
     }
     Opcode {
@@ -148,7 +148,7 @@ features! {
         MsgRing "msg-ring" "IORING_OP_MSG_RING" "5.18" "message to another ring" How::Opcode(40);
         Socket "socket" "IORING_OP_SOCKET" "5.19" "socket" How::Opcode(45);
         ZeroCopySend "zero-copy-send" "IORING_OP_SEND_ZC" "6.0" "zero-copy send" How::Opcode(47);
-        ZeroCopySendMsg "zero-copy-sendmsg" "IORING_OP_SENDMSG_ZC" "6.1" "zero-copy send, gathering" How::Opcode(48);
+        ZeroCopySendMsg "zero-copy-sendmsg" "IORING_OP_SENDMSG_ZC" "6.1" "gathering zero-copy send" How::Opcode(48);
         Bind "bind" "IORING_OP_BIND" "6.11" "bind" How::Opcode(56);
         Listen "listen" "IORING_OP_LISTEN" "6.11" "listen" How::Opcode(57);
         ZeroCopyRecv "zero-copy-recv" "IORING_OP_RECV_ZC" "6.15" "zero-copy receive (the network card has to split headers)" How::Opcode(58);
@@ -169,13 +169,13 @@ features! {
     }
     Buffers {
         RegisteredBuffers "registered-buffers" "IORING_REGISTER_BUFFERS" "5.1" "registered buffers" How::Trial(trial::Ring::registers_buffers);
-        ProvideBuffers "provide-buffers" "IORING_OP_PROVIDE_BUFFERS" "5.7" "provided buffers, by request" How::Opcode(31);
+        ProvideBuffers "provide-buffers" "IORING_OP_PROVIDE_BUFFERS" "5.7" "buffers provided by request" How::Opcode(31);
         BufferRing "buffer-ring" "IORING_REGISTER_PBUF_RING" "5.19" "buffer ring" How::Trial(trial::Ring::registers_buffer_ring);
-        IncrementalBuffers "incremental-buffers" "IOU_PBUF_RING_INC" "6.12" "buffer ring, buffers used up bit by bit" How::Trial(trial::Ring::registers_incremental_buffers);
+        IncrementalBuffers "incremental-buffers" "IOU_PBUF_RING_INC" "6.12" "incremental buffer ring" How::Trial(trial::Ring::registers_incremental_buffers);
     }
     Descriptors {
         RegisteredRing "registered-ring" "IORING_REGISTER_RING_FDS" "5.18" "registered ring" How::Trial(trial::Ring::registers_itself);
-        DirectDescriptors "direct-descriptors" "IORING_FILE_INDEX_ALLOC" "5.19" "direct descriptors, numbered by the kernel" How::Trial(trial::Ring::accepts_directly);
+        DirectDescriptors "direct-descriptors" "IORING_FILE_INDEX_ALLOC" "5.19" "direct descriptors" How::Trial(trial::Ring::accepts_directly);
         DescriptorRange "file-alloc-range" "IORING_REGISTER_FILE_ALLOC_RANGE" "6.0" "range of direct descriptors that the kernel may take" How::Trial(trial::Ring::bounds_descriptors);
         FdInstall "fixed-fd-install" "IORING_OP_FIXED_FD_INSTALL" "6.8" "ordinary descriptor from a direct one" How::Opcode(54);
     }
@@ -203,7 +203,7 @@ impl Feature {
         self.row().symbol
     }
 
-    /// In a short phrase.
+    /// In a short phrase; such phrases are listed with commas, so none has one.
     pub const fn what(self) -> &'static str {
         self.row().what
     }
@@ -213,7 +213,7 @@ impl Feature {
         self.row().group
     }
 
-    /// The first release of Linux that had it, as `6.0` (the manual pages of liburing 2.15).
+    /// The first release of Linux that had it, as `6.0` (liburing 2.15: manual pages, and dates where they are silent).
     pub const fn since(self) -> &'static str {
         self.row().since
     }
@@ -249,7 +249,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What `io_uring_setup(2)` failed with, explained.
+    /// What one of the three system calls failed with, explained.
     pub(super) fn from_errno(code: i32) -> Self {
         match code {
             libc::EPERM | libc::EACCES => {
@@ -314,11 +314,6 @@ impl Probe {
     pub const fn has(&self, feature: Feature) -> bool {
         self.found[feature as usize]
     }
-
-    /// The names of all features that are there (`true`) or are not (`false`), in the order of [`Feature::ALL`].
-    pub fn names(&self, there: bool) -> impl Iterator<Item = &'static str> {
-        Feature::ALL.into_iter().filter(move |feature| self.has(*feature) == there).map(Feature::name)
-    }
 }
 
 #[cfg(test)]
@@ -332,6 +327,10 @@ mod tests {
         let mut parts =
             release.split(['.', '-']).map(|part| part.parse().unwrap_or_else(|_| panic!("{release}")));
         (parts.next().unwrap(), parts.next().unwrap())
+    }
+
+    fn there(probe: &Probe) -> Vec<Feature> {
+        Feature::ALL.into_iter().filter(|&feature| probe.has(feature)).collect()
     }
 
     #[test]
@@ -355,6 +354,7 @@ mod tests {
                     .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
             );
             assert!((5, 1) <= number(feature.since()), "{name}");
+            assert!(!feature.what().is_empty() && !feature.what().contains([',', ';']), "{name}");
         }
         assert_eq!(Feature::named("no-such-feature"), None);
     }
@@ -373,16 +373,13 @@ mod tests {
         {
             let probe = Probe::refused("4.19.0", refusal);
             assert!(Feature::ALL.into_iter().all(|feature| !probe.has(feature)));
-            assert_eq!(probe.names(true).count(), 0);
-            assert_eq!(probe.names(false).count(), Feature::ALL.len());
         }
     }
 
     #[test]
     fn a_probe_holds_what_it_was_given_and_nothing_else() {
         let probe = Probe::with("5.19.0", [Feature::BufferRing, Feature::SubmitAll]);
-        assert_eq!(probe.names(true).collect::<Vec<_>>(), ["submit-all", "buffer-ring"]);
-        assert!(probe.has(Feature::BufferRing) && !probe.has(Feature::MultishotRecv));
+        assert_eq!(there(&probe), [Feature::SubmitAll, Feature::BufferRing]);
     }
 
     /// A kernel may lack what its release should have (build options, back ports the other way), so this holds the
@@ -408,9 +405,8 @@ mod tests {
         // On a thread of its own: registered rings belong to a thread.
         let probes = std::thread::spawn(|| -> Vec<_> { (0..20).map(|_| Probe::of_this_kernel()).collect() });
         let probes = probes.join().unwrap();
-        let names = |probe: &Probe| probe.names(true).collect::<Vec<_>>();
         for probe in &probes {
-            assert_eq!(names(probe), names(&probes[0]));
+            assert_eq!(there(probe), there(&probes[0]));
         }
     }
 }

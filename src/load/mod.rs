@@ -20,11 +20,12 @@ pub use options::{Arrivals, Endpoint, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 
 use crate::cpu;
-use crate::engine::{Config, EngineError, Waker, clock_ns, uring};
+use crate::engine::{Choice, Chosen, Config, EngineError, EngineKind, Feature, Probe, Waker, clock_ns};
 use crate::measure::environment::Environment;
 use crate::measure::histogram;
 use crate::measure::result::{
-    self, Accounting, CpuUse, Interval, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
+    self, Accounting, CpuUse, Interval, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary,
+    Target, Tool,
 };
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
@@ -182,7 +183,6 @@ impl Run {
     fn into_result(self, measured: Measured, endpoint: &Endpoint, command_line: Vec<String>) -> RunResult {
         let Measured { outcome, accounting, latency, intervals, cpu, measured_s } = measured;
         let plan = record_of(&self.plan);
-        let embedded = self.plan.endpoint.is_none();
         let summary = Summary::new(&plan, &accounting, &latency, measured_s);
         RunResult {
             schema: result::SCHEMA.to_owned(),
@@ -191,14 +191,8 @@ impl Run {
             command_line,
             plan,
             environment: Environment::capture(),
-            target: Target {
-                url: endpoint.url.clone(),
-                server: embedded.then(|| format!("embedded ringsock {}", env!("CARGO_PKG_VERSION"))),
-                engine: uring::NAME.to_owned(),
-                engine_features: uring::FEATURES.iter().map(|&feature| feature.to_owned()).collect(),
-                server_cpus: embedded.then(|| list(&self.plan.server_cpus)),
-                load_cpus: Some(list(&self.plan.cpus)),
-            },
+            io_uring: Some(record_of_probe(&self.plan.probe)),
+            target: target_of(&self.plan, endpoint),
             outcome,
             accounting,
             latency,
@@ -241,6 +235,31 @@ fn record_of(plan: &Plan) -> result::Plan {
     }
 }
 
+fn record_of_probe(probe: &Probe) -> IoUring {
+    let named = |feature: Feature| (feature.name().to_owned(), probe.has(feature));
+    IoUring {
+        refusal: probe.refusal.clone().map(|refusal| refusal.into_error(&probe.release).to_string()),
+        features: Feature::ALL.into_iter().map(named).collect(),
+    }
+}
+
+/// Who talked to whom, and over what.
+fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
+    let ours = plan.endpoint.is_none().then_some(&plan.server_engine);
+    let reason = plan.engine.passed_over.as_ref().or(ours.and_then(|engine| engine.passed_over.as_ref()));
+    Target {
+        url: endpoint.url.clone(),
+        server: ours.map(|_| format!("embedded ringsock {}", env!("CARGO_PKG_VERSION"))),
+        engine: plan.engine.kind.name().to_owned(),
+        engine_features: plan.engine.feature_phrases(),
+        engine_reason: reason.cloned(),
+        server_engine: ours.map(|engine| engine.kind.name().to_owned()),
+        server_engine_features: ours.map(Chosen::feature_phrases),
+        server_cpus: ours.map(|_| list(&plan.server_cpus)),
+        load_cpus: Some(list(&plan.cpus)),
+    }
+}
+
 /// The server that a run without a URL measures, with the defaults of its own flags.
 fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     #[derive(Parser)]
@@ -251,7 +270,8 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     let mut options = Flags::parse_from(["embedded", "--listen", "127.0.0.1:0"]).server;
     options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
     options.max_connections = Some(plan.connections);
-    Ok(Server::start(&options.validate()?)?)
+    options.engine = Choice::Named(plan.server_engine.kind);
+    Ok(Server::start(&options.validate(&plan.probe)?)?)
 }
 
 /// Whose CPU time is the server's.
@@ -311,9 +331,9 @@ impl Crew {
             let waker = Waker::new().map_err(LoadError::Thread)?;
             crew.wakers.push(waker.clone());
             let task = crew.task(plan, endpoint, index, events);
-            let (cpu, ended) = (plan.cpus[index], events.clone());
+            let (cpu, engine, ended) = (plan.cpus[index], plan.engine.kind, events.clone());
             let body = move || {
-                let result = generate(cpu, task, &waker);
+                let result = generate(cpu, engine, task, &waker);
                 let _ = ended.send(Event::Ended);
                 result
             };
@@ -456,13 +476,13 @@ struct Whole {
 }
 
 /// A generator thread's life.
-fn generate(cpu: usize, task: Task, waker: &Waker) -> Result<Client, LoadError> {
+fn generate(cpu: usize, engine: EngineKind, task: Task, waker: &Waker) -> Result<Client, LoadError> {
     cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
     let connections_max = (task.connections as u32).max(1);
     let config = Config { connections_max, outbox_bytes: usize::MAX, ..Config::default() };
-    Ok(uring::run(config, waker, Client::new(task), || {})?)
+    Ok(engine.run(config, waker, Client::new(task), || {})?)
 }
 
 /// Keeps the time of a run.

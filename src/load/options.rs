@@ -8,9 +8,10 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
 use crate::cpu::{self, CpuError, CpuList};
-use crate::engine::{EngineError, files};
+use crate::engine::{Choice, Chosen, EngineError, Probe, files};
 use crate::limits;
 use crate::measure::result;
+use crate::server::engine_parser;
 
 /// Descriptors that are not connections.
 const OTHER_FILES: u64 = 128;
@@ -36,6 +37,15 @@ pub struct Options {
     /// Connections, shared out evenly among the threads
     #[arg(long, short = 'c', value_name = "COUNT", default_value_t = 64)]
     pub connections: u32,
+
+    /// I/O engine of the generator, and of the server started in this process; auto takes the best that this kernel runs,
+    /// and the report says which and why
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine_parser())]
+    pub engine: Choice,
+
+    /// I/O engine of the server started in this process [default: as --engine]
+    #[arg(long, value_name = "NAME", conflicts_with = "url", value_parser = engine_parser())]
+    pub server_engine: Option<Choice>,
 
     /// Generator threads, each with its own ring [default: one for each of --cpus, else 1]
     #[arg(long, value_name = "COUNT")]
@@ -154,6 +164,9 @@ pub enum OptionsError {
     /// Too many connections for the limit on open files.
     #[error("--connections: {0}")]
     Files(EngineError),
+    /// The flags are right, and an engine cannot run on this kernel.
+    #[error(transparent)]
+    Engine(EngineError),
 }
 
 /// Where a server is, from its URL.
@@ -180,6 +193,12 @@ pub struct Plan {
     pub endpoint: Option<Endpoint>,
     /// See [`Options::connections`].
     pub connections: u32,
+    /// What the kernel's io_uring can do.
+    pub probe: Probe,
+    /// What does the generator's I/O.
+    pub engine: Chosen,
+    /// What does the I/O of the server of our own.
+    pub server_engine: Chosen,
     /// A generator thread for each.
     pub cpus: Vec<usize>,
     /// A thread of the server of our own for each.
@@ -207,11 +226,11 @@ pub struct Plan {
 }
 
 impl Options {
-    /// Checks every flag, resolves the URL and raises the limit on open files.
+    /// Checks every flag, resolves the URL, raises the limit on open files, and chooses engines for the kernel probed.
     ///
     /// # Errors
     /// The first flag that is wrong, and what would be right.
-    pub fn validate(&self) -> Result<Plan, OptionsError> {
+    pub fn validate(&self, probe: &Probe) -> Result<Plan, OptionsError> {
         let number = |flag, value: &dyn ToString, holds: bool, rule| {
             let value = value.to_string();
             if holds { Ok(()) } else { Err(OptionsError::Number { flag, value, rule }) }
@@ -247,9 +266,14 @@ impl Options {
             return Err(OptionsError::ServerPid(process_id));
         }
         files::ensure(u64::from(connections) + OTHER_FILES).map_err(OptionsError::Files)?;
+        let endpoint = self.url.as_deref().map(Endpoint::parse).transpose()?;
+        let choose = |choice: Choice| choice.choose(probe).map_err(OptionsError::Engine);
         Ok(Plan {
-            endpoint: self.url.as_deref().map(Endpoint::parse).transpose()?,
+            endpoint,
             connections,
+            probe: probe.clone(),
+            engine: choose(self.engine)?,
+            server_engine: choose(self.server_engine.unwrap_or(self.engine))?,
             cpus,
             server_cpus: self.embedded_server_cpus()?,
             server_pid: self.server_pid,

@@ -35,6 +35,9 @@ pub struct RunResult {
     pub plan: Plan,
     /// The machine that the load came from.
     pub environment: Environment,
+    /// What that machine's io_uring could do; `None` in files older than this field.
+    #[serde(default)]
+    pub io_uring: Option<IoUring>,
     /// What the load went to, and how.
     pub target: Target,
     /// How the run ended.
@@ -137,6 +140,21 @@ pub enum Arrivals {
     Poisson,
 }
 
+/// What the kernel's io_uring could do, found out by trying.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoUring {
+    /// Why it could not be used at all.
+    pub refusal: Option<String>,
+    /// Whether a feature was there, by its name, as `multishot-recv`; in the file, all on one line.
+    #[serde(serialize_with = "on_one_line")]
+    pub features: BTreeMap<String, bool>,
+}
+
+/// A kernel has dozens of features.
+fn on_one_line<S: Serializer>(features: &BTreeMap<String, bool>, serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::value::to_raw_value(features).expect("names are plain data").serialize(serializer)
+}
+
 /// What the load went to, and how it was driven.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -148,6 +166,15 @@ pub struct Target {
     pub engine: String,
     /// What of the kernel's offer the engine used, such as `multishot recv`.
     pub engine_features: Vec<String>,
+    /// Why the engine asked for was not this one, where another had been liked better.
+    #[serde(default)]
+    pub engine_reason: Option<String>,
+    /// The server's I/O engine, where it is known: that of a server of the run's own.
+    #[serde(default)]
+    pub server_engine: Option<String>,
+    /// What of the kernel's offer that engine used.
+    #[serde(default)]
+    pub server_engine_features: Option<Vec<String>>,
     /// CPUs the server was pinned to, as in `0,2-3`; `None` if not pinned or not known.
     pub server_cpus: Option<String>,
     /// CPUs the load was pinned to; `None` if not pinned.

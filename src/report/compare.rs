@@ -50,6 +50,7 @@ pub fn render(names: [&str; 2], a: &RunResult, b: &RunResult, style: Style) -> S
         ("target", differences(&a.target, &b.target)),
         ("tool", differences(&a.tool, &b.tool)),
         ("environment", differences(&a.environment, &b.environment)),
+        ("io_uring", io_uring(a, b)),
     ] {
         text.push_str(&difference_list(title, &differences, style));
     }
@@ -147,6 +148,18 @@ fn differences<T: Serialize>(a: &T, b: &T) -> Vec<Difference> {
     let mut found = Vec::new();
     collect_differences("", Some(&value(a)), Some(&value(b)), &mut found);
     found
+}
+
+/// What the kernels' io_uring can do; a result that says nothing of it lacks no single feature.
+fn io_uring(a: &RunResult, b: &RunResult) -> Vec<Difference> {
+    match (&a.io_uring, &b.io_uring) {
+        (Some(a), Some(b)) => differences(a, b),
+        (None, None) => Vec::new(),
+        (a, b) => {
+            let [a, b] = [a, b].map(|known| if known.is_some() { "yes" } else { "no" }.to_owned());
+            vec![Difference { field: "known".to_owned(), a, b }]
+        }
+    }
 }
 
 fn collect_differences(field: &str, a: Option<&Value>, b: Option<&Value>, found: &mut Vec<Difference>) {

@@ -7,7 +7,7 @@
 use super::Style;
 use super::text::{count, counted, duration, duration_ns, percentile, printable, rate, size, table, wrap};
 use crate::measure::histogram::{self, Histogram, PERCENTILES, clamped_count, maximum_ns, percentile_ns};
-use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Status};
+use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Status, Target};
 
 /// What must stand beside every latency of a closed loop.
 pub const CLOSED_LOOP: &str =
@@ -44,10 +44,6 @@ fn header(result: &RunResult, style: Style) -> String {
         Some(server) => format!("{} ({server})", target.url),
         None => target.url.clone(),
     };
-    let engine = match target.engine_features.is_empty() {
-        true => target.engine.clone(),
-        false => format!("{} ({})", target.engine, target.engine_features.join(", ")),
-    };
     let cpus_of = |cpus: &Option<String>, if_none: &str| cpus.clone().unwrap_or(if_none.to_owned());
     let server = cpus_of(&target.server_cpus, "unknown");
     let cpus = format!("server {server}; load {}", cpus_of(&target.load_cpus, "not pinned"));
@@ -60,7 +56,7 @@ fn header(result: &RunResult, style: Style) -> String {
     for (label, line) in [
         ("against", against),
         ("on", machine(result)),
-        ("engine", engine),
+        ("engine", engines(target)),
         ("CPUs", cpus),
         ("measured", window),
         ("throughput", throughput(result)),
@@ -68,6 +64,24 @@ fn header(result: &RunResult, style: Style) -> String {
         text.push_str(&labelled(label, &printable(&line), style));
     }
     text
+}
+
+/// What did the I/O, in a line: of both ends, where they are known to differ.
+fn engines(target: &Target) -> String {
+    let described = |name: &str, features: &[String]| match features.is_empty() {
+        true => name.to_owned(),
+        false => format!("{name} ({})", features.join(", ")),
+    };
+    let load = described(&target.engine, &target.engine_features);
+    let server = target.server_engine.as_ref();
+    let features = target.server_engine_features.as_deref().unwrap_or_default();
+    let server = server.map(|name| described(name, features)).filter(|server| *server != load);
+    let both = match server {
+        Some(server) => format!("server {server}; load {load}"),
+        None => load,
+    };
+    let reason = target.engine_reason.iter().map(|reason| format!("; {reason}")).collect::<String>();
+    both + &reason
 }
 
 /// What is done, in a line: `echo, 64 connections, 64 B, open loop at 20,000/s (fixed gaps)`.

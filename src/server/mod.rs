@@ -4,6 +4,7 @@
 
 mod options;
 mod stats;
+mod survey;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
@@ -12,11 +13,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use options::{Options, OptionsError, Plan};
+pub use options::{Options, OptionsError, Plan, engine_parser};
 pub use stats::StatsLine;
+pub use survey::Survey;
 
 use crate::cpu;
-use crate::engine::{EngineError, Waker, socket, uring};
+use crate::engine::{EngineError, Waker, socket};
 use crate::scenario::bare::Bare;
 use crate::scenario::serve::{Serve, Served, Shared};
 
@@ -268,10 +270,10 @@ fn serve(
         let _ = ready.send(cpu::current_thread_id());
     };
     if plan.bare {
-        uring::run(config, waker, Bare, announce)?;
+        plan.engine.kind.run(config, waker, Bare, announce)?;
     } else {
         let handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served));
-        uring::run(config, waker, handler, announce)?;
+        plan.engine.kind.run(config, waker, handler, announce)?;
     }
     Ok(())
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::cpu::{self, CpuError, CpuList};
-use crate::engine::{Config, EngineError, Faults, files};
+use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, files};
 use crate::limits;
 use crate::scenario::serve::{Limits, Timeouts};
 
@@ -21,6 +22,10 @@ pub struct Options {
     /// a free one, which is printed
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
     pub listen: SocketAddr,
+
+    /// I/O engine; auto takes the best that this kernel runs, and says which and why
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine_parser())]
+    pub engine: Choice,
 
     /// Threads, each with its own ring, listener and connections [default: one for each of --cpus, else one
     /// for each CPU this process may use]
@@ -81,6 +86,11 @@ pub struct Options {
     pub bare: bool,
 }
 
+/// Reads an engine's name; the names are part of the help.
+pub fn engine_parser() -> impl TypedValueParser<Value = Choice> {
+    PossibleValuesParser::new(Choice::names()).try_map(|name| name.parse())
+}
+
 /// Why flags were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
@@ -100,6 +110,9 @@ pub enum OptionsError {
     /// About `--max-connections`.
     #[error("--max-connections: {0}")]
     Files(EngineError),
+    /// The flags are right, and the engine cannot run on this kernel.
+    #[error(transparent)]
+    Engine(EngineError),
 }
 
 /// What a server is to be.
@@ -107,6 +120,8 @@ pub enum OptionsError {
 pub struct Plan {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// What does the I/O.
+    pub engine: Chosen,
     /// A thread for each, bound to it.
     pub cpus: Vec<usize>,
     /// What to put up with.
@@ -138,6 +153,7 @@ impl Plan {
             sq_entries: self.sq_entries,
             cq_entries: self.cq_entries,
             outbox_bytes: self.outbox_bytes,
+            uring: crate::engine::uring::Features::default(),
             faults: Faults::default(),
         }
     }
@@ -148,11 +164,11 @@ fn check(flag: &'static str, value: u64, holds: bool, rule: &'static str) -> Res
 }
 
 impl Options {
-    /// Checks every flag and raises the limit on open files.
+    /// Checks every flag, raises the limit on open files, and chooses the engine for the kernel probed.
     ///
     /// # Errors
     /// The first flag that is wrong, and what would be right.
-    pub fn validate(&self) -> Result<Plan, OptionsError> {
+    pub fn validate(&self, probe: &Probe) -> Result<Plan, OptionsError> {
         if let Some(list) = &self.cpus {
             cpu::check(list)?;
         }
@@ -178,6 +194,7 @@ impl Options {
         };
         Ok(Plan {
             listen: self.listen,
+            engine: self.engine.choose(probe).map_err(OptionsError::Engine)?,
             cpus: cpus.iter().copied().cycle().take(threads).collect(),
             limits,
             bare: self.bare,

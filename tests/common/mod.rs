@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ringsock::measure::environment::{Build, Cpu, Environment, Kernel, OpenFiles};
 use ringsock::measure::histogram::{Histogram, new_histogram, record};
 use ringsock::measure::result::{
-    Accounting, Arrivals, CpuUse, Interval, Latencies, Mode, Outcome, Plan, RunResult, SCHEMA, Summary,
-    Target, Tool,
+    Accounting, Arrivals, CpuUse, Interval, IoUring, Latencies, Mode, Outcome, Plan, RunResult, SCHEMA,
+    Summary, Target, Tool,
 };
 
 /// `count` durations of which the share slower than x falls off as 1/x, the fastest at `scale_ns`.
@@ -68,11 +68,17 @@ pub(crate) fn sample() -> RunResult {
         command_line: ["ringsock-load", "--rate", "20000"].map(str::to_owned).to_vec(),
         plan,
         environment: environment(),
+        io_uring: Some(io_uring()),
         target: Target {
             url: "ws://127.0.0.1:40123/echo".to_owned(),
             server: Some("embedded ringsock 0.1.0".to_owned()),
             engine: "uring".to_owned(),
             engine_features: ["multishot recv", "direct descriptors"].map(str::to_owned).to_vec(),
+            engine_reason: None,
+            server_engine: Some("uring".to_owned()),
+            server_engine_features: Some(
+                ["multishot recv", "direct descriptors"].map(str::to_owned).to_vec(),
+            ),
             server_cpus: Some("0".to_owned()),
             load_cpus: Some("1".to_owned()),
         },
@@ -83,6 +89,11 @@ pub(crate) fn sample() -> RunResult {
         cpu: CpuUse { load_cpu_s: 1.02, server_cpu_s: Some(0.96) },
         summary,
     }
+}
+
+fn io_uring() -> IoUring {
+    let features = [("direct-descriptors", true), ("multishot-recv", true), ("napi", false)];
+    IoUring { refusal: None, features: features.map(|(name, there)| (name.to_owned(), there)).into() }
 }
 
 fn environment() -> Environment {

@@ -6,13 +6,13 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use ringsock::engine::{
     Closed, Config, ConnId, Connections, Counters, EngineError, EngineKind, Faults, Handler, Received, Waker,
-    socket, uring,
+    probe::Probe, socket, uring::Features,
 };
 
 /// How long anything may take that must happen.
@@ -22,19 +22,61 @@ const CONVERSATION: Duration = Duration::from_secs(90);
 
 /// An engine that must hold every conversation.
 pub(crate) struct Engine {
+    /// As `--engine` and `--uring-features` say it.
     pub(crate) name: &'static str,
-    /// It has queues and a buffer ring that can run over.
-    pub(crate) has_ring: bool,
+    /// The kernel takes buffers from a ring that can run out.
+    pub(crate) has_buffer_ring: bool,
     kind: EngineKind,
+    switches: &'static str,
 }
 
-/// A further engine is a further row.
-pub(crate) const ENGINES: [Engine; EngineKind::ALL.len()] =
-    [Engine { name: uring::NAME, has_ring: true, kind: EngineKind::Uring }];
+const fn uring(name: &'static str, has_buffer_ring: bool, switches: &'static str) -> Engine {
+    Engine { name, has_buffer_ring, kind: EngineKind::Uring, switches }
+}
 
-/// Holds one conversation over each engine; a failure names both.
+/// What Linux 5.19 does without.
+const LEAST: &str = "-multishot-recv,-single-issuer,-defer-taskrun,-skipped-completions";
+
+/// A further engine is a further row; so is each way in which one does without a feature.
+pub(crate) const ENGINES: [Engine; 14] = [
+    uring("uring", true, ""),
+    uring("uring, no multishot receive", true, "-multishot-recv"),
+    uring("uring, no multishot accept", true, "-multishot-accept"),
+    uring("uring, no buffer ring", false, "-buffer-ring"),
+    uring("uring, no direct descriptors", true, "-direct-descriptors"),
+    uring("uring, neither direct nor multishot", true, "-direct-descriptors,-multishot-accept"),
+    uring("uring, task work at once", true, "-defer-taskrun,-single-issuer,-registered-ring"),
+    uring("uring, all completions", true, "-skipped-completions"),
+    uring("uring of Linux 5.19", true, LEAST),
+    uring(
+        "uring, nothing",
+        false,
+        "-multishot-accept,-buffer-ring,-direct-descriptors,-single-issuer,\
+        -registered-ring,-skipped-completions",
+    ),
+    uring("uring, submitting thread", true, "+sqpoll"),
+    uring("uring, busy polling", true, "+napi=10us"),
+    uring("uring, zero copy", true, "+zero-copy=1"),
+    uring("uring, bundles", true, "+bundles"),
+];
+
+impl Engine {
+    /// What it uses here; `None` where this kernel lacks what it is about.
+    fn features(&self) -> Option<Features> {
+        static PROBE: LazyLock<Probe> = LazyLock::new(Probe::of_this_kernel);
+        Features::choose(&PROBE, &self.switches.parse().unwrap()).ok()
+    }
+}
+
+/// Holds one conversation over each engine, or over those whose name begins with `RINGSOCK_ENGINE`; a failure names
+/// both.
 pub(crate) fn hold(name: &str, conversation: fn(&'static Engine)) {
-    for engine in &ENGINES {
+    let wanted = std::env::var("RINGSOCK_ENGINE").unwrap_or_default();
+    for engine in ENGINES.iter().filter(|engine| engine.name.starts_with(&wanted)) {
+        if engine.features().is_none() {
+            eprintln!("SKIPPED: this kernel has no {}", engine.name);
+            continue;
+        }
         let (done, ended) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             conversation(engine);
@@ -123,6 +165,7 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) waker: Waker,
     pub(crate) counters: Arc<Mutex<Counters>>,
+    narrow_bytes: usize,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<Actor, EngineError>>>,
 }
@@ -142,6 +185,7 @@ pub(crate) fn connecting() -> Config {
         sq_entries: 64,
         cq_entries: 256,
         outbox_bytes: 64 * 1024,
+        uring: Features::default(),
         faults: Faults::default(),
     }
 }
@@ -149,9 +193,10 @@ pub(crate) fn connecting() -> Config {
 impl Engine {
     pub(crate) fn start(
         &'static self,
-        config: Config,
+        mut config: Config,
         behaviour: impl FnMut(&mut Connections<u64>, Event<'_>) + Send + 'static,
     ) -> Running {
+        config.uring = self.features().expect("the kernel has it");
         let (counters, stop) = (Arc::<Mutex<Counters>>::default(), Arc::<AtomicBool>::default());
         let address = config.listener.as_ref().map(|listener| listener.local_addr().unwrap());
         let waker = Waker::new().unwrap();
@@ -170,13 +215,27 @@ impl Engine {
             panic!("{} did not start: {:?}", self.name, thread.join().map(|ended| ended.err()));
         }
         let address = address.unwrap_or_else(|| "127.0.0.1:0".parse().unwrap());
-        Running { address, waker, counters, stop, thread: Some(thread) }
+        // Pages that are not copied count in full against the peer's buffer, however little of them is used: a
+        // narrow one would take in a page in each of its acknowledgements' delays.
+        let narrow_bytes = if self.switches.contains("zero-copy") { 256 * 1024 } else { 4096 };
+        Running { address, waker, counters, narrow_bytes, stop, thread: Some(thread) }
     }
 }
 
 impl Running {
     pub(crate) fn connect(&self) -> TcpStream {
         client(self.address)
+    }
+
+    /// A client whose kernel takes in little before it asks us to wait.
+    pub(crate) fn connect_narrowly(&self) -> TcpStream {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(self.narrow_bytes).unwrap();
+        socket.connect(&self.address.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
     }
 
     /// What the engine has done by its next turn.
@@ -236,17 +295,6 @@ pub(crate) fn client(address: SocketAddr) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream
-}
-
-/// A client whose kernel takes in little before it asks us to wait.
-pub(crate) fn narrow_client(address: SocketAddr) -> TcpStream {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&address.into()).unwrap();
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 

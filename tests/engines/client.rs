@@ -175,7 +175,7 @@ fn run(engine: EngineKind, address: SocketAddr, flags: &[&str]) -> Ended {
     let more = ["--drain-timeout", "5s", "--connect-timeout", "10s", &url];
     let own = crate::flags_of(engine);
     let all = short.iter().chain(&more).chain(flags).copied().chain(own.iter().map(String::as_str));
-    let plan = Flags::parse_from(all).options.validate().unwrap();
+    let plan = Flags::parse_from(all).options.validate(&ringsock::engine::Probe::of_this_kernel()).unwrap();
     let result = Run::new(plan).execute(Vec::new(), Verbosity::Quiet).map_err(|error| error.to_string())?;
     result.accounting.check().unwrap();
     assert_eq!(result.target.engine, engine.name());

@@ -137,9 +137,14 @@ impl Kernel {
     pub(super) fn ask() -> Result<Self, i32> {
         let memory = Mapping::new(MEMORY_BYTES).map_err(|error| code_of(&error))?;
         let ring = IoUring::new(ENTRIES).map_err(|error| code_of(&error))?;
+        // A filter may allow the one system call and forbid the others.
+        ring.submit().map_err(|error| code_of(&error))?;
         let mut opcodes = Opcodes::new();
-        // Before Linux 5.6 there is no such list, and none of the operations that are asked for.
-        let _ = ring.submitter().register_probe(&mut opcodes);
+        match ring.submitter().register_probe(&mut opcodes).map_err(|error| code_of(&error)) {
+            // Before Linux 5.6 there is no such list, and few of the operations that are asked for.
+            Ok(()) | Err(libc::EINVAL) => {}
+            Err(code) => return Err(code),
+        }
         let mut bare = params(Setup::NONE, &memory);
         let descriptor = set_up(&mut bare)?;
         // SAFETY: the kernel has just made this descriptor, and nobody else knows it.

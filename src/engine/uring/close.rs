@@ -1,12 +1,14 @@
 //! Taking a connection down: in order, and not before the kernel holds nothing of it.
 
+use std::os::fd::IntoRawFd;
+
 use io_uring::squeue::Flags;
 use io_uring::{opcode, types};
 
 use super::super::{Closed, Handler, Intent};
-use super::Uring;
 use super::send::free_segment;
 use super::tag::{self, Op};
+use super::{Switch, Uring};
 
 impl<H: Handler> Uring<'_, H> {
     #[cold]
@@ -18,10 +20,10 @@ impl<H: Handler> Uring<'_, H> {
             Intent::ShutDown => {
                 (state.shut_down, state.shutting_down) = (true, true);
                 let id = self.connections.id_at(slot);
-                let shutdown = opcode::Shutdown::new(types::Fixed(slot), libc::SHUT_WR).build();
+                let shutdown = opcode::Shutdown::new(types::Fd(state.socket), libc::SHUT_WR).build();
                 // A worker thread of the kernel does it and looks the descriptor up only then: until it has, the
                 // slot must not go to another connection, which would be shut down in this one's place.
-                self.push(&shutdown.user_data(tag::pack(Op::Shutdown, id)));
+                self.push(&shutdown.flags(self.socket_flags).user_data(tag::pack(Op::Shutdown, id)));
                 self.steer_recv(slot);
             }
             Intent::Close | Intent::Abort => self.begin_close(slot, Closed::ByUs),
@@ -63,13 +65,19 @@ impl<H: Handler> Uring<'_, H> {
             free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
         }
         if installed {
-            let close = opcode::Close::new(types::Fixed(slot)).build();
+            let close = match self.held[slot as usize].descriptor.take() {
+                None => opcode::Close::new(types::Fixed(slot)).build(),
+                Some(descriptor) => opcode::Close::new(types::Fd(descriptor.into_raw_fd())).build(),
+            };
             self.push(&close.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
         }
         let why = self.held[slot as usize].closing.take().unwrap_or(Closed::ByUs);
-        if !self.accepts {
+        if !self.features.has(Switch::DirectDescriptors) {
+            self.connections.free.push(slot);
+        } else if !self.accepts {
             self.freed.push(slot);
-        } else if self.accept_again_ns.is_some() {
+        }
+        if self.accepts && self.accept_again_ns.is_some() {
             // A descriptor is free again.
             self.accept_again_ns = Some(0);
         }

@@ -1,4 +1,4 @@
-//! The raw io_uring engine (Linux 6.1 and newer).
+//! The raw io_uring engine (Linux 5.19 and newer; at its best from 6.1 on).
 //!
 //! A turn of the loop: everything queued is submitted and waited on in one system call; then sends are
 //! settled, then arrivals handed to the handler, which queues the next turn's output.
@@ -12,39 +12,35 @@
 //!
 //! Invariants: at most one send is in flight per connection; a slot is given up only when the kernel holds
 //! nothing of it any more; completions of a turn's sends are all read before any arrival is handled.
+//!
+//! All of this is what Linux 6.1 offers. [`Features`] can be taken away one by one, and the engine then does what
+//! is next best: single-shot accepts and receives, buffers lent one by one, ordinary descriptors, sends that
+//! complete visibly.
 
 mod buffers;
 mod close;
+mod features;
 mod ring;
 mod send;
 mod submit;
 mod tag;
+mod zero_copy;
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
 
-use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, types};
+use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, squeue, types};
 
 use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Waker, clock_ns};
 use crate::limits::HEADROOM_BYTES;
 use buffers::RecvBuffers;
+pub use features::{Features, Switch, Switches, SwitchesError};
 use send::{Flight, Gather};
 use tag::Op;
+use zero_copy::Parked;
 
 /// What `--engine` and result files call it.
 pub const NAME: &str = "uring";
-
-/// What of io_uring it uses, for the record.
-pub const FEATURES: [&str; 9] = [
-    "single issuer",
-    "deferred task run",
-    "submit all",
-    "registered ring",
-    "multishot accept",
-    "multishot receive",
-    "buffer ring",
-    "direct descriptors",
-    "skipped completions",
-];
 
 /// Gathering sends that are made ready at the start; a turn that needs more makes more.
 const GATHERS_AT_FIRST: usize = 32;
@@ -65,11 +61,20 @@ pub fn run<H: Handler>(
     ready: impl FnOnce(),
 ) -> Result<H, EngineError> {
     let mut ring = ring::set_up(&config)?;
+    if let Some(busy_poll_us) = config.uring.napi_us() {
+        ring::register_napi(&ring, busy_poll_us)?;
+    }
     let (mut submitter, sq, cq) = ring.split();
-    submitter.register_ring_fd().map_err(EngineError::io("registering the ring's descriptor"))?;
-    ring::reserve_descriptors(&submitter, config.connections_max)?;
-    let recv = RecvBuffers::register(&submitter, config.recv_buffers, config.recv_buffer_bytes)
-        .map_err(EngineError::io("registering receive buffers"))?;
+    let features = config.uring.clone();
+    ring::register(&mut submitter, &config)?;
+    let recv = if features.has(Switch::BufferRing) {
+        RecvBuffers::register(&submitter, config.recv_buffers, config.recv_buffer_bytes)
+    } else {
+        // Each connection's receive holds one while it waits.
+        let count = config.connections_max.saturating_add(config.recv_buffers.into());
+        RecvBuffers::single(count, config.recv_buffer_bytes)
+    };
+    let recv = recv.map_err(EngineError::io("registering receive buffers"))?;
     let (handler, memory, result) = {
         let mut engine = Uring {
             connections: Connections::with_capacity(config.connections_max),
@@ -78,6 +83,10 @@ pub fn run<H: Handler>(
             sq,
             cq,
             recv,
+            socket_flags: ring::socket_flags(&features),
+            send_entry_flags: ring::send_entry_flags(&features),
+            send_flags: ring::send_flags(&features),
+            zero_copy_bytes: features.zero_copy_bytes().unwrap_or(usize::MAX),
             handler,
             waker: waker.clone(),
             wake_count: Box::new(0),
@@ -87,6 +96,13 @@ pub fn run<H: Handler>(
             timer_at: Box::new(types::Timespec::new()),
             completions: Vec::with_capacity(config.cq_entries as usize),
             flights: Vec::new(),
+            sends_submitted: 0,
+            sends_completed: 0,
+            parked: Vec::new(),
+            parked_in_place_count: 0,
+            parking: Vec::new(),
+            bundle: Vec::new(),
+            features,
             gathers: std::iter::repeat_with(|| Box::new(Gather::new())).take(GATHERS_AT_FIRST).collect(),
             gathers_used: 0,
             connect_addresses: Vec::new(),
@@ -98,7 +114,7 @@ pub fn run<H: Handler>(
         engine.arm_wake();
         ready();
         let result = engine.run();
-        (engine.handler, (engine.recv, engine.connections, engine.wake_count), result)
+        (engine.handler, (engine.recv, engine.connections, engine.wake_count, engine.parked), result)
     };
     // The instance goes first: completions of requests under way are worked off only by its own enter, which no
     // longer comes.
@@ -130,6 +146,12 @@ struct Held {
     closing: Option<Closed>,
     /// Where in `flights` this turn's send is.
     flight: u32,
+    /// What operations call its socket: the number of a direct descriptor, or of an ordinary one.
+    socket: i32,
+    /// Its ordinary descriptor.
+    descriptor: Option<OwnedFd>,
+    /// The buffer that was lent with its receive, where there is no ring of them.
+    buffer: u32,
 }
 
 struct Completion {
@@ -143,6 +165,15 @@ struct Uring<'r, H: Handler> {
     sq: SubmissionQueue<'r>,
     cq: CompletionQueue<'r>,
     recv: RecvBuffers,
+    features: Features,
+    /// Says of every operation on a socket which kind of descriptor it is given.
+    socket_flags: squeue::Flags,
+    /// The same for sends that never wait, and whether those complete visibly.
+    send_entry_flags: squeue::Flags,
+    /// `send(2)`'s flags of such a send.
+    send_flags: i32,
+    /// From this size on, sends are made without copy; [`usize::MAX`]: never.
+    zero_copy_bytes: usize,
     config: Config,
     handler: H,
     connections: Connections<H::Conn>,
@@ -152,7 +183,7 @@ struct Uring<'r, H: Handler> {
     wake_count: Box<u64>,
     /// When to arm the accept; `None` while it is armed.
     accept_again_ns: Option<u64>,
-    /// Connections come from a listener: the kernel numbers their slots.
+    /// Connections come from a listener.
     accepts: bool,
     /// The earliest timeout that is armed. It stays armed over many turns, where a time limit on each wait
     /// would cost every one of them.
@@ -161,6 +192,17 @@ struct Uring<'r, H: Handler> {
     timer_at: Box<types::Timespec>,
     completions: Vec<Completion>,
     flights: Vec<Flight>,
+    /// Sends of this turn that complete visibly, and how many have: all have, when their turn is over.
+    sends_submitted: usize,
+    sends_completed: usize,
+    /// What zero-copy sends read from, until the kernel says that it doesn't any more.
+    parked: Vec<Option<Parked>>,
+    /// How many of them lie in receive buffers.
+    parked_in_place_count: u32,
+    /// Free places among them.
+    parking: Vec<u32>,
+    /// The buffers of the bundle that is being handled.
+    bundle: Vec<u32>,
     #[expect(clippy::vec_box, reason = "the kernel is given their addresses")]
     gathers: Vec<Box<Gather>>,
     gathers_used: usize,
@@ -284,6 +326,9 @@ impl<H: Handler> Uring<'_, H> {
             timeout_ns = wait.then_some(left_ns);
         }
         loop {
+            if self.features.has(Switch::SqPoll) {
+                self.hand_over()?;
+            }
             self.sq.sync();
             ring::enter(&self.submitter, self.sq.len(), wait, timeout_ns)?;
             self.connections.counters.enters += 1;
@@ -293,7 +338,7 @@ impl<H: Handler> Uring<'_, H> {
             // the turn's sends came to is known only when both are worked off.
             let overflowed = self.sq.cq_overflow();
             self.connections.counters.cq_overflows += u64::from(overflowed);
-            if self.sq.is_empty() && !overflowed {
+            if self.sq.is_empty() && !overflowed && self.sends_completed == self.sends_submitted {
                 break;
             }
             wait = false;
@@ -312,14 +357,38 @@ impl<H: Handler> Uring<'_, H> {
         Ok(())
     }
 
+    /// Waits until the submitting kernel thread has taken everything: what entries point to is ours again then.
+    fn hand_over(&mut self) -> io::Result<()> {
+        loop {
+            self.sq.sync();
+            if self.sq.is_empty() {
+                return Ok(());
+            }
+            if self.sq.need_wakeup() {
+                ring::wake_submitter(&self.submitter)?;
+            }
+            // It may have to share this CPU.
+            std::thread::yield_now();
+        }
+    }
+
     fn fetch_completions(&mut self) {
         self.cq.sync();
+        let before = self.completions.len();
         self.completions.extend(self.cq.by_ref().map(|entry| Completion {
             user_data: entry.user_data(),
             result: entry.result(),
             flags: entry.flags(),
         }));
         self.cq.sync();
+        if self.sends_submitted > 0 {
+            let is_send = |completion: &&Completion| match tag::unpack(completion.user_data).0 {
+                Op::Send => true,
+                Op::ZeroCopy => !cqueue::notif(completion.flags),
+                _ => false,
+            };
+            self.sends_completed += self.completions[before..].iter().filter(is_send).count();
+        }
     }
 
     fn dispatch(&mut self) {
@@ -331,6 +400,9 @@ impl<H: Handler> Uring<'_, H> {
                 Op::Accept => self.on_accept(completion.result, completion.flags),
                 Op::Connect => self.on_connect(id, completion.result),
                 Op::SlowSend => self.on_slow_send(id, completion.result),
+                Op::ZeroCopy if cqueue::notif(completion.flags) => {
+                    self.on_zero_copy_over(id.slot, completion.result);
+                }
                 Op::Shutdown => self.on_shutdown(id),
                 Op::Wake => {
                     self.arm_wake();
@@ -341,7 +413,7 @@ impl<H: Handler> Uring<'_, H> {
                     self.timer_ns = self.timer_ns.filter(|&armed_ns| armed_ns > now_ns);
                 }
                 // Sends are settled by now; of the others there is nothing to know.
-                Op::Send | Op::Forget => {}
+                Op::Send | Op::ZeroCopy | Op::Forget => {}
             }
         }
         // Those fetched meanwhile, to make room while submitting, are for the next turn.
@@ -351,8 +423,11 @@ impl<H: Handler> Uring<'_, H> {
 
     #[inline]
     fn on_recv(&mut self, id: ConnId, result: i32, flags: u32) {
-        let buffer = cqueue::buffer_select(flags);
         let state = &mut self.held[id.index()];
+        let buffer = match self.features.has(Switch::BufferRing) {
+            true => cqueue::buffer_select(flags).map(u32::from),
+            false => Some(state.buffer),
+        };
         if !cqueue::more(flags) {
             state.recv_armed = false;
             state.recv_cancelled = false;
@@ -361,11 +436,14 @@ impl<H: Handler> Uring<'_, H> {
         }
         if state.closing.is_some() {
             if let Some(buffer) = buffer {
-                self.recv.hold(buffer, 0);
+                self.return_unread(buffer, result);
             }
             return self.try_finish_close(id.slot);
         }
         match (result, buffer) {
+            (1.., Some(buffer)) if result as usize > self.recv.buffer_bytes() => {
+                self.on_bundle(id, buffer, result as usize);
+            }
             (1.., Some(buffer)) => self.on_bytes(id, buffer, result as usize),
             (_, Some(buffer)) => {
                 self.recv.hold(buffer, 0);
@@ -375,11 +453,41 @@ impl<H: Handler> Uring<'_, H> {
         }
     }
 
+    /// Bytes that fill several buffers, one after the other.
+    fn on_bundle(&mut self, id: ConnId, first: u32, mut byte_count: usize) {
+        let buffers = self.name_bundle(first, byte_count);
+        for &buffer in &buffers {
+            let in_this = byte_count.min(self.recv.buffer_bytes());
+            self.on_bytes(id, buffer, in_this);
+            byte_count -= in_this;
+        }
+        self.bundle = buffers;
+    }
+
+    /// The buffers of a bundle, found before any is given back, which could take another's place in the ring.
+    fn name_bundle(&mut self, first: u32, byte_count: usize) -> Vec<u32> {
+        let mut buffers = std::mem::take(&mut self.bundle);
+        buffers.clear();
+        buffers.push(first);
+        while buffers.len() * self.recv.buffer_bytes() < byte_count {
+            buffers.push(self.recv.following(*buffers.last().expect("the first")));
+        }
+        buffers
+    }
+
+    /// What was received is not wanted.
+    #[cold]
+    fn return_unread(&mut self, buffer: u32, result: i32) {
+        let buffers = self.name_bundle(buffer, result.max(0) as usize);
+        buffers.iter().for_each(|&buffer| self.recv.hold(buffer, 0));
+        self.bundle = buffers;
+    }
+
     #[inline]
-    fn on_bytes(&mut self, id: ConnId, buffer: u16, byte_count: usize) {
+    fn on_bytes(&mut self, id: ConnId, buffer: u32, byte_count: usize) {
         self.connections.counters.receives += 1;
         self.connections.counters.received_bytes += byte_count as u64;
-        self.connections.common.current_buffer = u32::from(buffer);
+        self.connections.common.current_buffer = buffer;
         self.connections.common.current_uses = 0;
         let memory = self.recv.memory(buffer);
         let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
@@ -408,12 +516,17 @@ impl<H: Handler> Uring<'_, H> {
     #[cold]
     fn on_accept(&mut self, result: i32, flags: u32) {
         if result >= 0 {
-            let slot = result as u32;
-            self.ensure_held(slot);
-            let conn = self.handler.on_accept();
-            let id = self.connections.insert(slot, conn);
-            self.handler.on_open(&mut self.connections, id);
-            self.arm_recv(id);
+            if self.features.has(Switch::DirectDescriptors) {
+                self.open_accepted(result as u32, result, None);
+            } else {
+                // SAFETY: the kernel made this descriptor for us just now; nothing else owns it.
+                let descriptor = unsafe { OwnedFd::from_raw_fd(result) };
+                match self.connections.take_slot(self.config.connections_max) {
+                    Some(slot) => self.open_accepted(slot, result, Some(descriptor)),
+                    // Closed, as the kernel does where its table of direct descriptors is full.
+                    None => self.connections.counters.accept_refusals += 1,
+                }
+            }
         }
         if !cqueue::more(flags) {
             self.connections.counters.accept_rearms += 1;
@@ -424,6 +537,16 @@ impl<H: Handler> Uring<'_, H> {
             }
             self.accept_again_ns = Some(again_ns);
         }
+    }
+
+    fn open_accepted(&mut self, slot: u32, socket: i32, descriptor: Option<OwnedFd>) {
+        self.ensure_held(slot);
+        let state = &mut self.held[slot as usize];
+        (state.socket, state.descriptor) = (socket, descriptor);
+        let conn = self.handler.on_accept();
+        let id = self.connections.insert(slot, conn);
+        self.handler.on_open(&mut self.connections, id);
+        self.arm_recv(id);
     }
 
     fn on_connect(&mut self, id: ConnId, result: i32) {

@@ -1,28 +1,41 @@
 //! The ring itself: set up, entered, and its refusals explained.
 //!
 //! One thread sets it up and is the only one to use it (`SINGLE_ISSUER`); completions are made only while it
-//! waits (`DEFER_TASKRUN`), so nothing interrupts the handler.
+//! waits (`DEFER_TASKRUN`), so nothing interrupts the handler. Both can be done without.
 
 use std::io;
 use std::os::fd::AsRawFd;
 
-use io_uring::{IoUring, types};
+use io_uring::squeue::Flags;
+use io_uring::{IoUring, Submitter, types};
 
 use super::super::{Config, EngineError};
+use super::features::{Features, Switch};
+
+/// How long the submitting kernel thread looks for more before it sleeps.
+const SQ_POLL_IDLE_MS: u32 = 1000;
 
 /// Sets up a ring for the calling thread.
 pub(super) fn set_up(config: &Config) -> Result<IoUring, EngineError> {
-    let ring = IoUring::builder()
+    let features = &config.uring;
+    let mut builder = IoUring::builder();
+    // An entry that fails does not hold up those behind it (5.18).
+    builder.setup_submit_all().setup_cqsize(config.cq_entries).dontfork();
+    if features.has(Switch::SingleIssuer) {
         // One thread submits: the kernel takes no locks (6.0).
-        .setup_single_issuer()
+        builder.setup_single_issuer();
+    }
+    if features.has(Switch::SqPoll) {
+        builder.setup_sqpoll(SQ_POLL_IDLE_MS);
+        features.sq_poll_cpu().map(|cpu| builder.setup_sqpoll_cpu(cpu));
+    } else if features.has(Switch::DeferTaskrun) {
         // Completions are worked off when we wait for them, in batches, by us (6.1).
-        .setup_defer_taskrun()
-        // An entry that fails does not hold up those behind it (5.18).
-        .setup_submit_all()
-        .setup_cqsize(config.cq_entries)
-        .dontfork()
-        .build(config.sq_entries)
-        .map_err(explain_set_up)?;
+        builder.setup_defer_taskrun();
+    } else {
+        // At least nobody is interrupted to work them off (5.19).
+        builder.setup_coop_taskrun().setup_taskrun_flag();
+    }
+    let ring = builder.build(config.sq_entries).map_err(explain_set_up)?;
     let params = ring.params();
     for (has, feature, since) in [
         (params.is_feature_ext_arg(), "waiting with a timeout (EXT_ARG)", "5.11"),
@@ -34,6 +47,73 @@ pub(super) fn set_up(config: &Config) -> Result<IoUring, EngineError> {
         }
     }
     Ok(ring)
+}
+
+/// Registers with a ring what its features ask for.
+pub(super) fn register(submitter: &mut Submitter<'_>, config: &Config) -> Result<(), EngineError> {
+    let features = &config.uring;
+    if features.has(Switch::RegisteredRing) {
+        submitter.register_ring_fd().map_err(EngineError::io("registering the ring's descriptor"))?;
+    }
+    if features.has(Switch::DirectDescriptors) {
+        reserve_descriptors(submitter, config.connections_max)?;
+    }
+    Ok(())
+}
+
+/// Has waits poll the network device for `busy_poll_us` before they sleep (Linux 6.9).
+pub(super) fn register_napi(ring: &IoUring, busy_poll_us: u32) -> Result<(), EngineError> {
+    /// `IORING_REGISTER_NAPI`.
+    const REGISTER_NAPI: u32 = 27;
+    /// `struct io_uring_napi`: with both new fields zero, devices are found by the sockets that are used.
+    #[repr(C)]
+    struct Napi {
+        busy_poll_us: u32,
+        prefer_busy_poll: u8,
+        operation: u8,
+        padding: [u8; 2],
+        strategy: u32,
+        reserved: u32,
+    }
+    let napi =
+        Napi { busy_poll_us, prefer_busy_poll: 1, operation: 0, padding: [0; 2], strategy: 0, reserved: 0 };
+    // SAFETY: the kernel reads and writes one `Napi`, which outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), REGISTER_NAPI, &raw const napi, 1)
+    };
+    match result {
+        0.. => Ok(()),
+        _ => Err(EngineError::io("registering busy polling (NAPI)")(io::Error::last_os_error())),
+    }
+}
+
+/// Says of an entry that its socket is a direct descriptor, where they are.
+pub(super) fn socket_flags(features: &Features) -> Flags {
+    if features.has(Switch::DirectDescriptors) { Flags::FIXED_FILE } else { Flags::empty() }
+}
+
+/// Flags of an entry that sends without waiting.
+pub(super) fn send_entry_flags(features: &Features) -> Flags {
+    let skip = if features.has(Switch::SkippedCompletions) { Flags::SKIP_SUCCESS } else { Flags::empty() };
+    socket_flags(features) | skip
+}
+
+/// `send(2)`'s flags of such a send. A short one counts as failed only under `MSG_WAITALL`; one that completes in
+/// any case needs no more than to say how far it got.
+pub(super) fn send_flags(features: &Features) -> i32 {
+    let whole = if features.has(Switch::SkippedCompletions) { libc::MSG_WAITALL } else { 0 };
+    libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | whole
+}
+
+/// Wakes the kernel thread that submits.
+pub(super) fn wake_submitter(submitter: &Submitter<'_>) -> io::Result<()> {
+    const SQ_WAKEUP: u32 = 1 << 1;
+    // SAFETY: without arguments there is nothing to outlive the call.
+    let woken = unsafe { submitter.enter::<libc::sigset_t>(0, 0, SQ_WAKEUP, None) };
+    match woken {
+        Err(error) if error.raw_os_error() != Some(libc::EINTR) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn release() -> String {
@@ -58,10 +138,7 @@ fn explain_set_up(error: io::Error) -> EngineError {
 }
 
 /// Reserves `count` direct descriptors.
-pub(super) fn reserve_descriptors(
-    submitter: &io_uring::Submitter<'_>,
-    count: u32,
-) -> Result<(), EngineError> {
+fn reserve_descriptors(submitter: &Submitter<'_>, count: u32) -> Result<(), EngineError> {
     submitter.register_files_sparse(count).map_err(|error| match error.raw_os_error() {
         Some(libc::EMFILE) => {
             let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -73,7 +150,7 @@ pub(super) fn reserve_descriptors(
 
 /// Submits what is queued and works off completions, waiting for one if `wait`, until `timeout_ns` have gone.
 pub(super) fn enter(
-    submitter: &io_uring::Submitter<'_>,
+    submitter: &Submitter<'_>,
     queued: usize,
     wait: bool,
     timeout_ns: Option<u64>,

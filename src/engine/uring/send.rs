@@ -2,22 +2,23 @@
 
 use std::io;
 
-use io_uring::squeue::Flags;
-use io_uring::{opcode, types};
+use io_uring::{cqueue, opcode, types};
 
 use super::super::faults::SendFault;
 use super::super::{BufferPool, Closed, ConnId, Handler, Intent, Segment};
-use super::Uring;
 use super::buffers::RecvBuffers;
 use super::tag::{self, Op};
+use super::{Switch, Uring};
 use crate::limits::SEND_PIECES;
 
 /// A send of this turn.
 pub(super) struct Flight {
-    slot: u32,
-    segment_count: u32,
+    pub(super) slot: u32,
+    pub(super) segment_count: u32,
     /// What the completion said, if there was one.
-    result: Option<i32>,
+    pub(super) result: Option<i32>,
+    /// Where it is parked, if it is one without copy, and whether it stays there for now.
+    pub(super) parked: Option<(u32, bool)>,
 }
 
 /// Pieces for one gathering send. Boxed: its address must not change until it is submitted.
@@ -30,12 +31,16 @@ impl<H: Handler> Uring<'_, H> {
     /// Sends from the front of the outbox without waiting; see the module's text.
     #[inline]
     pub(super) fn send(&mut self, slot: u32) {
-        const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
         let line = &mut self.connections.slots[slot as usize].line;
         let id = ConnId { slot, generation: line.generation };
         let segment_count = line.outbox.segment_count().min(SEND_PIECES);
-        line.outbox.set_in_flight(segment_count);
+        let socket = types::Fd(self.held[slot as usize].socket);
         let fault = self.config.faults.send(line.outbox.queued_bytes());
+        if line.outbox.front_bytes() >= self.zero_copy_bytes && fault.is_none() && self.send_zero_copy(slot) {
+            return;
+        }
+        let line = &mut self.connections.slots[slot as usize].line;
+        line.outbox.set_in_flight(segment_count);
         let mut result = None;
         let entry = if segment_count == 1 {
             let (address, mut byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
@@ -43,7 +48,7 @@ impl<H: Handler> Uring<'_, H> {
                 byte_count = short_bytes;
                 result = Some(short_bytes as i32);
             }
-            opcode::Send::new(types::Fixed(slot), address, byte_count as u32).flags(FLAGS).build()
+            opcode::Send::new(socket, address, byte_count as u32).flags(self.send_flags).build()
         } else {
             if self.gathers_used == self.gathers.len() {
                 self.gathers.push(Box::new(Gather::new()));
@@ -51,7 +56,7 @@ impl<H: Handler> Uring<'_, H> {
             let gather = &mut self.gathers[self.gathers_used];
             self.gathers_used += 1;
             gather.fill(line.outbox.iter().map(|segment| piece(&self.recv, segment)));
-            opcode::SendMsg::new(types::Fixed(slot), &raw const gather.header).flags(FLAGS as u32).build()
+            opcode::SendMsg::new(socket, &raw const gather.header).flags(self.send_flags as u32).build()
         };
         let state = &mut self.held[slot as usize];
         state.flight = self.flights.len() as u32;
@@ -62,12 +67,13 @@ impl<H: Handler> Uring<'_, H> {
             result = error.raw_os_error().map(|code| -code);
         }
         self.more_to_do |= result.is_some();
-        self.flights.push(Flight { slot, segment_count: segment_count as u32, result });
+        self.flights.push(Flight { slot, segment_count: segment_count as u32, result, parked: None });
         self.connections.counters.sends += 1;
         if matches!(fault, Some(SendFault::Failed(_))) {
             return;
         }
-        self.push(&entry.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Send, id)));
+        self.sends_submitted += usize::from(!self.features.has(Switch::SkippedCompletions));
+        self.push(&entry.flags(self.send_entry_flags).user_data(tag::pack(Op::Send, id)));
     }
 
     /// A send that waits until the peer takes something; one segment at a time, and it completes visibly.
@@ -77,11 +83,12 @@ impl<H: Handler> Uring<'_, H> {
         line.outbox.set_in_flight(1);
         let id = ConnId { slot, generation: line.generation };
         let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
-        let entry = opcode::Send::new(types::Fixed(slot), address, byte_count as u32)
+        let state = &mut self.held[slot as usize];
+        let entry = opcode::Send::new(types::Fd(state.socket), address, byte_count as u32)
             .flags(libc::MSG_NOSIGNAL)
             .build()
+            .flags(self.socket_flags)
             .user_data(tag::pack(Op::SlowSend, id));
-        let state = &mut self.held[slot as usize];
         (state.slow_send, state.behind) = (true, true);
         self.connections.counters.sends += 1;
         self.push(&entry);
@@ -91,8 +98,8 @@ impl<H: Handler> Uring<'_, H> {
     pub(super) fn own_output(&mut self, slot: u32) {
         let line = &mut self.connections.slots[slot as usize].line;
         line.outbox.own(&mut self.connections.common.pool, |buffer, start, end, out| {
-            out.extend_from_slice(&self.recv.memory(buffer as u16)[start as usize..end as usize]);
-            self.recv.release(buffer as u16);
+            out.extend_from_slice(&self.recv.memory(buffer)[start as usize..end as usize]);
+            self.recv.release(buffer);
         });
     }
 
@@ -104,17 +111,33 @@ impl<H: Handler> Uring<'_, H> {
             if op == Op::Send {
                 let flight = self.held[id.index()].flight;
                 self.flights[flight as usize].result = Some(completion.result);
+            } else if op == Op::ZeroCopy && !cqueue::notif(completion.flags) {
+                let flight = self.parked_flight(id.slot);
+                let flight = &mut self.flights[flight];
+                flight.result = Some(completion.result);
+                flight.parked = Some((id.slot, cqueue::more(completion.flags)));
             }
         }
         self.gathers_used = 0;
+        (self.sends_submitted, self.sends_completed) = (0, 0);
         let mut flights = std::mem::take(&mut self.flights);
         for flight in flights.drain(..) {
             match flight.result {
+                Some(result) if flight.parked.is_some() => self.on_zero_copy(&flight, result),
                 None => self.on_sent(&flight),
+                Some(result) if self.is_whole(&flight, result) => self.on_sent(&flight),
                 Some(result) => self.on_short_send(&flight, result),
             }
         }
         self.flights = flights;
+    }
+
+    /// Whether a send that completed visibly went out whole.
+    pub(super) fn is_whole(&self, flight: &Flight, result: i32) -> bool {
+        let outbox = &self.connections.slots[flight.slot as usize].line.outbox;
+        let segments = outbox.iter().take(flight.segment_count as usize);
+        let byte_count: usize = segments.map(|segment| piece(&self.recv, segment).1).sum();
+        usize::try_from(result) == Ok(byte_count)
     }
 
     #[inline]
@@ -197,11 +220,9 @@ impl<H: Handler> Uring<'_, H> {
 
 /// Where a segment's bytes are.
 #[inline]
-fn piece(recv: &RecvBuffers, segment: &Segment) -> (*const u8, usize) {
+pub(super) fn piece(recv: &RecvBuffers, segment: &Segment) -> (*const u8, usize) {
     match segment {
-        Segment::InPlace { buffer, start, end } => {
-            (recv.address(*buffer as u16, *start), (end - start) as usize)
-        }
+        Segment::InPlace { buffer, start, end } => (recv.address(*buffer, *start), (end - start) as usize),
         Segment::Owned { bytes, start } => (bytes[*start..].as_ptr(), bytes.len() - start),
         Segment::Shared(bytes) => (bytes.as_ptr(), bytes.len()),
     }
@@ -210,7 +231,7 @@ fn piece(recv: &RecvBuffers, segment: &Segment) -> (*const u8, usize) {
 #[inline]
 pub(super) fn free_segment(recv: &mut RecvBuffers, pool: &mut BufferPool, segment: Segment) {
     match segment {
-        Segment::InPlace { buffer, .. } => recv.release(buffer as u16),
+        Segment::InPlace { buffer, .. } => recv.release(buffer),
         Segment::Owned { bytes, .. } => pool.put(bytes),
         Segment::Shared(_) => {}
     }

@@ -8,7 +8,8 @@ use io_uring::{opcode, squeue, types};
 
 use super::super::{Closed, ConnId, Handler, socket};
 use super::tag::{self, Op};
-use super::{Completion, Held, Uring, buffers, ring};
+use super::{Completion, Held, Switch, Uring, buffers, ring};
+use crate::limits::HEADROOM_BYTES;
 
 impl<H: Handler> Uring<'_, H> {
     pub(super) fn push(&mut self, entry: &squeue::Entry) {
@@ -42,6 +43,7 @@ impl<H: Handler> Uring<'_, H> {
             self.stop_accepting();
         }
         let listener = self.config.listener.as_ref()?.as_raw_fd();
+        let direct = self.features.has(Switch::DirectDescriptors);
         let again_ns = self.accept_again_ns?;
         if again_ns > self.connections.common.now_ns {
             return Some(again_ns);
@@ -51,8 +53,16 @@ impl<H: Handler> Uring<'_, H> {
             self.pretend(tag::pack_alone(Op::Accept), &error);
             return None;
         }
-        let accept = opcode::AcceptMulti::new(types::Fd(listener)).allocate_file_index(true);
-        self.push(&accept.build().user_data(tag::pack_alone(Op::Accept)));
+        let listener = types::Fd(listener);
+        let accept = match self.features.has(Switch::MultishotAccept) {
+            true => opcode::AcceptMulti::new(listener).allocate_file_index(direct).build(),
+            false => {
+                let slot = direct.then(types::DestinationSlot::auto_target);
+                let (nobody, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
+                opcode::Accept::new(listener, nobody, no_length).file_index(slot).build()
+            }
+        };
+        self.push(&accept.user_data(tag::pack_alone(Op::Accept)));
         None
     }
 
@@ -79,12 +89,31 @@ impl<H: Handler> Uring<'_, H> {
     }
 
     pub(super) fn arm_recv(&mut self, id: ConnId) {
+        let socket = types::Fd(self.held[id.index()].socket);
+        let entry = if self.features.has(Switch::Bundles) {
+            opcode::RecvMultiBundle::new(socket, buffers::GROUP).build()
+        } else if self.features.has(Switch::MultishotRecv) {
+            opcode::RecvMulti::new(socket, buffers::GROUP).build()
+        } else if self.features.has(Switch::BufferRing) {
+            let recv = opcode::Recv::new(socket, std::ptr::null_mut(), 0).buf_group(buffers::GROUP);
+            recv.build().flags(Flags::BUFFER_SELECT)
+        } else {
+            let Some(buffer) = self.recv.lend() else {
+                // Replies are made of all of them: once they are sent, there are some.
+                self.connections.counters.no_buffers += 1;
+                self.connections.mark_dirty(id.slot);
+                self.more_to_do = true;
+                return;
+            };
+            self.held[id.index()].buffer = buffer;
+            let address = self.recv.address(buffer, HEADROOM_BYTES as u32).cast_mut();
+            opcode::Recv::new(socket, address, self.recv.buffer_bytes() as u32).build()
+        };
         self.held[id.index()].recv_armed = true;
         if let Some(error) = self.config.faults.receive() {
             return self.pretend(tag::pack(Op::Recv, id), &error);
         }
-        let recv = opcode::RecvMulti::new(types::Fixed(id.slot), buffers::GROUP);
-        self.push(&recv.build().user_data(tag::pack(Op::Recv, id)));
+        self.push(&entry.flags(self.socket_flags).user_data(tag::pack(Op::Recv, id)));
     }
 
     /// Takes an operation as failed, instead of submitting it.
@@ -111,17 +140,24 @@ impl<H: Handler> Uring<'_, H> {
     }
 
     pub(super) fn start_connect(&mut self, id: ConnId, address: std::net::SocketAddr) -> io::Result<()> {
-        assert!(!self.accepts, "the kernel numbers a listening engine's descriptors");
+        assert!(!self.accepts, "the kernel may number a listening engine's descriptors");
         if id.slot >= self.config.connections_max {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
         let socket = socket::for_connecting(address)?;
-        self.submitter.register_files_update(id.slot, &[socket.as_raw_fd()])?;
+        let state = &mut self.held[id.index()];
+        if self.features.has(Switch::DirectDescriptors) {
+            self.submitter.register_files_update(id.slot, &[socket.as_raw_fd()])?;
+            state.socket = id.slot as i32;
+        } else {
+            state.socket = socket.as_raw_fd();
+            state.descriptor = Some(socket.into());
+        }
+        state.connecting = true;
         let address = Box::new(socket2::SockAddr::from(address));
-        let connect = opcode::Connect::new(types::Fixed(id.slot), address.as_ptr().cast(), address.len());
-        self.held[id.index()].connecting = true;
+        let connect = opcode::Connect::new(types::Fd(state.socket), address.as_ptr().cast(), address.len());
         self.connect_addresses.push(address);
-        self.push(&connect.build().user_data(tag::pack(Op::Connect, id)));
+        self.push(&connect.build().flags(self.socket_flags).user_data(tag::pack(Op::Connect, id)));
         Ok(())
     }
 

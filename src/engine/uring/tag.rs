@@ -27,6 +27,9 @@ pub(super) enum Op {
     Forget = 8,
     /// Shutdown of the sending side.
     Shutdown = 9,
+    /// A send without copy; it completes once when it is through and once when its memory is free. Its slot is a
+    /// parking place.
+    ZeroCopy = 10,
 }
 
 /// User data for `op` on `id`.
@@ -53,6 +56,7 @@ pub(super) fn unpack(user_data: u64) -> (Op, ConnId) {
         7 => Op::Timer,
         8 => Op::Forget,
         9 => Op::Shutdown,
+        10 => Op::ZeroCopy,
         other => unreachable!("operation {other} was never submitted"),
     };
     (op, ConnId { slot: user_data as u32, generation: (user_data >> 32) as u32 & GENERATION_MASK })
@@ -66,7 +70,7 @@ mod tests {
     fn user_data_keeps_operation_slot_and_generation_apart() {
         let ops =
             [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget];
-        for op in ops.into_iter().chain([Op::Shutdown]) {
+        for op in ops.into_iter().chain([Op::Shutdown, Op::ZeroCopy]) {
             for slot in [0, 1, u32::MAX] {
                 for generation in [0, 1, GENERATION_MASK] {
                     let id = ConnId { slot, generation };

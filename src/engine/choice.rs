@@ -1,0 +1,308 @@
+//! Which engine runs, and why: what was asked for against what the kernel has.
+//!
+//! Invariant: an engine asked for by name runs or is refused by name, with what is missing and the first kernel that
+//! has it; only `auto` passes one over, and then says why. A further engine is a further row of [`row`]. Deliberately
+//! absent: speed. Every engine that [`Choice::Auto`] may take is taken in the order of [`EngineKind::ALL`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::probe::{Feature, Probe};
+use super::{EngineError, EngineKind};
+
+/// What an engine asks of the kernel's io_uring.
+struct Row {
+    /// It does not run without these.
+    needs: &'static [Feature],
+    /// It uses these where they are there, and says so.
+    uses: &'static [Feature],
+    /// The first kernel that it runs on.
+    since: &'static str,
+    /// [`Choice::Auto`] may take it.
+    auto: bool,
+}
+
+const URING: Row = Row {
+    needs: &[
+        Feature::CqSize,
+        Feature::SubmitAll,
+        Feature::CoopTaskrun,
+        Feature::NoDrop,
+        Feature::FastPoll,
+        Feature::ExtArg,
+        Feature::CqeSkip,
+        Feature::Accept,
+        Feature::AsyncCancel,
+        Feature::Connect,
+        Feature::Send,
+        Feature::Recv,
+        Feature::Shutdown,
+    ],
+    uses: &[
+        Feature::SingleIssuer,
+        Feature::DeferTaskrun,
+        Feature::SubmitAll,
+        Feature::RegisteredRing,
+        Feature::MultishotAccept,
+        Feature::MultishotRecv,
+        Feature::BufferRing,
+        Feature::DirectDescriptors,
+        Feature::CqeSkip,
+    ],
+    since: "5.19",
+    auto: true,
+};
+
+const fn row(kind: EngineKind) -> &'static Row {
+    match kind {
+        EngineKind::Uring => &URING,
+    }
+}
+
+/// What an engine does with a feature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It does not run without.
+    Needs,
+    /// It uses it where it is there.
+    Uses,
+    /// Nothing.
+    Ignores,
+}
+
+impl EngineKind {
+    /// The engine of this [`EngineKind::name`].
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The first release of Linux that it runs on.
+    pub const fn since(self) -> &'static str {
+        row(self).since
+    }
+
+    /// What it does with `feature`.
+    pub fn use_of(self, feature: Feature) -> Use {
+        let Row { needs, uses, .. } = row(self);
+        match (needs.contains(&feature), uses.contains(&feature)) {
+            (true, _) => Use::Needs,
+            (false, true) => Use::Uses,
+            (false, false) => Use::Ignores,
+        }
+    }
+
+    /// What of io_uring it uses on this kernel, for the record.
+    pub fn features(self, probe: &Probe) -> Vec<Feature> {
+        row(self).uses.iter().copied().filter(|&feature| probe.has(feature)).collect()
+    }
+
+    /// Whether the kernel has what it needs.
+    ///
+    /// # Errors
+    /// Why io_uring cannot be used, or all that it lacks and the first kernel that lacks nothing.
+    pub fn check(self, probe: &Probe) -> Result<(), EngineError> {
+        let missing: Vec<_> = row(self).needs.iter().filter(|&&feature| !probe.has(feature)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if let Some(refusal) = &probe.refusal {
+            return Err(refusal.clone().into_error(&probe.release));
+        }
+        let described: Vec<_> =
+            missing.iter().map(|feature| format!("{} ({feature})", feature.what())).collect();
+        Err(EngineError::Lacks {
+            engine: self.name(),
+            release: probe.release.clone(),
+            missing: described.join(", "),
+            since: self.since(),
+        })
+    }
+}
+
+/// What `--engine` was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The best that the kernel can run.
+    Auto,
+    /// This one, or an error.
+    Named(EngineKind),
+}
+
+/// No engine has this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no engine: take {list}", list = Choice::names().join(", "))]
+pub struct UnknownEngine(String);
+
+impl FromStr for Choice {
+    type Err = UnknownEngine;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEngine> {
+        let named = || EngineKind::named(name).map(Self::Named);
+        let choice = if name == Self::AUTO { Some(Self::Auto) } else { named() };
+        choice.ok_or_else(|| UnknownEngine(name.to_owned()))
+    }
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.pad(Self::AUTO),
+            Self::Named(kind) => f.pad(kind.name()),
+        }
+    }
+}
+
+impl Choice {
+    const AUTO: &str = "auto";
+
+    /// Everything that may be asked for.
+    pub fn names() -> Vec<&'static str> {
+        [Self::AUTO].into_iter().chain(EngineKind::ALL.into_iter().map(EngineKind::name)).collect()
+    }
+
+    /// The engine that is asked about: the one named, else the one that `auto` would like best.
+    pub fn preferred(self) -> EngineKind {
+        match self {
+            Self::Auto => auto_kinds().next().unwrap_or(EngineKind::ALL[0]),
+            Self::Named(kind) => kind,
+        }
+    }
+
+    /// The engine that runs on this kernel.
+    ///
+    /// # Errors
+    /// The engine named cannot run, or none can that `auto` may take: then it is the preferred one's error.
+    pub fn choose(self, probe: &Probe) -> Result<Chosen, EngineError> {
+        let chosen = |kind: EngineKind, passed_over| Chosen {
+            kind,
+            release: probe.release.clone(),
+            features: kind.features(probe),
+            passed_over,
+        };
+        let refusal = match self.preferred().check(probe) {
+            Ok(()) => return Ok(chosen(self.preferred(), None)),
+            Err(refusal) => refusal,
+        };
+        let others = auto_kinds().filter(|_| self == Self::Auto);
+        match others.into_iter().find(|kind| kind.check(probe).is_ok()) {
+            Some(kind) => Ok(chosen(kind, Some(format!("not {}: {refusal}", self.preferred().name())))),
+            None => Err(refusal),
+        }
+    }
+}
+
+fn auto_kinds() -> impl Iterator<Item = EngineKind> {
+    EngineKind::ALL.into_iter().filter(|&kind| row(kind).auto)
+}
+
+/// The engine that runs, and why this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    /// The engine.
+    pub kind: EngineKind,
+    /// `uname -r`.
+    pub release: String,
+    /// What of io_uring it uses here.
+    pub features: Vec<Feature>,
+    /// Why `auto` did not take the engine that it likes better.
+    pub passed_over: Option<String>,
+}
+
+impl Chosen {
+    /// What it uses of io_uring, as phrases.
+    pub fn feature_phrases(&self) -> Vec<String> {
+        self.features.iter().map(|feature| feature.what().to_owned()).collect()
+    }
+}
+
+/// In a line: `uring: Linux 6.12.1, multishot receive, buffer ring`.
+impl fmt::Display for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: Linux {}", self.kind.name(), self.release)?;
+        self.features.iter().try_for_each(|feature| write!(f, ", {}", feature.what()))?;
+        self.passed_over.iter().try_for_each(|why| write!(f, "; {why}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::probe::Refusal;
+    use super::*;
+
+    /// A kernel with all that was there in `since` and before.
+    fn kernel(since: (u32, u32)) -> Probe {
+        let there = Feature::ALL.into_iter().filter(|feature| number(feature.since()) <= since);
+        Probe::with(format!("{}.{}.7-generic", since.0, since.1), there)
+    }
+
+    fn number(release: &str) -> (u32, u32) {
+        let (major, minor) = release.split_once('.').unwrap();
+        (major.parse().unwrap(), minor.parse().unwrap())
+    }
+
+    #[test]
+    fn every_engine_runs_on_its_first_kernel_and_not_on_the_one_before() {
+        for kind in EngineKind::ALL {
+            let needs = row(kind).needs;
+            if needs.is_empty() {
+                kind.check(&Probe::refused("3.9.0", Refusal::Missing)).unwrap();
+                continue;
+            }
+            let first = needs.iter().map(|feature| number(feature.since())).max().unwrap();
+            assert!(first <= number(kind.since()), "{} needs {first:?}", kind.name());
+            kind.check(&kernel(number(kind.since()))).unwrap();
+            let (major, minor) = first;
+            let error = kind.check(&kernel((major, minor - 1))).unwrap_err().to_string();
+            for expected in [kind.name(), &format!("Linux {}", kind.since()), ".7-generic", "boot"] {
+                assert!(error.contains(expected), "{error}");
+            }
+            let newest = needs.iter().find(|feature| number(feature.since()) == first).unwrap();
+            assert!(error.contains(newest.what()) && error.contains(newest.name()), "{error}");
+        }
+    }
+
+    #[test]
+    fn auto_takes_uring_where_it_runs_and_says_what_it_uses() {
+        let chosen = Choice::Auto.choose(&kernel((6, 12))).unwrap();
+        assert_eq!((chosen.kind, &chosen.passed_over), (EngineKind::Uring, &None));
+        let line = chosen.to_string();
+        assert!(line.starts_with("uring: Linux 6.12.7-generic, "), "{line}");
+        assert!(line.contains(", multishot receive") && line.contains(", buffer ring"), "{line}");
+        let older = Choice::Auto.choose(&kernel((5, 19))).unwrap().to_string();
+        assert!(older.contains("buffer ring") && !older.contains("multishot receive"), "{older}");
+    }
+
+    #[test]
+    fn without_io_uring_auto_takes_what_needs_none_and_says_why_and_a_name_is_refused() {
+        let refused = Refusal::Forbidden { setting: "2".to_owned() };
+        for (probe, why) in [
+            (Probe::refused("6.6.0", refused), "kernel.io_uring_disabled to 0 (it is 2)"),
+            (Probe::refused("4.19.0", Refusal::Missing), "this kernel (4.19.0)"),
+            (kernel((5, 10)), "Linux 5.19"),
+        ] {
+            let named = Choice::Named(EngineKind::Uring).choose(&probe).unwrap_err().to_string();
+            assert!(named.contains(why), "{named}");
+            let anywhere =
+                EngineKind::ALL.into_iter().find(|&kind| row(kind).auto && row(kind).needs.is_empty());
+            let auto = Choice::Auto.choose(&probe);
+            match anywhere {
+                Some(kind) => {
+                    let chosen = auto.unwrap();
+                    assert_eq!(chosen.kind, kind);
+                    let line = chosen.to_string();
+                    assert!(line.contains("; not uring: ") && line.contains(why), "{line}");
+                }
+                None => assert!(auto.unwrap_err().to_string().contains(why)),
+            }
+        }
+    }
+
+    #[test]
+    fn every_name_can_be_asked_for_and_no_other() {
+        for name in Choice::names() {
+            assert_eq!(name.parse::<Choice>().unwrap().to_string(), name);
+        }
+        let error = "kqueue".parse::<Choice>().unwrap_err().to_string();
+        assert_eq!(error, format!("`kqueue` is no engine: take {}", Choice::names().join(", ")));
+    }
+}
