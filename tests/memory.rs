@@ -16,11 +16,11 @@ mod websocket;
 
 use std::cell::{Cell, RefCell};
 
-use actor::{Actor, Event, byte};
+use actor::{Actor, Conn, Event, byte};
 use bytes::Bytes;
 use fastrand::Rng;
 use ringsock::engine::memory::{Course, End, Ended, Plan, run_pair};
-use ringsock::engine::{Closed, Config, Connections, Faults};
+use ringsock::engine::{Closed, Config, ConnId, Connections, Faults};
 
 const SEEDS: u64 = 300;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -73,6 +73,7 @@ impl Taken {
 
 /// What a client that sends streams has to do, and what came of it.
 struct Streams {
+    random: Rng,
     totals: Vec<usize>,
     got: Vec<usize>,
     closed: Vec<Option<Closed>>,
@@ -84,11 +85,11 @@ impl Streams {
         let most = (plan.pipe_bytes * 50).min(20_000);
         let totals: Vec<usize> = (0..random.usize(1..8)).map(|_| random.usize(1..=most)).collect();
         let closed = totals.iter().map(|_| None).collect();
-        Self { got: vec![0; totals.len()], closed, totals }
+        Self { got: vec![0; totals.len()], closed, totals, random: random.fork() }
     }
 
     /// The client's part: queues a stream in pieces of all kinds, checks what comes back, and leaves.
-    fn on_event(&mut self, connections: &mut Connections<actor::Conn>, event: Event<'_>, random: &mut Rng) {
+    fn on_event(&mut self, connections: &mut Connections<Conn>, event: Event<'_>) {
         match event {
             Event::Wake => {
                 for number in 0..self.totals.len() {
@@ -99,9 +100,9 @@ impl Streams {
                 let (_, mut io) = connections.get(id).unwrap();
                 let mut at = 0;
                 while at < self.totals[number] {
-                    let end = (at + random.usize(1..2000)).min(self.totals[number]);
+                    let end = (at + self.random.usize(1..2000)).min(self.totals[number]);
                     let piece: Vec<u8> = (at..end).map(|at| byte(number, at)).collect();
-                    if random.bool() {
+                    if self.random.bool() {
                         io.send(Bytes::from(piece));
                     } else {
                         io.write(|out| out.extend_from_slice(&piece));
@@ -122,7 +123,7 @@ impl Streams {
                 assert!(self.got[number] <= self.totals[number], "stream {number} goes on");
                 if self.got[number] == self.totals[number] {
                     let (_, mut io) = connections.get(id).unwrap();
-                    if random.bool() { io.close() } else { io.shut_down() }
+                    if self.random.bool() { io.close() } else { io.shut_down() }
                 }
             }
             Event::End(id) => connections.get(id).unwrap().1.close(),
@@ -142,7 +143,7 @@ impl Streams {
 }
 
 /// The server's part: sends everything back, from wherever; leaves when the peer does.
-fn echoing(connections: &mut Connections<actor::Conn>, event: Event<'_>, random: &mut Rng) {
+fn echoing(random: &mut Rng, connections: &mut Connections<Conn>, event: Event<'_>) {
     match event {
         Event::Bytes(id, _, received) => {
             let (_, mut io) = connections.get(id).unwrap();
@@ -172,17 +173,16 @@ fn stream_and_echo(seed: u64, change: impl FnOnce(&mut Plan), taken: &Taken) -> 
     change(&mut plan);
     let (server, client) = (tiny(&mut random), eager(&mut random));
     let faults = server.faults.clone();
-    let mut streams = Streams::new(&plan, &mut random);
-    let (mut server_random, mut client_random) = (random.fork(), random.fork());
+    let streams = Streams::new(&plan, &mut random);
     let (server, client, course) = run_pair(
         &plan,
-        (server, Actor::new(|connections, event| echoing(connections, event, &mut server_random))),
-        (client, Actor::new(|connections, event| streams.on_event(connections, event, &mut client_random))),
+        (server, Actor::new(random.fork(), echoing)),
+        (client, Actor::new(streams, Streams::on_event)),
     );
     server.assert_order_was_kept();
     client.assert_order_was_kept();
     taken.add(&course, &faults);
-    (streams, course)
+    (client.state, course)
 }
 
 #[test]
@@ -240,6 +240,33 @@ fn the_same_seed_gives_the_same_course() {
     assert_ne!(course(1), course(2));
 }
 
+/// Clients that knock again until they are served.
+#[derive(Default)]
+struct Knocking {
+    served: [bool; 8],
+    turned_away: u64,
+}
+
+impl Knocking {
+    fn on_event(&mut self, connections: &mut Connections<Conn>, event: Event<'_>) {
+        match event {
+            Event::Wake => (0..self.served.len()).for_each(|number| actor::connect(connections, number)),
+            Event::Open(id, _) => connections.get(id).unwrap().1.write(|out| out.push(b'?')),
+            Event::Bytes(id, number, _) => {
+                self.served[number] = true;
+                connections.get(id).unwrap().1.close();
+            }
+            Event::End(id) => connections.get(id).unwrap().1.close(),
+            Event::Closed(number, _) if !self.served[number] => {
+                self.turned_away += 1;
+                actor::connect(connections, number);
+            }
+            Event::Closed(..) if self.served.iter().all(|&served| served) => connections.stop(),
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn connections_beyond_the_limit_get_in_when_others_have_left() {
     let turned_away = Cell::new(0);
@@ -248,35 +275,58 @@ fn connections_beyond_the_limit_get_in_when_others_have_left() {
         let mut plan = Plan::seeded(seed);
         plan.wakes = vec![(End::Client, 0), (End::Server, 1000 * SECOND_NS)];
         let server = Config { connections_max: 2, ..tiny(&mut random) };
-        let mut served = [false; 8];
-        let mut server_random = random.fork();
-        let (.., course) = run_pair(
-            &plan,
-            (server, Actor::new(|connections, event| echoing(connections, event, &mut server_random))),
-            (
-                eager(&mut random),
-                Actor::new(|connections, event| match event {
-                    Event::Wake => (0..served.len()).for_each(|number| actor::connect(connections, number)),
-                    Event::Open(id, _) => connections.get(id).unwrap().1.write(|out| out.push(b'?')),
-                    Event::Bytes(id, number, _) => {
-                        served[number] = true;
-                        connections.get(id).unwrap().1.close();
-                    }
-                    Event::End(id) => connections.get(id).unwrap().1.close(),
-                    // It knocks again until it was served.
-                    Event::Closed(number, _) if !served[number] => {
-                        turned_away.set(turned_away.get() + 1);
-                        actor::connect(connections, number);
-                    }
-                    Event::Closed(..) if served.iter().all(|&served| served) => connections.stop(),
-                    _ => {}
-                }),
-            ),
-        );
+        let server = (server, Actor::new(random.fork(), echoing));
+        let client = (eager(&mut random), Actor::new(Knocking::default(), Knocking::on_event));
+        let (_, client, course) = run_pair(&plan, server, client);
         assert_eq!(course.ended, Ended::Stopped, "seed {seed}");
         assert!(course.server.accept_refusals > 0, "seed {seed}");
+        turned_away.set(turned_away.get() + client.state.turned_away);
     });
     assert!(turned_away.get() > 0);
+}
+
+/// Connections with timers, set again whenever they come.
+struct Punctual {
+    seed: u64,
+    random: Rng,
+    slack_ns: u64,
+    left: [u32; 5],
+    due_ns: [Option<u64>; 5],
+}
+
+impl Punctual {
+    fn set(&mut self, connections: &mut Connections<Conn>, id: ConnId, number: usize) {
+        // The earliest counts, in whatever order they are set.
+        for _ in 0..self.random.usize(1..4) {
+            let at_ns = connections.now_ns() + self.random.u64(0..SECOND_NS);
+            connections.get(id).unwrap().1.wake_by(at_ns);
+            let due_ns = &mut self.due_ns[number];
+            *due_ns = Some(due_ns.map_or(at_ns, |due_ns| due_ns.min(at_ns)));
+        }
+    }
+
+    fn on_event(&mut self, connections: &mut Connections<Conn>, event: Event<'_>) {
+        let seed = self.seed;
+        match event {
+            Event::Wake => (0..self.left.len()).for_each(|number| actor::connect(connections, number)),
+            Event::Open(id, number) => self.set(connections, id, number),
+            Event::Timer(id, number) => {
+                let (now_ns, due) = (connections.now_ns(), self.due_ns[number].take());
+                let due = due.unwrap_or_else(|| panic!("seed {seed}: {number} has set no timer"));
+                assert!(now_ns >= due, "seed {seed}: {} ns early", due - now_ns);
+                assert!(now_ns <= due + self.slack_ns, "seed {seed}: {} ns late", now_ns - due);
+                self.left[number] -= 1;
+                if self.left[number] == 0 {
+                    return connections.get(id).unwrap().1.close();
+                }
+                // Traffic beside it changes nothing.
+                connections.get(id).unwrap().1.write(|out| out.push(0));
+                self.set(connections, id, number);
+            }
+            Event::Closed(..) if connections.is_empty() => connections.stop(),
+            _ => {}
+        }
+    }
 }
 
 #[test]
@@ -286,103 +336,69 @@ fn timers_come_when_they_are_due_and_none_is_lost() {
         let mut plan = Plan::seeded(seed);
         plan.wakes = vec![(End::Client, 0), (End::Server, 1000 * SECOND_NS)];
         let slack_ns = plan.latency_ns_max;
-        let (mut server_random, mut left, mut due_ns) = (random.fork(), [20; 5], [None::<u64>; 5]);
-        let mut client_random = random.fork();
-        let mut set = |connections: &mut Connections<actor::Conn>, id, due_ns: &mut Option<u64>| {
-            for _ in 0..client_random.usize(1..4) {
-                let at_ns = connections.now_ns() + client_random.u64(0..SECOND_NS);
-                connections.get(id).unwrap().1.wake_by(at_ns);
-                *due_ns = Some(due_ns.map_or(at_ns, |due_ns| due_ns.min(at_ns)));
-            }
-        };
-        let (.., course) = run_pair(
-            &plan,
-            (
-                tiny(&mut random),
-                Actor::new(|connections, event| echoing(connections, event, &mut server_random)),
-            ),
-            (
-                eager(&mut random),
-                Actor::new(|connections, event| match event {
-                    Event::Wake => (0..5).for_each(|number| actor::connect(connections, number)),
-                    Event::Open(id, number) => set(connections, id, &mut due_ns[number]),
-                    Event::Timer(id, number) => {
-                        let (now_ns, due) = (connections.now_ns(), due_ns[number].take());
-                        let due = due.unwrap_or_else(|| panic!("seed {seed}: {number} has set no timer"));
-                        assert!(now_ns >= due, "seed {seed}: {} ns early", due - now_ns);
-                        assert!(now_ns <= due + slack_ns, "seed {seed}: {} ns late", now_ns - due);
-                        left[number] -= 1;
-                        if left[number] == 0 {
-                            connections.get(id).unwrap().1.close();
-                        } else {
-                            // Traffic beside it changes nothing.
-                            connections.get(id).unwrap().1.write(|out| out.push(0));
-                            set(connections, id, &mut due_ns[number]);
-                        }
-                    }
-                    Event::Closed(..) if connections.is_empty() => connections.stop(),
-                    _ => {}
-                }),
-            ),
-        );
+        let punctual = Punctual { seed, random: random.fork(), slack_ns, left: [20; 5], due_ns: [None; 5] };
+        let server = (tiny(&mut random), Actor::new(random.fork(), echoing));
+        let client = (eager(&mut random), Actor::new(punctual, Punctual::on_event));
+        let (_, client, course) = run_pair(&plan, server, client);
         assert_eq!(course.ended, Ended::Stopped, "seed {seed}");
-        assert_eq!(left, [0; 5], "seed {seed}: a timer never came");
+        assert_eq!(client.state.left, [0; 5], "seed {seed}: a timer never came");
     });
+}
+
+/// Sends more than the pipe holds, and again whenever it has gone.
+struct Writer {
+    chunk: usize,
+    rounds: u32,
+}
+
+impl Writer {
+    fn on_event(&mut self, connections: &mut Connections<Conn>, event: Event<'_>) {
+        match event {
+            Event::Open(id, _) => connections.get(id).unwrap().1.send(Bytes::from(vec![1; self.chunk])),
+            Event::Writable(id) => {
+                self.rounds -= 1;
+                let (_, mut io) = connections.get(id).unwrap();
+                assert_eq!(io.queued_bytes(), 0, "told though some is left");
+                if self.rounds > 0 {
+                    io.send(Bytes::from(vec![1; self.chunk]));
+                } else {
+                    io.close();
+                }
+            }
+            Event::Closed(..) => connections.stop(),
+            _ => {}
+        }
+    }
 }
 
 #[test]
 fn a_writer_is_told_when_a_slow_peer_has_taken_everything() {
-    let told = Cell::new(0);
     seed::each(SEEDS / 3, |seed| {
         let mut random = Rng::with_seed(seed);
         let mut plan = Plan::seeded(seed);
         plan.wakes = vec![(End::Client, 0)];
         let chunk = plan.pipe_bytes + random.usize(1..500);
-        let (mut rounds, mut got) = (5, 0);
-        let (.., course) = run_pair(
-            &plan,
-            (
-                tiny(&mut random),
-                Actor::new(|connections, event| match event {
-                    // More than the pipe holds, and again whenever it has gone.
-                    Event::Open(id, _) => {
-                        connections.get(id).unwrap().1.send(Bytes::from(vec![1; chunk]));
-                    }
-                    Event::Writable(id) => {
-                        told.set(told.get() + 1);
-                        rounds -= 1;
-                        let (_, mut io) = connections.get(id).unwrap();
-                        assert_eq!(io.queued_bytes(), 0, "seed {seed}");
-                        if rounds > 0 { io.send(Bytes::from(vec![1; chunk])) } else { io.close() }
-                    }
-                    Event::Closed(..) => connections.stop(),
-                    _ => {}
-                }),
-            ),
-            (
-                eager(&mut random),
-                Actor::new(|connections, event| match event {
-                    Event::Wake => actor::connect(connections, 0),
-                    Event::Bytes(_, _, received) => got += received.range.len(),
-                    Event::End(id) => connections.get(id).unwrap().1.close(),
-                    Event::Closed(..) => connections.stop(),
-                    _ => {}
-                }),
-            ),
-        );
+        let server = (tiny(&mut random), Actor::new(Writer { chunk, rounds: 5 }, Writer::on_event));
+        let reader = Actor::new(0, |got: &mut usize, connections, event| match event {
+            Event::Wake => actor::connect(connections, 0),
+            Event::Bytes(_, _, received) => *got += received.range.len(),
+            Event::End(id) => connections.get(id).unwrap().1.close(),
+            Event::Closed(..) => connections.stop(),
+            _ => {}
+        });
+        let (writer, reader, course) = run_pair(&plan, server, (eager(&mut random), reader));
         assert_eq!(course.ended, Ended::Stopped, "seed {seed}: {:?}", course.server);
-        assert_eq!((rounds, got), (0, 5 * chunk), "seed {seed}");
+        assert_eq!((writer.state.rounds, reader.state), (0, 5 * chunk), "seed {seed}");
     });
-    assert!(told.get() > 0);
 }
 
 #[test]
 fn two_that_never_stop_are_told_from_two_that_are_done() {
     let plan = Plan { wakes: vec![(End::Client, 0)], until_ns: 10 * SECOND_NS, ..Plan::seeded(1) };
-    let silent = || Actor::new(|_: &mut Connections<actor::Conn>, _: Event<'_>| {});
-    let (.., idle) = run_pair(&plan, (Config::default(), silent()), (Config::default(), silent()));
+    let silent = || (Config::default(), Actor::new((), |(), _, _| {}));
+    let (.., idle) = run_pair(&plan, silent(), silent());
     assert_eq!(idle.ended, Ended::Quiet);
-    let restless = Actor::new(|connections: &mut Connections<actor::Conn>, event: Event<'_>| match event {
+    let restless = Actor::new((), |(), connections, event| match event {
         Event::Wake => actor::connect(connections, 0),
         Event::Open(id, _) | Event::Timer(id, _) => {
             let soon_ns = connections.now_ns() + 1000 * 1000;
@@ -390,7 +406,7 @@ fn two_that_never_stop_are_told_from_two_that_are_done() {
         }
         _ => {}
     });
-    let (.., course) = run_pair(&plan, (Config::default(), silent()), (Config::default(), restless));
+    let (.., course) = run_pair(&plan, silent(), (Config::default(), restless));
     assert_eq!(course.ended, Ended::OutOfTime);
     assert!(course.elapsed_ns > 10 * SECOND_NS && course.elapsed_ns < 11 * SECOND_NS);
 }

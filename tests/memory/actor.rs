@@ -1,4 +1,4 @@
-//! A handler made of one closure that holds its engine to the order of calls.
+//! A handler made of a state and one function on it, that holds its engine to the order of calls.
 
 use ringsock::engine::{Closed, ConnId, Connections, Handler, Received};
 
@@ -37,8 +37,9 @@ pub(crate) enum Event<'a> {
 }
 
 /// See the module's text. Accepted connections are numbered from 0.
-pub(crate) struct Actor<F> {
-    behave: F,
+pub(crate) struct Actor<T> {
+    pub(crate) state: T,
+    behave: fn(&mut T, &mut Connections<Conn>, Event<'_>),
     accepted: usize,
     opened: usize,
     closed: usize,
@@ -46,9 +47,9 @@ pub(crate) struct Actor<F> {
     left_open: usize,
 }
 
-impl<F: FnMut(&mut Connections<Conn>, Event<'_>)> Actor<F> {
-    pub(crate) fn new(behave: F) -> Self {
-        Self { behave, accepted: 0, opened: 0, closed: 0, refused: 0, left_open: 0 }
+impl<T: 'static> Actor<T> {
+    pub(crate) fn new(state: T, behave: fn(&mut T, &mut Connections<Conn>, Event<'_>)) -> Self {
+        Self { state, behave, accepted: 0, opened: 0, closed: 0, refused: 0, left_open: 0 }
     }
 
     /// Each connection that opened was told closed, but for those there were when it stopped.
@@ -58,7 +59,7 @@ impl<F: FnMut(&mut Connections<Conn>, Event<'_>)> Actor<F> {
     }
 
     fn tell(&mut self, connections: &mut Connections<Conn>, event: Event<'_>) {
-        (self.behave)(connections, event);
+        (self.behave)(&mut self.state, connections, event);
         self.left_open = connections.len();
     }
 }
@@ -69,7 +70,7 @@ fn look(connections: &mut Connections<Conn>, id: ConnId) -> &mut Conn {
     conn
 }
 
-impl<F: FnMut(&mut Connections<Conn>, Event<'_>)> Handler for Actor<F> {
+impl<T: 'static> Handler for Actor<T> {
     type Conn = Conn;
 
     fn on_accept(&mut self) -> Conn {

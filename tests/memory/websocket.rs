@@ -214,10 +214,9 @@ fn a_surplus_of_connections_is_told_so() {
             leave.set(served.rejections);
             theirs.draining.store(true, Ordering::Relaxed);
         };
-        let mut said = vec![Vec::new(); 3];
         let mut plan = plan;
         plan.wakes = vec![(End::Client, 0), (End::Server, DRAIN_NS)];
-        let client = super::Actor::new(|connections, event| match event {
+        let client = super::Actor::new(vec![Vec::new(); 3], |said, connections, event| match event {
             super::Event::Wake => (0..3).for_each(|number| super::actor::connect(connections, number)),
             super::Event::Open(id, _) => {
                 let request = ringsock::ws::handshake::ClientHandshake::new("here", 80, "/", [1; 16], 8192);
@@ -234,9 +233,9 @@ fn a_surplus_of_connections_is_told_so() {
             _ => {}
         });
         let server = (tiny(&mut random), Serve::new(limits, Arc::clone(&shared), report));
-        let (.., course) = run_pair(&plan, server, (eager(&mut random), client));
+        let (_, client, course) = run_pair(&plan, server, (eager(&mut random), client));
         assert_eq!((course.ended, rejected.get()), (Ended::Stopped, 3), "seed {seed}");
-        for answer in said {
+        for answer in client.state {
             let answer = String::from_utf8(answer).unwrap();
             assert!(
                 answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("takes\n"),
