@@ -35,31 +35,38 @@ macro_rules! conversations {
 }
 pub(crate) use conversations;
 
+use std::sync::mpsc;
+use std::time::Duration;
+
 use ringsock::engine::EngineKind;
 
 /// How long a conversation may take over one engine.
-const CONVERSATION: std::time::Duration = std::time::Duration::from_secs(90);
+const CONVERSATION: Duration = Duration::from_secs(90);
 
-/// Holds one conversation over each engine; a failure names both.
+/// Holds one conversation over each engine, all of them at once; a failure names both.
 fn hold(role: &'static str, name: &'static str, conversation: fn(EngineKind)) {
-    use std::sync::mpsc;
-    for engine in EngineKind::ALL {
+    let started = EngineKind::ALL.map(|engine| {
         let (done, ended) = mpsc::channel();
         let thread = std::thread::Builder::new().name(format!("{role}/{name}/{}", engine.name()));
         let thread = thread.spawn(move || {
             conversation(engine);
             let _ = done.send(());
         });
-        let thread = thread.expect("a thread");
+        (engine, thread.expect("a thread"), ended)
+    });
+    let mut failed = Vec::new();
+    for (engine, thread, ended) in started {
         match ended.recv_timeout(CONVERSATION) {
             Ok(()) => {}
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("{role}, {name}, {}: no end", engine.name()),
+            Err(mpsc::RecvTimeoutError::Timeout) => failed.push(format!("{} (no end)", engine.name())),
+            // Its own message stands above.
             Err(mpsc::RecvTimeoutError::Disconnected) => {
-                eprintln!("{role}, {name}, {} failed", engine.name());
-                std::panic::resume_unwind(thread.join().expect_err("it hung up without an end"));
+                thread.join().expect_err("it hung up without an end");
+                failed.push(engine.name().to_owned());
             }
         }
     }
+    assert!(failed.is_empty(), "{role}, {name}, over {}", failed.join(", "));
 }
 
 /// The flags that have a binary run over `engine`.

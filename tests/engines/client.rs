@@ -415,7 +415,6 @@ mod conversation {
         for (label, class, script) in cases {
             each(engine, label, 5, script, |label, ended| {
                 let result = assert_one(label, class, ended);
-                assert_eq!(result.outcome.status, Status::ServerDied, "{label}");
                 assert!(result.accounting.answered <= 10, "{label}: {:?}", result.accounting);
             });
         }
@@ -463,8 +462,7 @@ mod conversation {
         ];
         for (label, class, script) in cases {
             each(engine, label, ECHO, script, |label, ended| {
-                let result = assert_one(label, class, ended);
-                assert_eq!(result.outcome.status, Status::ServerDied, "{label}");
+                assert_one(label, class, ended);
             });
         }
     }

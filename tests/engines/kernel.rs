@@ -1,5 +1,6 @@
 //! What a real kernel does to an engine: signals in the middle of everything, and no descriptor left.
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Once;
@@ -67,13 +68,16 @@ pub(crate) fn bombard(thread_ids: impl Fn() -> Vec<i32> + Sync, act: impl FnOnce
     assert!(handled > 50, "only {handled} signals");
 }
 
-/// Descriptors of a process, and the highest of them.
-fn descriptors(id: u32) -> (usize, u64) {
-    let all: Vec<u64> = std::fs::read_dir(format!("/proc/{id}/fd"))
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_string_lossy().parse().ok())
-        .collect();
-    (all.len(), all.into_iter().max().unwrap())
+/// The descriptors of a process.
+fn descriptors(id: u32) -> BTreeSet<u64> {
+    let all = std::fs::read_dir(format!("/proc/{id}/fd")).unwrap();
+    all.filter_map(|entry| entry.unwrap().file_name().to_string_lossy().parse().ok()).collect()
+}
+
+/// The limit under which so many more have room, in the gaps between those that there are and behind them.
+fn limit_with_room(taken: &BTreeSet<u64>, room: u64) -> u64 {
+    let free = (0..).filter(|number| !taken.contains(number));
+    free.take(room as usize).last().unwrap() + 1
 }
 
 /// A connection that has asked to be upgraded.
@@ -174,13 +178,13 @@ mod conversation {
         let flags: Vec<String> = flags.into_iter().chain(crate::flags_of(engine)).collect();
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         let (server, address) = crate::peer::server(env!("CARGO_BIN_EXE_ringsock-server"), &flags);
-        let (count_before, _) = descriptors(server.id());
+        let count_before = descriptors(server.id()).len();
         let mut inside: Vec<Peer> = (0..3).map(|_| Peer::open(address)).collect();
-        let (count, highest) = descriptors(server.id());
+        let taken = descriptors(server.id());
         // Direct descriptors have a table of their own, which the limit no longer concerns.
-        let are_plain = count > count_before;
+        let are_plain = taken.len() > count_before;
         let pid = Pid::from_raw(server.id() as i32);
-        let limit = Rlimit { current: Some(highest + 1 + ROOM), maximum: hard_limit(server.id()) };
+        let limit = Rlimit { current: Some(limit_with_room(&taken, ROOM)), maximum: hard_limit(server.id()) };
         prlimit(pid, Resource::Nofile, limit).unwrap();
 
         let mut asking: Vec<Asking> = (0..WAITING).map(|_| Asking::new(address)).collect();
