@@ -164,15 +164,12 @@ fn run(engine: EngineKind, address: SocketAddr, flags: &[&str]) -> Ended {
     }
     let url = format!("ws://{address}/");
     let given = |flag: &str| flags.contains(&flag);
+    // A run ends when all is answered, however long it may wait for that.
+    let defaults = [["-c", "1"], ["--rate", "500"], ["--drain-timeout", "1h"]];
+    let stands = |pair: &&[&str; 2]| !given(pair[0]) && !(pair[0] == "--rate" && given("--closed-loop"));
     let mut short = vec!["load", "--warmup", "0s", "--duration", "150ms"];
-    let defaults = [["-c", "1"], ["--rate", "500"]];
-    short.extend(
-        defaults
-            .iter()
-            .filter(|pair| !(given(pair[0]) || given("--closed-loop") && pair[0] == "--rate"))
-            .flatten(),
-    );
-    let more = ["--drain-timeout", "5s", "--connect-timeout", "10s", &url];
+    short.extend(defaults.iter().filter(stands).flatten());
+    let more = ["--connect-timeout", "10s", &url];
     let own = crate::flags_of(engine);
     let all = short.iter().chain(&more).chain(flags).copied().chain(own.iter().map(String::as_str));
     let plan = Flags::parse_from(all).options.validate(&ringsock::engine::Probe::of_this_kernel()).unwrap();
@@ -316,7 +313,8 @@ mod conversation {
             answering.send(&early)?;
             answering.echo(usize::MAX)
         };
-        each(engine, "a message", UPGRADE + ECHO, script, |label, ended| {
+        let flags = ["--drain-timeout", "300ms"];
+        each_with(engine, "a message", UPGRADE + ECHO, &flags, script, |label, ended| {
             let result = ended.unwrap_or_else(|error| panic!("{label}: {error}"));
             assert!(result.accounting.error_count() > 0, "{label}: nobody asked for it");
         });
@@ -376,7 +374,9 @@ mod conversation {
                 // An answer to another message is known by its number, where that comes whole.
                 splits.retain(|split| !split.cuts(&NUMBER));
             }
-            each_of(engine, label, splits, &[], script, |label, ended| {
+            // What is never answered is waited for in vain.
+            let drain = if lost == 0 { "1h" } else { "500ms" };
+            each_of(engine, label, splits, &["--drain-timeout", drain], script, |label, ended| {
                 let result = assert_one(label, class, ended);
                 let accounting = &result.accounting;
                 assert_eq!(accounting.outstanding, lost, "{label}");
