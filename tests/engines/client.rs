@@ -166,7 +166,7 @@ fn run(engine: EngineKind, address: SocketAddr, flags: &[&str]) -> Ended {
     let given = |flag: &str| flags.contains(&flag);
     // A run ends when all is answered, however long it may wait for that.
     let defaults = [["-c", "1"], ["--rate", "500"], ["--drain-timeout", "1h"]];
-    let stands = |pair: &&[&str; 2]| !given(pair[0]) && !(pair[0] == "--rate" && given("--closed-loop"));
+    let stands = |pair: &&[&str; 2]| !(given(pair[0]) || pair[0] == "--rate" && given("--closed-loop"));
     let mut short = vec!["load", "--warmup", "0s", "--duration", "150ms"];
     short.extend(defaults.iter().filter(stands).flatten());
     let more = ["--connect-timeout", "10s", &url];
