@@ -1,5 +1,5 @@
-//! Every conversation over every engine, however the bytes are cut: for servers, for the generator, and under
-//! faults of a real kernel.
+//! Every conversation over every engine, however the bytes are cut: for any handler (`seam`), for the server, for the
+//! generator, and under faults of a real kernel.
 //!
 //! A conversation is one test. It runs over each engine, and where bytes are cut, over each way to cut them; a
 //! failure names the role, the conversation, the engine and the cut. What the handlers' own rules are is told
@@ -7,12 +7,16 @@
 
 #[path = "engines/client.rs"]
 mod client;
+#[path = "engines/harness.rs"]
+mod harness;
 #[path = "engines/kernel.rs"]
 mod kernel;
 #[path = "engines/listener.rs"]
 mod listener;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "engines/seam.rs"]
+mod seam;
 #[path = "common/seed.rs"]
 mod seed;
 #[path = "engines/server.rs"]
