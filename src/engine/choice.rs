@@ -53,9 +53,29 @@ const URING: Row = Row {
     auto: true,
 };
 
+/// Everywhere, and the choice of `auto` where io_uring is forbidden or too old.
+const EPOLL: Row = Row { needs: &[], uses: &[], since: "3.9", auto: true };
+const TOKIO_URING: Row = Row {
+    needs: &[
+        Feature::CqSize,
+        Feature::SubmitAll,
+        Feature::CoopTaskrun,
+        Feature::NoDrop,
+        Feature::FastPoll,
+        Feature::Accept,
+        Feature::AsyncCancel,
+    ],
+    uses: &[Feature::SubmitAll, Feature::CoopTaskrun],
+    since: "5.19",
+    // It is there to be measured against.
+    auto: false,
+};
+
 const fn row(kind: EngineKind) -> &'static Row {
     match kind {
         EngineKind::Uring => &URING,
+        EngineKind::Epoll => &EPOLL,
+        EngineKind::TokioUring => &TOKIO_URING,
     }
 }
 

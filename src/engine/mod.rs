@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 pub mod choice;
+pub mod epoll;
 mod faults;
 pub mod files;
 mod mapping;
@@ -18,6 +19,7 @@ mod outbox;
 pub mod probe;
 pub mod socket;
 mod timers;
+pub mod tokio_uring;
 pub mod uring;
 mod wake;
 
@@ -110,9 +112,9 @@ pub struct Received<'b> {
 }
 
 /// What an engine's connections are for. One handler serves all connections of one thread.
-pub trait Handler {
+pub trait Handler: 'static {
     /// State of one connection.
-    type Conn;
+    type Conn: 'static;
 
     /// A connection came to the listener.
     fn on_accept(&mut self) -> Self::Conn;
@@ -477,16 +479,22 @@ impl Io<'_> {
 pub enum EngineKind {
     /// Raw io_uring, see [`uring`].
     Uring,
+    /// The crate `tokio-uring`, see [`tokio_uring`].
+    TokioUring,
+    /// Readiness and ordinary system calls, see [`epoll`].
+    Epoll,
 }
 
 impl EngineKind {
     /// All there are.
-    pub const ALL: [Self; 1] = [Self::Uring];
+    pub const ALL: [Self; 3] = [Self::Uring, Self::TokioUring, Self::Epoll];
 
     /// What `--engine` and result files call it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Uring => uring::NAME,
+            Self::TokioUring => tokio_uring::NAME,
+            Self::Epoll => epoll::NAME,
         }
     }
 
@@ -505,6 +513,8 @@ impl EngineKind {
     ) -> Result<H, EngineError> {
         match self {
             Self::Uring => uring::run(config, waker, handler, ready),
+            Self::TokioUring => tokio_uring::run(config, waker, handler, ready),
+            Self::Epoll => epoll::run(config, waker, handler, ready),
         }
     }
 }

@@ -210,6 +210,42 @@ impl Outbox {
         pool.put_queue(std::mem::replace(&mut self.rest, kept));
     }
 
+    /// Makes one segment of the first ones, as many as come to `byte_count_max` together, for a send that takes
+    /// only one. No send may be under way. `copy` is as for [`Outbox::own`].
+    pub(crate) fn join(
+        &mut self,
+        pool: &mut BufferPool,
+        byte_count_max: usize,
+        mut copy: impl FnMut(u32, u32, u32, &mut Vec<u8>),
+    ) {
+        assert_eq!(self.in_flight_count, 0, "what a send covers stays as it is");
+        let mut byte_count = 0;
+        let fits = |segment: &&Segment| {
+            byte_count += segment.byte_count();
+            byte_count <= byte_count_max
+        };
+        let joined_count = self.iter().take_while(fits).count();
+        if joined_count < 2 {
+            return;
+        }
+        let mut joined = pool.get();
+        for _ in 0..joined_count {
+            match self.pop(pool) {
+                Some(Segment::InPlace { buffer, start, end }) => copy(buffer, start, end, &mut joined),
+                Some(Segment::Owned { bytes, start }) => {
+                    joined.extend_from_slice(&bytes[start..]);
+                    pool.put(bytes);
+                }
+                Some(Segment::Shared(bytes)) => joined.extend_from_slice(&bytes),
+                None => unreachable!("they were counted"),
+            }
+        }
+        self.queued_bytes += joined.len();
+        if let Some(second) = self.front.replace(Segment::Owned { bytes: joined, start: 0 }) {
+            self.rest.push_front(second);
+        }
+    }
+
     /// A send covers this many segments from now on; they stay as they are until it is over (0).
     #[inline]
     pub(crate) fn set_in_flight(&mut self, segment_count: usize) {
@@ -346,6 +382,53 @@ mod tests {
         assert_eq!(outbox.segment_count(), 2, "one in flight, one that grows");
         assert_eq!(outbox.queued_bytes(), expected.len());
         assert_eq!(drain(&mut outbox), expected);
+    }
+
+    #[test]
+    fn what_a_send_covers_is_left_where_it_is() {
+        let (mut pool, mut outbox) = (BufferPool::default(), Outbox::default());
+        for buffer in 0..3 {
+            outbox.push(&mut pool, Segment::InPlace { buffer, start: 10 * buffer, end: 10 * buffer + 2 });
+        }
+        outbox.set_in_flight(1);
+        outbox.own(&mut pool, |buffer, start, end, out| {
+            assert_ne!(buffer, 0, "it is being sent from");
+            out.extend((start..end).map(|byte| byte as u8));
+        });
+        let front = outbox.pop(&mut pool);
+        assert!(matches!(front, Some(Segment::InPlace { buffer: 0, start: 0, end: 2 })), "{front:?}");
+        assert_eq!(drain(&mut outbox), [10, 11, 20, 21]);
+    }
+
+    #[test]
+    fn joining_keeps_order_and_count_whatever_fits() {
+        for byte_count_max in 0..=12 {
+            let (mut pool, mut outbox) = (BufferPool::default(), Outbox::default());
+            outbox.push(&mut pool, Segment::Shared(Bytes::from_static(b"abc")));
+            outbox.push(&mut pool, Segment::InPlace { buffer: 7, start: 2, end: 5 });
+            outbox.append(&mut pool, |out| out.extend_from_slice(b"ghi"));
+            outbox.push(&mut pool, Segment::Shared(Bytes::from_static(b"jk")));
+            let mut copied_count = 0;
+            outbox.join(&mut pool, byte_count_max, |buffer, start, end, out| {
+                assert_eq!(buffer, 7);
+                copied_count += 1;
+                out.extend_from_slice(&b"..def"[start as usize..end as usize]);
+            });
+            let left = match byte_count_max {
+                ..6 => 4,
+                6..9 => 3,
+                9..11 => 2,
+                _ => 1,
+            };
+            assert_eq!(
+                (outbox.segment_count(), outbox.queued_bytes()),
+                (left, 11),
+                "of {byte_count_max} bytes"
+            );
+            assert_eq!(copied_count, u32::from(left < 4));
+            outbox.own(&mut pool, |_, _, _, out| out.extend_from_slice(b"def"));
+            assert_eq!(drain(&mut outbox), b"abcdefghijk");
+        }
     }
 
     #[test]

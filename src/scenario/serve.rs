@@ -236,7 +236,7 @@ impl<R: FnMut(Served)> Serve<R> {
     }
 }
 
-impl<R: FnMut(Served)> Handler for Serve<R> {
+impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     type Conn = Peer;
 
     fn on_accept(&mut self) -> Peer {

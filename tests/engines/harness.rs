@@ -40,7 +40,7 @@ const fn uring(name: &'static str, has_buffer_ring: bool, switches: &'static str
 const LEAST: &str = "-multishot-recv,-single-issuer,-defer-taskrun,-skipped-completions";
 
 /// A further engine is a further row; so is each way in which one does without a feature.
-pub(crate) const ENGINES: [Engine; 14] = [
+pub(crate) const ENGINES: [Engine; 16] = [
     uring("uring", true, ""),
     uring("uring, no multishot receive", true, "-multishot-recv"),
     uring("uring, no multishot accept", true, "-multishot-accept"),
@@ -60,6 +60,8 @@ pub(crate) const ENGINES: [Engine; 14] = [
     uring("uring, busy polling", true, "+napi=10us"),
     uring("uring, zero copy", true, "+zero-copy=1"),
     uring("uring, bundles", true, "+bundles"),
+    Engine { name: "epoll", has_buffer_ring: false, kind: EngineKind::Epoll, switches: "" },
+    Engine { name: "tokio-uring", has_buffer_ring: false, kind: EngineKind::TokioUring, switches: "" },
 ];
 
 impl Engine {
@@ -300,6 +302,37 @@ impl Drop for Running {
         if !std::thread::panicking() {
             let _ = self.end();
         }
+    }
+}
+
+/// Lets a test hold an engine's thread while the peers do something, so that one turn finds all of it.
+pub(crate) struct Gate {
+    hold: Arc<AtomicBool>,
+    held: mpsc::Receiver<()>,
+    go: mpsc::Sender<()>,
+}
+
+impl Gate {
+    pub(crate) fn new() -> (Self, impl FnMut() + Send) {
+        let (held_tx, held) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let hold = Arc::new(AtomicBool::new(false));
+        let wanted = Arc::clone(&hold);
+        let on_wake = move || {
+            if wanted.swap(false, Ordering::Relaxed) {
+                held_tx.send(()).unwrap();
+                gone.recv_timeout(PATIENCE).unwrap();
+            }
+        };
+        (Self { hold, held, go }, on_wake)
+    }
+
+    pub(crate) fn while_held(&self, running: &Running, act: impl FnOnce()) {
+        self.hold.store(true, Ordering::Relaxed);
+        running.waker.wake();
+        self.held.recv_timeout(PATIENCE).unwrap();
+        act();
+        self.go.send(()).unwrap();
     }
 }
 

@@ -35,6 +35,7 @@ use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, R
 use crate::limits::HEADROOM_BYTES;
 use buffers::RecvBuffers;
 pub use features::{Features, Switch, Switches, SwitchesError};
+pub(super) use ring::explain_set_up;
 use send::{Flight, Gather};
 use tag::Op;
 use zero_copy::Parked;

@@ -35,7 +35,9 @@ pub(super) fn set_up(config: &Config) -> Result<IoUring, EngineError> {
         // At least nobody is interrupted to work them off (5.19).
         builder.setup_coop_taskrun().setup_taskrun_flag();
     }
-    let ring = builder.build(config.sq_entries).map_err(explain_set_up)?;
+    let ring = builder
+        .build(config.sq_entries)
+        .map_err(|error| explain_set_up(error, "SINGLE_ISSUER with DEFER_TASKRUN", "6.1"))?;
     let params = ring.params();
     for (has, feature, since) in [
         (params.is_feature_ext_arg(), "waiting with a timeout (EXT_ARG)", "5.11"),
@@ -120,7 +122,12 @@ fn release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-fn explain_set_up(error: io::Error) -> EngineError {
+/// Why no ring could be set up; `feature` is the newest that was asked for, and `since` the kernel that has it.
+pub(in crate::engine) fn explain_set_up(
+    error: io::Error,
+    feature: &'static str,
+    since: &'static str,
+) -> EngineError {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
@@ -128,11 +135,7 @@ fn explain_set_up(error: io::Error) -> EngineError {
             EngineError::Forbidden { setting }
         }
         Some(libc::ENOSYS) => EngineError::Missing { release: release() },
-        Some(libc::EINVAL) => EngineError::TooOld {
-            release: release(),
-            feature: "SINGLE_ISSUER with DEFER_TASKRUN",
-            since: "6.1",
-        },
+        Some(libc::EINVAL) => EngineError::TooOld { release: release(), feature, since },
         _ => EngineError::Io { doing: "io_uring_setup (ENOMEM: raise `ulimit -l`)", error },
     }
 }
@@ -184,6 +187,7 @@ mod tests {
 
     #[test]
     fn a_refusal_to_set_up_names_the_cause_and_the_mend() {
+        const FEATURE: &str = "SINGLE_ISSUER with DEFER_TASKRUN";
         for (code, mends) in [
             (libc::EPERM, &["forbidden", "kernel.io_uring_disabled to 0", "kernel.io_uring_group"][..]),
             (libc::EACCES, &["forbidden", "kernel.io_uring_disabled to 0"]),
@@ -191,13 +195,13 @@ mod tests {
             (libc::EINVAL, &["lacks SINGLE_ISSUER with DEFER_TASKRUN", "Linux 6.1"]),
             (libc::ENOMEM, &["ulimit -l"]),
         ] {
-            let error = explain_set_up(io::Error::from_raw_os_error(code)).to_string();
+            let error = explain_set_up(io::Error::from_raw_os_error(code), FEATURE, "6.1").to_string();
             for mend in mends {
                 assert!(error.contains(mend), "errno {code}: {error}");
             }
         }
         let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-        let forbidden = explain_set_up(io::Error::from_raw_os_error(libc::EPERM)).to_string();
+        let forbidden = explain_set_up(io::Error::from_raw_os_error(libc::EPERM), FEATURE, "6.1").to_string();
         let setting = setting.map_or_else(|_| "not there".to_owned(), |text| text.trim().to_owned());
         assert!(forbidden.contains(&format!("(it is {setting})")), "{forbidden}");
     }
