@@ -297,48 +297,6 @@ fn a_message_over_the_limit_is_closed_with_1009() {
 }
 
 #[test]
-fn requests_that_are_no_upgrade_are_answered_as_http_asks() {
-    let (_server, address) = server(&[]);
-    let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "a".repeat(10_000));
-    for (bytes, status) in [
-        (request(address, "/elsewhere"), "404"),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "426"),
-        (b"POST / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "405"),
-        (b"nonsense\r\n\r\n".to_vec(), "400"),
-        (long.into_bytes(), "431"),
-    ] {
-        let answer = answer_to(address, &bytes);
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
-    }
-    assert!(answer_starts(address, "/echo?x=1").starts_with("HTTP/1.1 101"));
-}
-
-#[test]
-fn a_request_in_single_bytes_and_frames_right_behind_it_are_both_taken() {
-    let (_server, address) = server(&[]);
-    let mut stream = tcp(address);
-    for byte in request(address, "/") {
-        stream.write_all(&[byte]).unwrap();
-    }
-    let mut peer = Peer::after_request(stream, address);
-    for byte in frame(Opcode::Text, b"in bytes") {
-        peer.stream.write_all(&[byte]).unwrap();
-    }
-    let mut text = Vec::new();
-    while text.len() < 8 {
-        text.extend(peer.next().unwrap().2);
-    }
-    assert_eq!(text, b"in bytes");
-
-    let mut stream = tcp(address);
-    let early = [request(address, "/"), frame(Opcode::Text, b"early"), frame(Opcode::Ping, b"!")].concat();
-    stream.write_all(&early).unwrap();
-    let mut peer = Peer::after_request(stream, address);
-    peer.expect(Opcode::Text, b"early");
-    peer.expect(Opcode::Pong, b"!");
-}
-
-#[test]
 fn a_large_message_streams_through_in_bounded_memory() {
     const MESSAGE: usize = 32 << 20;
     // 4 MiB of receive buffers; the outbox, what one turn adds to it, and buffers kept for reuse come on top.

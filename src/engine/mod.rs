@@ -14,6 +14,7 @@ pub mod epoll;
 mod faults;
 pub mod files;
 mod mapping;
+pub mod memory;
 mod outbox;
 pub mod probe;
 pub mod socket;

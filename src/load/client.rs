@@ -676,7 +676,8 @@ impl Handler for Client {
             Stage::Running if connections.now_ns() >= self.window.end_ns => {
                 self.send_due(connections, SENDS_AT_END_MAX);
                 self.stop_sending(connections);
-                Some(self.window.drained_ns)
+                // Everything may be answered, and the thread dismissed, already: nothing else need bring a turn.
+                Some(0)
             }
             Stage::Running => {
                 // Bounded, so that a rate beyond what can be queued does not keep what is queued from being sent.

@@ -245,14 +245,15 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     }
 
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
-        let deadline_ns = connections.now_ns() + self.limits.handshake_ns;
-        if let Some((Peer::Opening { until_ns, .. }, mut io)) = connections.get(id) {
-            *until_ns = deadline_ns;
-            io.wake_by(deadline_ns);
-            if self.is_draining() {
-                // It came in while the listener was being closed.
-                io.close();
-            }
+        let now_ns = connections.now_ns();
+        let Some((conn, mut io)) = connections.get(id) else { return };
+        if self.is_draining() {
+            // It came in while the listener was being closed.
+            return self.part(conn, &mut io, now_ns);
+        }
+        if let Peer::Opening { until_ns, .. } = conn {
+            *until_ns = now_ns + self.limits.handshake_ns;
+            io.wake_by(*until_ns);
         }
     }
 
@@ -309,7 +310,8 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
                             now_ns,
                         );
                     }
-                    Peer::Opening { .. } => io.close(),
+                    // Its request may come in this very turn: it is not to be answered any more.
+                    Peer::Opening { .. } => self.part(conn, &mut io, now_ns),
                     Peer::Leaving { .. } => {}
                 }
             }

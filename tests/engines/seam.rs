@@ -1,10 +1,7 @@
 //! What every engine must do for a handler, on real loopback sockets: each conversation runs over each engine
-//! of `harness::ENGINES`, with tiny queues and buffers, so that the rare paths become ordinary ones.
+//! of [`crate::harness::ENGINES`], with tiny queues and buffers, so that the rare paths become ordinary ones.
 //!
 //! A conversation about a path asserts by the engine's counters that the path was taken.
-
-#[path = "engine/harness.rs"]
-mod harness;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,11 +10,11 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use harness::{
+use crate::harness::{
     ENGINES, Engine, Event, Gate, PATIENCE, bytes, connecting, drain, echo, expect, expect_end, hold,
     listening, reset,
 };
+use bytes::Bytes;
 use ringsock::engine::{Closed, Config, ConnId, Connections, Faults};
 
 macro_rules! conversations {
@@ -237,7 +234,7 @@ mod conversation {
             |connections, event| {
                 let Event::Bytes(id, received) = event else { return };
                 let (_, mut io) = connections.get(id).unwrap();
-                received.memory[received.range.start] = harness::byte(4, 0);
+                received.memory[received.range.start] = crate::harness::byte(4, 0);
                 io.reply_in_place(received.range.start..received.range.start + 1);
                 for index in 0..100 {
                     let at = 1 + index * 80_000;

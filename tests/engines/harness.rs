@@ -19,6 +19,8 @@ use ringsock::engine::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a whole conversation may take.
 const CONVERSATION: Duration = Duration::from_secs(90);
+/// Engines that hold it at the same time: they mostly wait.
+const AT_ONCE: usize = 4;
 
 /// An engine that must hold every conversation.
 pub(crate) struct Engine {
@@ -70,29 +72,41 @@ impl Engine {
     }
 }
 
-/// Holds one conversation over each engine, or over those whose name begins with `RINGSOCK_ENGINE`; a failure names
-/// both.
+/// Holds one conversation over each engine, or over those whose name begins with `RINGSOCK_ENGINE`, a few at once; a
+/// failure names both.
 pub(crate) fn hold(name: &str, conversation: fn(&'static Engine)) {
     let wanted = std::env::var("RINGSOCK_ENGINE").unwrap_or_default();
-    for engine in ENGINES.iter().filter(|engine| engine.name.starts_with(&wanted)) {
-        if engine.features().is_none() {
-            eprintln!("SKIPPED: this kernel has no {}", engine.name);
-            continue;
-        }
-        let (done, ended) = mpsc::channel();
-        let thread = std::thread::spawn(move || {
-            conversation(engine);
-            let _ = done.send(());
-        });
-        match ended.recv_timeout(CONVERSATION) {
-            Ok(()) => {}
-            Err(mpsc::RecvTimeoutError::Timeout) => panic!("{}: {name} does not end", engine.name),
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                eprintln!("{}: {name} failed", engine.name);
-                std::panic::resume_unwind(thread.join().expect_err("it hung up without an end"));
+    let engines: Vec<_> = ENGINES.iter().filter(|engine| engine.name.starts_with(&wanted)).collect();
+    for engines in engines.chunks(AT_ONCE) {
+        let started: Vec<_> = engines.iter().filter_map(|engine| start(engine, conversation)).collect();
+        for (engine, thread, ended) in started {
+            match ended.recv_timeout(CONVERSATION) {
+                Ok(()) => {}
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("{engine}: {name} does not end"),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    eprintln!("{engine}: {name} failed");
+                    std::panic::resume_unwind(thread.join().expect_err("it hung up without an end"));
+                }
             }
         }
     }
+}
+
+/// Begins a conversation in a thread; the engine's name, and what tells of its end.
+fn start(
+    engine: &'static Engine,
+    conversation: fn(&'static Engine),
+) -> Option<(&'static str, JoinHandle<()>, mpsc::Receiver<()>)> {
+    if engine.features().is_none() {
+        eprintln!("SKIPPED: this kernel has no {}", engine.name);
+        return None;
+    }
+    let (done, ended) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        conversation(engine);
+        let _ = done.send(());
+    });
+    Some((engine.name, thread, ended))
 }
 
 /// What a handler is told; connections carry a number: what `connect` gave, or the count of those before.
