@@ -13,6 +13,7 @@ mod faults;
 pub mod files;
 mod mapping;
 mod outbox;
+pub mod probe;
 pub mod socket;
 mod timers;
 pub mod uring;
