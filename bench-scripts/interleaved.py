@@ -25,6 +25,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,16 +101,16 @@ class Server:
     def __init__(self, contender, cpu):
         port = 0 if contender.announces else free_port()
         places = {"{address}": f"127.0.0.1:{port}", "{port}": str(port), "{cpu}": str(cpu)}
-        self.command = [fill(part, places) for part in contender.command]
+        command = [fill(part, places) for part in contender.command]
         self.output = tempfile.TemporaryFile()
         try:
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
+                command, stdin=subprocess.DEVNULL, stdout=self.output, stderr=subprocess.STDOUT,
                 preexec_fn=lambda: prepare_child(cpu),
             )
         except OSError as error:
             self.output.close()
-            raise RunFailed(f"{self.command[0]}: {error.strerror}") from error
+            raise RunFailed(f"{command[0]}: {error.strerror}") from error
         try:
             address = self.announced() if contender.announces else self.reached(port)
         except BaseException:
@@ -145,9 +146,9 @@ class Server:
             if found:
                 return found
             if self.process.poll() is not None:
-                raise RunFailed(f"`{' '.join(self.command)}` ended ({self.process.returncode}): {self.last_words()}")
+                raise RunFailed(f"the server ended ({self.process.returncode}): {self.last_words()}")
             time.sleep(0.002)
-        raise RunFailed(f"`{' '.join(self.command)}` {otherwise} within {START_SECONDS_MAX} s: {self.last_words()}")
+        raise RunFailed(f"the server {otherwise} within {START_SECONDS_MAX} s: {self.last_words()}")
 
     def text(self):
         self.output.seek(0)
@@ -228,6 +229,36 @@ class Bench:
             # A message counts if it is sent in the measured time, and on a busy machine the first may take a second.
             self.run(contender, duration="10s", **large)
 
+    def usable(self, contenders):
+        """Those that start and echo rightly here; and of the others, why they do not."""
+        good, refused = [], {}
+        for contender in contenders:
+            self.progress.show(f"checking {contender.name}")
+            try:
+                self.check(contender)
+                good.append(contender)
+            except RunFailed as error:
+                if contender.required:
+                    raise CannotMeasure(f"{contender.name}: {error}") from error
+                refused[contender.name] = str(error)
+                warn(f"{contender.name} LEFT OUT: {error}")
+        self.progress.clear()
+        return good, refused
+
+    def tables(self, cells, contenders, record, notes=None):
+        """Measures cell by cell and prints each one's table when it is done; appends to `record`, for a file.
+
+        The reference is `uring`, its other name `uring again`.
+        """
+        compared = {}
+        for cell in cells:
+            runs, failures = self.rounds(cell, contenders)
+            self.progress.clear()
+            comparison = compared[cell] = Comparison(runs, "uring", "uring again", self.order)
+            record.append({"cell": cell.name, "failures": failures, **comparison.document()})
+            print(f"{cell.title} ({cell.name})", *table(comparison, failures, notes), "", sep="\n", flush=True)
+        return compared
+
     def rounds(self, cell, contenders):
         """Figures of every run by contender, in order of rounds; and of contenders that failed, why.
 
@@ -260,14 +291,14 @@ def run_load(command, cpu, timeout_s):
             preexec_fn=lambda: prepare_child(cpu),
         )
     except subprocess.TimeoutExpired:
-        raise RunFailed(f"`{' '.join(command)}` did not end within {timeout_s:.0f} s") from None
+        raise RunFailed(f"ringsock-load did not end within {timeout_s:.0f} s") from None
     saved = re.search(r"^saved (.*)$", output.stdout, re.MULTILINE)
     result = json.loads(Path(saved[1]).read_text()) if saved else {}
     if saved:
         Path(saved[1]).unlink()
     if output.returncode != 0 or not saved:
         why = why_failed(result) if result else output.stdout.strip()
-        raise RunFailed(f"`{' '.join(command)}` failed ({output.returncode}): {why}")
+        raise RunFailed(f"ringsock-load failed ({output.returncode}): {why}")
     return result
 
 
@@ -493,7 +524,8 @@ def judged(figure, aim):
     'MISSED (not beyond the noise)'
     """
     verdict = "met" if figure.median <= aim else "MISSED"
-    return f"{verdict} (not beyond the noise)" if figure.low <= aim <= figure.high and figure.low < figure.high else verdict
+    is_sure = figure.low == figure.high or not figure.low <= aim <= figure.high
+    return verdict if is_sure else f"{verdict} (not beyond the noise)"
 
 
 class Progress:
@@ -503,14 +535,14 @@ class Progress:
         self.expected, self.finished, self.began = 0, 0, None
 
     def expect(self, runs):
-        self.expected += runs
+        self.expected, self.finished, self.began = runs, 0, None
 
     def show(self, what):
-        self.began = self.began or time.monotonic()
+        self.began = self.began if self.began is not None else time.monotonic()
         if not sys.stderr.isatty():
             return
         left = ""
-        if self.finished:
+        if 0 < self.finished < self.expected:
             left_s = (time.monotonic() - self.began) / self.finished * (self.expected - self.finished)
             left = f"; about {left_s / 60:.0f} min left" if left_s > 90 else f"; about {left_s:.0f} s left"
         print(f"\r\033[K{what}{left} ", end="", file=sys.stderr, flush=True)
@@ -533,13 +565,31 @@ def warn(text):
 
 def add_common_flags(flags, *, rounds, duration, warmup):
     """The flags of every script that measures so."""
-    flags.add_argument("--rounds", type=int, default=rounds, help="runs of each server in each cell (default %(default)s)")
+    flags.add_argument("--rounds", type=int, default=rounds, help="runs of each server in a cell (default %(default)s)")
     flags.add_argument("--duration", default=duration, help="measured part of a run (default %(default)s)")
     flags.add_argument("--warmup", default=warmup, help="unmeasured part before it (default %(default)s)")
     flags.add_argument("--server-cpu", type=int, default=None, help="CPU of the servers (default: the first)")
     flags.add_argument("--load-cpu", type=int, default=None, help="CPU of the generator (default: the second)")
     flags.add_argument("--seed", type=int, default=1, help="of the order of runs (default %(default)s)")
     flags.add_argument("--json", type=Path, help="write every run's figures to this file, which must not exist")
+
+
+def add_load_flags(flags):
+    """Further flags, of scripts that measure a grid of loads with a generator of a named engine."""
+    flags.add_argument(
+        "--cell", action="append", metavar="PATTERN", help="only cells like this, as '64x*x16'; may be repeated"
+    )
+    flags.add_argument("--load-engine", default="uring", help="the generator's engine (default %(default)s)")
+
+
+def chosen(cells, patterns):
+    """
+    >>> [cell.name for cell in chosen([Cell(1, 64, 1), Cell(64, 64, 1), Cell(64, 64, 16)], ["64x*x16", "1x*"])]
+    ['1x64Bx1', '64x64Bx16']
+    >>> len(chosen([Cell(1, 64, 1)], None))
+    1
+    """
+    return [cell for cell in cells if any(fnmatchcase(cell.name, pattern) for pattern in patterns or ["*"])]
 
 
 def settle_common_flags(flags, given, *, rounds_min=1):
@@ -582,9 +632,7 @@ def cargo_build(*flags, folder=ROOT):
 
 def environment():
     """Where and when: kernel, processor, how many CPUs this process may use, time, revision."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     model = re.search(r"^(?:model name|Model|cpu)\s*: *(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     return {
         "kernel": os.uname().release,
