@@ -33,6 +33,8 @@ START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 20
 # What a run may take beyond its warm-up and duration: connecting, draining, writing the result.
 RUN_SECONDS_MAX = 120
+# Of a run in which nothing was measured; a busy machine may stop a process for longer than a short run lasts.
+ATTEMPTS = 3
 RESAMPLES = 2000
 # With fewer rounds an interval is little more than the rounds' extremes.
 ROUNDS_FOR_INTERVALS = 5
@@ -46,6 +48,10 @@ class CannotMeasure(Exception):
 
 class RunFailed(Exception):
     """One contender could not be started, or did not echo everything rightly."""
+
+
+class NothingMeasured(RunFailed):
+    """Nothing went wrong, but no message was sent and answered in the measured time: the machine stood still."""
 
 
 # ---- what is measured
@@ -201,9 +207,17 @@ class Bench:
         self.folder = tempfile.TemporaryDirectory()
         self.progress = Progress()
 
-    def run(self, contender, cell, *, more=(), duration=None, warmup=None):
-        """One run of one contender by a server of its own; its figures, times in ns and CPU times per message."""
-        duration, warmup = duration or self.given.duration, warmup or self.given.warmup
+    def run(self, contender, cell):
+        """One run of one contender; its figures, times in ns and CPU times per message."""
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self.attempt(contender, cell, self.given.duration, self.given.warmup)
+            except NothingMeasured:
+                continue
+        return self.attempt(contender, cell, self.given.duration, self.given.warmup)
+
+    def attempt(self, contender, cell, duration, warmup, more=()):
+        """A run by a server of its own."""
         server = Server(contender, self.given.server_cpu)
         try:
             command = [
@@ -215,19 +229,20 @@ class Bench:
             timeout_s = RUN_SECONDS_MAX + seconds(duration) + seconds(warmup)
             return figures(run_load(command, self.given.load_cpu, timeout_s))
         except RunFailed as error:
-            raise RunFailed(f"{error}; the server said: {server.last_words()}") from error
+            error.args = (f"{error}; the server said: {server.last_words()}",)
+            raise
         finally:
             server.end()
 
     def check(self, contender):
         """That it echoes text and the largest message byte for byte, before anything rests on it."""
-        self.run(contender, Cell(2, 1000, 4), more=["--text"], duration="100ms", warmup="20ms")
-        large = {"cell": Cell(1, 64 << 20, 1), "more": ["--drain-timeout", "20s"], "warmup": "20ms"}
-        try:
-            self.run(contender, duration="1s", **large)
-        except RunFailed:
-            # A message counts if it is sent in the measured time, and on a busy machine the first may take a second.
-            self.run(contender, duration="10s", **large)
+        text = Cell(2, 1000, 4), "100ms", ["--text"]
+        largest = Cell(1, 64 << 20, 1), "1s", ["--drain-timeout", "20s"]
+        for cell, duration, more in (text, largest):
+            try:
+                self.attempt(contender, cell, duration, "20ms", more)
+            except NothingMeasured:
+                self.attempt(contender, cell, "10s", "20ms", more)
 
     def usable(self, contenders):
         """Those that start and echo rightly here; and of the others, why they do not."""
@@ -296,10 +311,18 @@ def run_load(command, cpu, timeout_s):
     result = json.loads(Path(saved[1]).read_text()) if saved else {}
     if saved:
         Path(saved[1]).unlink()
-    if output.returncode != 0 or not saved:
+    if result and nothing_happened(result):
+        raise NothingMeasured("nothing was answered in the measured time; a longer --duration may help")
+    if output.returncode != 0 or not result:
         why = why_failed(result) if result else output.stdout.strip()
         raise RunFailed(f"ringsock-load failed ({output.returncode}): {why}")
     return result
+
+
+def nothing_happened(result):
+    books = result["accounting"]
+    idle = books["offered"] == 0 and not books["errors"] and not books["connections_failed"]
+    return idle and result["outcome"]["status"] == "completed"
 
 
 def why_failed(result):
@@ -312,8 +335,6 @@ def why_failed(result):
 def figures(result):
     """What is kept of a result file."""
     answered, service = result["accounting"]["answered"], result["summary"]["service"]
-    if not answered:
-        raise RunFailed("nothing was answered in the measured time; a longer --duration may help")
     return {
         "server_ns": result["cpu"]["server_cpu_s"] * 1e9 / answered,
         "load_ns": result["cpu"]["load_cpu_s"] * 1e9 / answered,
@@ -479,16 +500,17 @@ def seconds(text):
 
 
 def table(comparison, failures, notes=None):
-    """The lines of one cell's table. `~`: no difference beyond the noise."""
+    """The lines of one cell's table; `print_heading` explains its signs."""
     width = max(len(name) for name in [*comparison.runs, *failures, "uring again"])
     reference = comparison.reference
     yield (f"  {'':<{width}}  {'server CPU':>10}   {'of ' + reference + ' [95 %]':<22}  {'messages/s':>11}"
-           f"  {'p50':>8}  {'p99':>8}  {'p99.9':>8}" + ("  how" if notes else ""))
+           f"  {'load':>5}  {'p50':>8}  {'p99':>8}  {'p99.9':>8}" + ("  how" if notes else ""))
     for name, runs in comparison.runs.items():
         times = "".join(f"  {time_text(middle(runs, key)):>8}" for key in ("p50_ns", "p99_ns", "p99.9_ns"))
+        load = statistics.median(run["load_ns"] / run["server_ns"] for run in runs)
         note = f"  {notes.get(name, '')}" if notes else ""
         line = (f"  {name:<{width}}  {time_text(middle(runs, 'server_ns')):>10}   {ratio_text(comparison, name):<22}"
-                f"  {middle(runs, 'rate_per_s'):>11,.0f}{times}{note}")
+                f"  {middle(runs, 'rate_per_s'):>11,.0f}  {load:>5.2f}{times}{note}")
         yield line.rstrip()
     for name, why in failures.items():
         yield f"  {name:<{width}}  FAILED: {why}"
@@ -651,7 +673,8 @@ def print_heading(where, given):
           f" {given.rounds} rounds of {given.duration} after {given.warmup}; seed {given.seed}")
     if given.rounds < ROUNDS_FOR_INTERVALS:
         print(f"fewer than {ROUNDS_FOR_INTERVALS} rounds: the intervals mean little")
-    print(flush=True)
+    print("server CPU: time per message. ~: no difference beyond the noise. load: the generator's CPU time over the\n"
+          "server's; above 1, the rate is the generator's.\n", flush=True)
 
 
 def save_new(path, document):
