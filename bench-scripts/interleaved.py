@@ -33,6 +33,8 @@ START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 20
 # What a run may take beyond its warm-up and duration: connecting, draining, writing the result.
 RUN_SECONDS_MAX = 120
+# What is read of a server's output.
+OUTPUT_BYTES_MAX = 1 << 20
 # Of a run in which nothing was measured; a busy machine may stop a process for longer than a short run lasts.
 ATTEMPTS = 3
 RESAMPLES = 2000
@@ -88,7 +90,7 @@ class Contender:
 
     name: str
     command: tuple
-    # Its first line of output is `listening on ws://ADDRESS/`; otherwise it is ready once its port takes connections.
+    # It prints a line `listening on ws://ADDRESS/`; otherwise it is ready once its port takes connections.
     announces: bool = True
     scheme: str = "ws"
     # Without it there is nothing to compare with, so its failure ends the measurement.
@@ -125,10 +127,10 @@ class Server:
         self.url = f"{contender.scheme}://{address}/"
 
     def announced(self):
-        """The address in its first line."""
+        """The address that it says it listens on."""
 
         def look():
-            line = re.match(r"listening on ws://(\S+)/\n", self.text())
+            line = re.search(r"^listening on ws://(\S+)/\n", self.text(), re.MULTILINE)
             return line and line[1]
 
         return self.wait_for(look, "did not say `listening on ws://ADDRESS/`")
@@ -157,8 +159,8 @@ class Server:
         raise RunFailed(f"the server {otherwise} within {START_SECONDS_MAX} s: {self.last_words()}")
 
     def text(self):
-        self.output.seek(0)
-        return self.output.read().decode(errors="replace")
+        # Where we read must not move where the server writes: both share one file offset.
+        return os.pread(self.output.fileno(), OUTPUT_BYTES_MAX, 0).decode(errors="replace")
 
     def last_words(self):
         return " / ".join(self.text().strip().splitlines()[-3:]) or "it said nothing"
