@@ -53,7 +53,7 @@ class RunFailed(Exception):
 
 
 class NothingMeasured(RunFailed):
-    """Nothing went wrong, but no message was sent and answered in the measured time: the machine stood still."""
+    """Nothing went wrong, but nothing was sent or served in the measured time: the machine stood still."""
 
 
 # ---- what is measured
@@ -337,6 +337,8 @@ def why_failed(result):
 def figures(result):
     """What is kept of a result file."""
     answered, service = result["accounting"]["answered"], result["summary"]["service"]
+    if not answered or not result["cpu"]["server_cpu_s"]:
+        raise NothingMeasured("the server did not get to run in the measured time; a longer --duration may help")
     return {
         "server_ns": result["cpu"]["server_cpu_s"] * 1e9 / answered,
         "load_ns": result["cpu"]["load_cpu_s"] * 1e9 / answered,
