@@ -154,16 +154,18 @@ class Server:
             if found:
                 return found
             if self.process.poll() is not None:
-                raise RunFailed(f"the server ended ({self.process.returncode}): {self.last_words()}")
+                raise RunFailed(f"the server ended ({self.process.returncode}): {self.words()}")
             time.sleep(0.002)
-        raise RunFailed(f"the server {otherwise} within {START_SECONDS_MAX} s: {self.last_words()}")
+        raise RunFailed(f"the server {otherwise} within {START_SECONDS_MAX} s: {self.words()}")
 
     def text(self):
         # Where we read must not move where the server writes: both share one file offset.
         return os.pread(self.output.fileno(), OUTPUT_BYTES_MAX, 0).decode(errors="replace")
 
-    def last_words(self):
-        return " / ".join(self.text().strip().splitlines()[-3:]) or "it said nothing"
+    def words(self):
+        """What it said, in a line: an error may come first or last."""
+        lines = [line for line in self.text().splitlines() if line.strip()]
+        return " / ".join(lines if len(lines) < 4 else [*lines[:2], "...", lines[-1]]) or "it said nothing"
 
     def end(self):
         self.process.send_signal(signal.SIGTERM)
@@ -231,7 +233,7 @@ class Bench:
             timeout_s = RUN_SECONDS_MAX + seconds(duration) + seconds(warmup)
             return figures(run_load(command, self.given.load_cpu, timeout_s))
         except RunFailed as error:
-            error.args = (f"{error}; the server said: {server.last_words()}",)
+            error.args = (f"{error}; the server said: {server.words()}",)
             raise
         finally:
             server.end()
