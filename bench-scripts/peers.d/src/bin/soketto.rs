@@ -1,0 +1,59 @@
+//! soketto on Tokio: replies go to a buffer while messages are ready, which is then flushed once.
+
+use futures_util::poll;
+use ringsock_peers::{BATCH_BYTES, MESSAGE_BYTES_MAX, serve_with_tokio};
+use soketto::handshake::{Server, server::Response};
+use soketto::{Data, connection};
+use std::task::Poll;
+use tokio::io::BufStream;
+use tokio::net::TcpStream;
+use tokio_util::compat::TokioAsyncReadCompatExt;
+
+const READ_BYTES: usize = 64 << 10;
+
+fn main() -> std::io::Result<()> {
+    serve_with_tokio(|stream| async {
+        // How a connection ends is the client's affair; what it lost the client counts.
+        let _ = serve(stream).await;
+    })
+}
+
+async fn serve(stream: TcpStream) -> Result<(), soketto::BoxedError> {
+    // As its documentation's examples do: soketto writes header and payload straight to what it is given.
+    let stream = BufStream::with_capacity(READ_BYTES, BATCH_BYTES, stream);
+    let mut server = Server::new(stream.compat());
+    let key = server.receive_request().await?.key();
+    server.send_response(&Response::Accept { key, protocol: None }).await?;
+    let mut builder = server.into_builder();
+    builder.set_max_message_size(MESSAGE_BYTES_MAX);
+    builder.set_max_frame_size(MESSAGE_BYTES_MAX);
+    let (mut sender, mut receiver) = builder.finish();
+    let mut message = Vec::new();
+    loop {
+        message.clear();
+        let kind = receive_next(&mut sender, &mut receiver, &mut message).await?;
+        match kind {
+            Data::Text(_) => sender.send_text(str::from_utf8(&message)?).await?,
+            Data::Binary(_) => sender.send_binary_mut(&mut message).await?,
+        }
+    }
+}
+
+type Socket = tokio_util::compat::Compat<BufStream<TcpStream>>;
+
+/// The next message; what is waiting to go out is flushed if the message is not there yet. The receiving future is
+/// kept meanwhile: soketto's must not be dropped half-way.
+async fn receive_next(
+    sender: &mut connection::Sender<Socket>,
+    receiver: &mut connection::Receiver<Socket>,
+    message: &mut Vec<u8>,
+) -> Result<Data, connection::Error> {
+    let mut next = std::pin::pin!(receiver.receive_data(message));
+    match poll!(next.as_mut()) {
+        Poll::Ready(kind) => kind,
+        Poll::Pending => {
+            sender.flush().await?;
+            next.await
+        }
+    }
+}
