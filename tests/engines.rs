@@ -75,6 +75,5 @@ fn hold(role: &'static str, name: &'static str, conversation: fn(EngineKind)) {
 
 /// The flags that have a binary run over `engine`.
 fn flags_of(engine: EngineKind) -> Vec<String> {
-    // Where there is one alone, the binaries know no other.
-    if EngineKind::ALL.len() == 1 { Vec::new() } else { vec!["--engine".into(), engine.name().into()] }
+    vec!["--engine".into(), engine.name().into()]
 }

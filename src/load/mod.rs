@@ -480,6 +480,8 @@ struct Whole {
 /// A generator thread's life.
 fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Client, LoadError> {
     cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
+    // The kernel may else end a wait 50 µs late, to save itself wake-ups, and so would every message be.
+    cpu::end_waits_on_time();
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
     let connections_max = (task.connections as u32).max(1);

@@ -65,6 +65,11 @@ pub(crate) const ENGINES: [Engine; 16] = [
 ];
 
 impl Engine {
+    /// A thread of the kernel submits for it.
+    pub(crate) fn submits_by_thread(&self) -> bool {
+        self.switches.contains("+sqpoll")
+    }
+
     /// What it uses here; `None` where this kernel lacks what it is about.
     fn features(&self) -> Option<Features> {
         static PROBE: LazyLock<Probe> = LazyLock::new(Probe::of_this_kernel);

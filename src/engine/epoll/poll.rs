@@ -14,7 +14,7 @@
 //! wait would cost every one of them. On an older kernel the timerfd serves both.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
@@ -80,10 +80,9 @@ impl Poll {
             .and_then(|()| add(&poll.timer, TIMER))
             .map_err(|error| EngineError::io("epoll_ctl")(error.into()))?;
         // Seccomp filters that do not know the call refuse it with whatever error they like.
-        let (brief, mut none) = (Timespec { tv_sec: 0, tv_nsec: 1 }, Vec::with_capacity(1));
         let probe = epoll::create(CreateFlags::CLOEXEC).map_err(io::Error::from);
         let probe = probe.map_err(EngineError::io("epoll_create1"))?;
-        poll.has_pwait2 = epoll::wait(&probe, spare_capacity(&mut none), Some(&brief)).is_ok();
+        poll.has_pwait2 = pwait2(&probe, &mut Vec::new(), &timespec(1)).is_ok();
         Ok(poll)
     }
 
@@ -134,12 +133,50 @@ impl Poll {
             }
         }
         events.clear();
-        events.reserve(EVENTS_PER_WAIT);
         let limit = timeout_ns.map(timespec);
-        match epoll::wait(&self.epoll, spare_capacity(events), limit.as_ref()) {
+        let waited = match &limit {
+            Some(limit) if self.has_pwait2 => pwait2(&self.epoll, events, limit),
+            limit => {
+                events.reserve(EVENTS_PER_WAIT);
+                epoll::wait(&self.epoll, spare_capacity(events), limit.as_ref()).map(drop)
+            }
+        };
+        match waited {
             // A signal came: the loop comes round.
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// `epoll_pwait2(2)`: waits with a limit in nanoseconds. The C library may be older than the kernel, and `epoll_wait(2)`
+/// would round up to milliseconds.
+fn pwait2(epoll: &OwnedFd, events: &mut Vec<Event>, limit: &Timespec) -> rustix::io::Result<()> {
+    events.reserve(EVENTS_PER_WAIT);
+    let limit = libc::timespec { tv_sec: limit.tv_sec, tv_nsec: limit.tv_nsec };
+    let no_mask = std::ptr::null::<libc::sigset_t>();
+    // SAFETY: the kernel writes at most so many events, for which there is room behind the (empty) vector's start, and
+    // they are laid out alike; it reads one timespec, and no mask.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_epoll_pwait2,
+            epoll.as_raw_fd(),
+            events.as_mut_ptr(),
+            EVENTS_PER_WAIT as libc::c_int,
+            &raw const limit,
+            no_mask,
+            0_usize,
+        )
+    };
+    match usize::try_from(result) {
+        Ok(count) => {
+            // SAFETY: the kernel has written so many from the start on.
+            unsafe { events.set_len(count) };
+            Ok(())
+        }
+        Err(_) => {
+            Err(rustix::io::Errno::from_io_error(&io::Error::last_os_error())
+                .unwrap_or(rustix::io::Errno::IO))
         }
     }
 }
