@@ -14,6 +14,8 @@ pub const RECV_BUFFER_BYTES_RANGE: (usize, usize) = (64, 16 << 20);
 pub const RECV_BUFFERS: u16 = 1024;
 /// Buffers lent to the kernel at first; more follow when it runs out, so that a light load stays in cache.
 pub const RECV_BUFFERS_AT_FIRST: u16 = 8;
+/// Where received pieces are this large on average, no further buffers are lent for them: see the engine `uring`.
+pub const LARGE_RECV_BYTES: u64 = 16 * 1024;
 /// The kernel's bound on entries of a buffer ring (Linux 5.19, `IORING_REGISTER_PBUF_RING`).
 pub const RECV_BUFFERS_MAX: u16 = 1 << 15;
 

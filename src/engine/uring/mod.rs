@@ -26,13 +26,14 @@ mod submit;
 mod tag;
 mod zero_copy;
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, squeue, types};
 
 use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Waker, clock_ns};
-use crate::limits::HEADROOM_BYTES;
+use crate::limits::{HEADROOM_BYTES, LARGE_RECV_BYTES};
 use buffers::RecvBuffers;
 pub use features::{Features, Switch, Switches, SwitchesError};
 pub(super) use ring::explain_set_up;
@@ -110,6 +111,8 @@ pub fn run<H: Handler>(
             freed: Vec::new(),
             more_to_do: false,
             starved_count: 0,
+            starved: VecDeque::new(),
+            received_before: (0, 0),
             config,
         };
         engine.arm_wake();
@@ -129,6 +132,8 @@ pub fn run<H: Handler>(
 #[derive(Default)]
 struct Held {
     recv_armed: bool,
+    /// The receive waits for its turn to take a buffer.
+    starved: bool,
     /// A cancel of the receive is under way.
     recv_cancelled: bool,
     /// Not receiving, because the peer does not read.
@@ -216,6 +221,10 @@ struct Uring<'r, H: Handler> {
     more_to_do: bool,
     /// Receives that were ended in this turn by want of a buffer.
     starved_count: u32,
+    /// Connections whose receive was, first come first served.
+    starved: VecDeque<ConnId>,
+    /// Bytes and receives counted when buffers last ran out.
+    received_before: (u64, u64),
 }
 
 impl<H: Handler> Uring<'_, H> {
@@ -234,12 +243,13 @@ impl<H: Handler> Uring<'_, H> {
             }
             let again_by = self.arm_accept();
             self.arm_timer();
-            if std::mem::take(&mut self.starved_count) > 1 {
+            if std::mem::take(&mut self.starved_count) > 1 && self.receives_are_small() {
                 // Once a turn, so that no more circulate than are needed. One connection alone needs no more: it
                 // goes on with those that come back.
                 self.recv.grow();
             }
             self.recv.publish();
+            self.arm_starved();
             self.enter(turn_by.into_iter().chain(again_by).min())?;
             self.settle_sends();
             self.dispatch();
@@ -294,7 +304,7 @@ impl<H: Handler> Uring<'_, H> {
 
     /// Receives from a peer that reads, and stops for one that does not.
     #[inline]
-    fn steer_recv(&mut self, slot: u32) {
+    pub(super) fn steer_recv(&mut self, slot: u32) {
         let queued_bytes = self.connections.slots[slot as usize].line.outbox.queued_bytes();
         let state = &mut self.held[slot as usize];
         if queued_bytes > self.config.outbox_bytes && state.slow_send {
@@ -310,7 +320,7 @@ impl<H: Handler> Uring<'_, H> {
             state.paused = false;
         }
         let state = &self.held[slot as usize];
-        if !state.recv_armed && !state.paused && !state.ended {
+        if !state.recv_armed && !state.starved && !state.paused && !state.ended {
             self.connections.counters.recv_rearms += 1;
             self.arm_recv(self.connections.id_at(slot));
         }
@@ -476,6 +486,16 @@ impl<H: Handler> Uring<'_, H> {
         buffers
     }
 
+    /// Whether what was received since buffers last ran out came in small pieces. Large ones are better off waiting
+    /// for a buffer that is still in cache than filling one more: 64 KiB to each of 64 connections took a third
+    /// more CPU time with 64 buffers than with 8.
+    fn receives_are_small(&mut self) -> bool {
+        let counters = &self.connections.counters;
+        let now = (counters.received_bytes, counters.receives);
+        let (bytes_before, receives_before) = std::mem::replace(&mut self.received_before, now);
+        now.0 - bytes_before < (now.1 - receives_before) * LARGE_RECV_BYTES
+    }
+
     /// What was received is not wanted.
     #[cold]
     fn return_unread(&mut self, buffer: u32, result: i32) {
@@ -508,6 +528,8 @@ impl<H: Handler> Uring<'_, H> {
             libc::ENOBUFS => {
                 self.connections.counters.no_buffers += 1;
                 self.starved_count += 1;
+                self.held[id.index()].starved = true;
+                self.starved.push_back(id);
             }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             error => self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(error))),

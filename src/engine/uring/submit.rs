@@ -116,6 +116,19 @@ impl<H: Handler> Uring<'_, H> {
         self.push(&entry.flags(self.socket_flags).user_data(tag::pack(Op::Recv, id)));
     }
 
+    /// Begins receives again that had found no buffer: no more in a turn than there are buffers, for the others would
+    /// but fail again.
+    pub(super) fn arm_starved(&mut self) {
+        for _ in 0..self.recv.circulating() {
+            let Some(id) = self.starved.pop_front() else { return };
+            if self.connections.get(id).is_some() && self.held[id.index()].closing.is_none() {
+                self.held[id.index()].starved = false;
+                self.steer_recv(id.slot);
+            }
+        }
+        self.more_to_do |= !self.starved.is_empty();
+    }
+
     /// Takes an operation as failed, instead of submitting it.
     #[cold]
     pub(super) fn pretend(&mut self, user_data: u64, error: &io::Error) {
