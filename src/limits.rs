@@ -12,9 +12,10 @@ pub const RECV_BUFFER_BYTES: usize = 64 * 1024 + 64;
 pub const RECV_BUFFER_BYTES_RANGE: (usize, usize) = (64, 16 << 20);
 /// Receive buffers per thread, unless asked otherwise. A power of two (the kernel's rule for buffer rings).
 pub const RECV_BUFFERS: u16 = 1024;
-/// Buffers lent to the kernel at first; more follow when it runs out, so that a light load stays in cache.
-pub const RECV_BUFFERS_AT_FIRST: u16 = 8;
-/// Where received pieces are this large on average, no further buffers are lent for them: see the engine `uring`.
+/// Buffers lent to the kernel at first, and when large pieces are received; more follow when it runs out of them for
+/// small ones. So what is received stays in cache.
+pub const RECV_BUFFERS_AT_FIRST: u32 = 8;
+/// Received pieces that are this large on average are better off waiting for a buffer that is still in cache.
 pub const LARGE_RECV_BYTES: u64 = 16 * 1024;
 /// The kernel's bound on entries of a buffer ring (Linux 5.19, `IORING_REGISTER_PBUF_RING`).
 pub const RECV_BUFFERS_MAX: u16 = 1 << 15;
@@ -55,7 +56,7 @@ const _: () = {
     assert!(HEADROOM_BYTES.is_power_of_two());
     assert!(RECV_BUFFERS.is_power_of_two() && RECV_BUFFERS <= RECV_BUFFERS_MAX);
     assert!(OUTPUT_JOINED_BYTES <= OUTPUT_BUFFER_KEPT_BYTES && OUTPUT_BUFFER_KEPT_BYTES <= OUTPUT_BYTES_KEPT);
-    assert!(RECV_BUFFERS_AT_FIRST <= RECV_BUFFERS);
+    assert!(RECV_BUFFERS_AT_FIRST <= RECV_BUFFERS as u32);
     assert!(RECV_BUFFER_BYTES >= RECV_BUFFER_BYTES_RANGE.0 && RECV_BUFFER_BYTES <= RECV_BUFFER_BYTES_RANGE.1);
     assert!(OUTBOX_BYTES >= RECV_BUFFER_BYTES, "a reply to one full buffer has to fit");
     assert!(CQ_ENTRIES >= 2 * SQ_ENTRIES, "the kernel asks for at least as many; twice keeps overflow rare");

@@ -3,8 +3,8 @@
 //!
 //! Invariants: a buffer is either the kernel's (in the ring, or lent) or ours (a receive completed into it and its
 //! bytes, or replies made of them, are still wanted), never both; each buffer has [`HEADROOM_BYTES`] in front
-//! that the kernel does not write. Only as many buffers circulate as the load has needed so far, so that a
-//! light one keeps to memory that is in cache.
+//! that the kernel does not write. Only as many buffers circulate as the load needs, so that it keeps to memory that is
+//! in cache.
 
 use std::io;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -43,8 +43,14 @@ pub(super) struct RecvBuffers {
     stride_bytes: usize,
     buffer_bytes: usize,
     count: u32,
-    /// Buffers below this number circulate; those above were never used.
+    /// How many are in use, with the kernel or with us.
     circulating: u32,
+    /// How many are to be: those above it are taken out as they come back.
+    wanted: u32,
+    /// Taken out.
+    reserve: Vec<u32>,
+    /// Buffers from this number on were never used.
+    untouched: u32,
     /// Segments that still refer to a buffer of ours.
     uses: Vec<u16>,
 }
@@ -73,8 +79,20 @@ impl RecvBuffers {
         let stride_bytes = lines * 64;
         let slab = Mapping::new(stride_bytes * count as usize)?;
         let uses = vec![0; count as usize];
-        let mut buffers = Self { slab, lending, stride_bytes, buffer_bytes, count, circulating: 0, uses };
-        buffers.circulate(u32::from(RECV_BUFFERS_AT_FIRST).min(count));
+        let (wanted, reserve, untouched) = (RECV_BUFFERS_AT_FIRST.min(count), Vec::new(), 0);
+        let mut buffers = Self {
+            slab,
+            lending,
+            stride_bytes,
+            buffer_bytes,
+            count,
+            circulating: 0,
+            wanted,
+            reserve,
+            untouched,
+            uses,
+        };
+        buffers.circulate();
         buffers.publish();
         Ok(buffers)
     }
@@ -92,14 +110,22 @@ impl RecvBuffers {
 
     /// The kernel ran out of buffers: twice as many circulate from now on, if there are as many.
     pub(super) fn grow(&mut self) {
-        self.circulate(self.circulating.saturating_mul(2).min(self.count));
+        self.wanted = self.circulating.saturating_mul(2).min(self.count);
+        self.circulate();
     }
 
-    fn circulate(&mut self, target: u32) {
-        for buffer in self.circulating..target {
+    /// No more are to circulate than at first.
+    pub(super) fn shrink(&mut self) {
+        self.wanted = RECV_BUFFERS_AT_FIRST.min(self.count);
+    }
+
+    fn circulate(&mut self) {
+        while self.circulating < self.wanted {
+            let buffer = self.reserve.pop().unwrap_or(self.untouched);
+            self.untouched = self.untouched.max(buffer + 1);
+            self.circulating += 1;
             self.give(buffer);
         }
-        self.circulating = self.circulating.max(target);
     }
 
     /// A buffer for one receive, where there is no ring; `None` while replies are made of all of them.
@@ -166,6 +192,10 @@ impl RecvBuffers {
 
     #[inline]
     fn give(&mut self, buffer: u32) {
+        if self.circulating > self.wanted {
+            self.circulating -= 1;
+            return self.reserve.push(buffer);
+        }
         let address = self.address(buffer, HEADROOM_BYTES as u32);
         match &mut self.lending {
             Lending::Single { free } => free.push(buffer),

@@ -112,6 +112,7 @@ pub fn run<H: Handler>(
             more_to_do: false,
             starved_count: 0,
             starved: VecDeque::new(),
+            receives_large: false,
             received_before: (0, 0),
             config,
         };
@@ -223,7 +224,9 @@ struct Uring<'r, H: Handler> {
     starved_count: u32,
     /// Connections whose receive was, first come first served.
     starved: VecDeque<ConnId>,
-    /// Bytes and receives counted when buffers last ran out.
+    /// What is received comes in large pieces of late.
+    receives_large: bool,
+    /// Bytes and receives counted when that was last looked at.
     received_before: (u64, u64),
 }
 
@@ -243,11 +246,7 @@ impl<H: Handler> Uring<'_, H> {
             }
             let again_by = self.arm_accept();
             self.arm_timer();
-            if std::mem::take(&mut self.starved_count) > 1 && self.receives_are_small() {
-                // Once a turn, so that no more circulate than are needed. One connection alone needs no more: it
-                // goes on with those that come back.
-                self.recv.grow();
-            }
+            self.size_pool();
             self.recv.publish();
             self.arm_starved();
             self.enter(turn_by.into_iter().chain(again_by).min())?;
@@ -486,14 +485,27 @@ impl<H: Handler> Uring<'_, H> {
         buffers
     }
 
-    /// Whether what was received since buffers last ran out came in small pieces. Large ones are better off waiting
-    /// for a buffer that is still in cache than filling one more: 64 KiB to each of 64 connections took a third
-    /// more CPU time with 64 buffers than with 8.
-    fn receives_are_small(&mut self) -> bool {
+    /// Has as many receive buffers circulate as the load is best served with.
+    ///
+    /// Large pieces are better off waiting for a buffer that is still in cache than filling one more: 64 KiB to each of
+    /// 64 connections took a third more CPU time with 64 buffers than with 8.
+    fn size_pool(&mut self) {
+        const RECEIVES: u64 = 256;
         let counters = &self.connections.counters;
-        let now = (counters.received_bytes, counters.receives);
-        let (bytes_before, receives_before) = std::mem::replace(&mut self.received_before, now);
-        now.0 - bytes_before < (now.1 - receives_before) * LARGE_RECV_BYTES
+        let (bytes_before, receives_before) = self.received_before;
+        let receives = counters.receives - receives_before;
+        if receives >= RECEIVES {
+            self.receives_large = counters.received_bytes - bytes_before >= receives * LARGE_RECV_BYTES;
+            self.received_before = (counters.received_bytes, counters.receives);
+            if self.receives_large {
+                self.recv.shrink();
+            }
+        }
+        // Once a turn, so that no more circulate than are needed. One connection alone needs no more: it goes on with
+        // those that come back.
+        if std::mem::take(&mut self.starved_count) > 1 && !self.receives_large {
+            self.recv.grow();
+        }
     }
 
     /// What was received is not wanted.
