@@ -162,6 +162,11 @@ class Server:
         # Where we read must not move where the server writes: both share one file offset.
         return os.pread(self.output.fileno(), OUTPUT_BYTES_MAX, 0).decode(errors="replace")
 
+    def engine(self):
+        """What ringsock-server says that it runs: engine, kernel, features; None of others."""
+        line = re.search(r"^engine (.*)$", self.text(), re.MULTILINE)
+        return line and line[1]
+
     def words(self):
         """What it said, in a line: an error may come first or last."""
         lines = [line for line in self.text().splitlines() if line.strip()]
@@ -210,6 +215,8 @@ class Bench:
         self.order = random.Random(given.seed)
         self.folder = tempfile.TemporaryDirectory()
         self.progress = Progress()
+        # What each of our servers said that it runs: it must be the same in every round.
+        self.engines = {}
 
     def run(self, contender, cell):
         """One run of one contender; its figures, times in ns and CPU times per message."""
@@ -231,7 +238,11 @@ class Bench:
                 "--results", self.folder.name, *self.load_flags, *more,
             ]
             timeout_s = RUN_SECONDS_MAX + seconds(duration) + seconds(warmup)
-            return figures(run_load(command, self.given.load_cpu, timeout_s))
+            result = figures(run_load(command, self.given.load_cpu, timeout_s))
+            engine = server.engine()
+            if self.engines.setdefault(contender.name, engine) != engine:
+                raise CannotMeasure(f"{contender.name} runs {engine}, and ran {self.engines[contender.name]} before")
+            return result
         except RunFailed as error:
             error.args = (f"{error}; the server said: {server.words()}",)
             raise
@@ -541,6 +552,20 @@ def interval_text(figure):
 
 def number(value):
     return f"{value:.3f}" if value < 9.9995 else f"{value:.2f}" if value < 99.995 else f"{value:.1f}"
+
+
+def not_dearer(figure, same):
+    """Whether a ratio of ours to another's shows that ours takes no more, where `same` is the A/A ratio.
+
+    >>> same = Ratio(1, 0.98, 1.02)
+    >>> not_dearer(Ratio(0.9, 0.85, 0.96), same), not_dearer(Ratio(1.1, 1.05, 1.2), same)
+    ('met', 'MISSED')
+    >>> not_dearer(Ratio(1.05, 0.98, 1.2), same), not_dearer(Ratio(1.015, 1.01, 1.02), same)
+    ('no difference beyond the noise', 'no difference beyond the noise')
+    """
+    if not figure.differs(same):
+        return "no difference beyond the noise"
+    return "met" if figure.median < 1 else "MISSED"
 
 
 def judged(figure, aim):

@@ -26,21 +26,7 @@ struct Row {
 }
 
 const URING: Row = Row {
-    needs: &[
-        Feature::CqSize,
-        Feature::SubmitAll,
-        Feature::CoopTaskrun,
-        Feature::NoDrop,
-        Feature::FastPoll,
-        Feature::ExtArg,
-        Feature::CqeSkip,
-        Feature::Accept,
-        Feature::AsyncCancel,
-        Feature::Connect,
-        Feature::Send,
-        Feature::Recv,
-        Feature::Shutdown,
-    ],
+    needs: &super::uring::REQUIRED,
     uses: &[
         Feature::SingleIssuer,
         Feature::DeferTaskrun,
@@ -275,7 +261,7 @@ impl fmt::Display for Chosen {
         self.features.iter().try_for_each(|feature| write!(f, ", {feature}"))?;
         let missing = self.uring.missing().filter(|_| self.kind == EngineKind::Uring);
         let described: Vec<_> =
-            missing.map(|switch| format!("{} (Linux {})", switch.name(), switch.feature().since())).collect();
+            missing.map(|switch| format!("{} (Linux {})", switch.name(), switch.since())).collect();
         if !described.is_empty() {
             write!(f, "; without {}", described.join(", "))?;
         }
@@ -330,7 +316,7 @@ mod tests {
         assert!(line.contains(", multishot-recv") && !line.contains("without"), "{line}");
         let older = Choice::Auto.choose(&kernel((5, 19)), &none).unwrap().to_string();
         assert!(older.contains(", buffer-ring") && !older.contains(", multishot-recv"), "{older}");
-        assert!(older.contains("; without multishot-recv (Linux 6.0), single-issuer (Linux 6.0)"), "{older}");
+        assert!(older.contains("; without multishot-recv (Linux 6.0), single-issuer (Linux 6.0), defer-taskrun (Linux 6.1), skipped-completions (Linux 6.1)"), "{older}");
     }
 
     #[test]
@@ -339,11 +325,11 @@ mod tests {
         let refused = |choice: Choice, probe: &Probe| choice.choose(probe, &bundles).unwrap_err().to_string();
         let epoll = refused(Choice::Named(EngineKind::Epoll), &kernel((6, 12)));
         assert!(epoll.contains("epoll") && epoll.contains("--engine uring"), "{epoll}");
-        for (probe, expected) in [(kernel((6, 9)), "Linux 6.10"), (kernel((5, 10)), "Linux 5.19")] {
+        for (probe, expected) in [(kernel((6, 14)), "Linux 6.15"), (kernel((5, 10)), "Linux 5.19")] {
             let error = refused(Choice::Auto, &probe);
             assert!(error.contains(expected), "{error}");
         }
-        let chosen = Choice::Auto.choose(&kernel((6, 10)), &bundles).unwrap();
+        let chosen = Choice::Auto.choose(&kernel((6, 15)), &bundles).unwrap();
         assert!(chosen.uses(Feature::Bundles) && chosen.features.contains(&"bundles".to_owned()));
     }
 

@@ -173,9 +173,9 @@ pub struct Counters {
     pub no_buffers: u64,
     /// Times that the completion queue was full.
     pub cq_overflows: u64,
-    /// Multishot receives that the kernel ended and that were begun again.
+    /// Receives that ended and were begun again; each one, where they are single.
     pub recv_rearms: u64,
-    /// Multishot accepts that the kernel ended and that were begun again.
+    /// Accepts that ended and were begun again; each one, where they are single.
     pub accept_rearms: u64,
     /// Accepts that failed for want of a descriptor.
     pub accept_refusals: u64,
@@ -200,8 +200,8 @@ struct Line {
     generation: u32,
     in_use: bool,
     dirty: bool,
-    /// A peer that kept output waiting took some of it.
-    progressed: bool,
+    /// When a peer that kept output waiting last took some of it.
+    progressed_ns: Option<u64>,
     intent: Intent,
     outbox: Outbox,
     wake_at_ns: u64,
@@ -323,13 +323,23 @@ impl<C> Connections<C> {
         self.free.pop().or_else(|| Some(self.slots.len() as u32).filter(|&slot| slot < connections_max))
     }
 
+    /// The slot may be taken again.
+    fn free_slot(&mut self, slot: u32, connections_max: u32) {
+        if slot < connections_max {
+            self.free.push(slot);
+        } else {
+            // Never usable, so the last to be taken.
+            self.free.insert(0, slot);
+        }
+    }
+
     fn insert(&mut self, index: u32, conn: C) -> ConnId {
         while self.slots.len() <= index as usize {
             let line = Line {
                 generation: 0,
                 in_use: false,
                 dirty: false,
-                progressed: false,
+                progressed_ns: None,
                 intent: Intent::Keep,
                 outbox: Outbox::default(),
                 wake_at_ns: u64::MAX,
@@ -340,7 +350,7 @@ impl<C> Connections<C> {
         assert!(!slot.line.in_use, "slot {index} is taken");
         slot.line.in_use = true;
         slot.line.intent = Intent::Keep;
-        slot.line.progressed = false;
+        slot.line.progressed_ns = None;
         slot.line.wake_at_ns = u64::MAX;
         slot.conn = Some(conn);
         self.open_count += 1;
@@ -438,10 +448,10 @@ impl Io<'_> {
         self.line.outbox.queued_bytes()
     }
 
-    /// Whether a slow peer has taken some of what waited for it since this was last asked: it is alive, though we
-    /// may not be reading from it.
-    pub fn take_progress(&mut self) -> bool {
-        std::mem::take(&mut self.line.progressed)
+    /// When a slow peer last took some of what waited for it, if it has since this was last asked, in nanoseconds of
+    /// [`clock_ns`]: it was alive then, though we may not be reading from it.
+    pub fn take_progress(&mut self) -> Option<u64> {
+        self.line.progressed_ns.take()
     }
 
     /// Has `on_timer` called at `at_ns` or earlier.
@@ -535,7 +545,7 @@ pub enum EngineError {
     /// No such system call.
     #[error(
         "this kernel ({release}) or the container's seccomp filter has no io_uring: run outside the container \
-         or with a seccomp profile that allows io_uring_setup; the kernel has to be 6.1 or newer"
+         or with a seccomp profile that allows io_uring_setup; the kernel has to be 5.19 or newer"
     )]
     Missing {
         /// `uname -r`.

@@ -290,10 +290,13 @@ impl Probe {
     /// be tried is not there.
     pub fn of_this_kernel() -> Self {
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
-        match trial::Kernel::ask() {
-            Ok(kernel) => {
-                Self::with(release, Feature::ALL.into_iter().filter(|feature| kernel.has(*feature)))
-            }
+        // In a thread of its own: rings that are being given up interrupt the calls that their thread waits in.
+        let asked = std::thread::spawn(|| {
+            let kernel = trial::Kernel::ask()?;
+            Ok(Feature::ALL.into_iter().filter(|feature| kernel.has(*feature)).collect::<Vec<_>>())
+        });
+        match asked.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+            Ok(there) => Self::with(release, there),
             Err(code) => Self::refused(release, Refusal::from_errno(code)),
         }
     }

@@ -204,9 +204,9 @@ impl<R: FnMut(Served)> Serve<R> {
             }
             Peer::Open(connection) => connection,
         };
-        if io.take_progress() {
+        if let Some(at_ns) = io.take_progress() {
             // It reads, if slowly; meanwhile we may not be reading from it.
-            connection.on_received(now_ns);
+            connection.on_alive(at_ns);
         }
         loop {
             match connection.on_time(now_ns, &self.limits.timeouts) {

@@ -13,8 +13,10 @@ use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, files};
 use crate::limits;
 use crate::scenario::serve::{Limits, Timeouts};
 
-/// Descriptors that are not connections: rings, listeners, eventfds, standard streams.
-const OTHER_FILES: u64 = 128;
+/// Descriptors that are not connections: standard streams, and of each thread its ring or epoll instance, listener,
+/// eventfd and timers.
+const OTHER_FILES: u64 = 64;
+const FILES_PER_THREAD: u64 = 16;
 
 /// What was typed.
 #[derive(Debug, Clone, Args)]
@@ -189,7 +191,7 @@ impl Options {
         let threads = self.threads.unwrap_or(cpus.len());
         check("--threads", threads as u64, (1..=4096).contains(&threads), "has to be 1 to 4096")?;
         self.check_sizes()?;
-        let connections = self.connections()?;
+        let connections = self.connections(threads)?;
         let nanoseconds =
             |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
         let unless_zero = |time: Duration| Some(nanoseconds(time)).filter(|&ns| ns != 0);
@@ -241,8 +243,9 @@ impl Options {
     }
 
     /// How many connections there may be; the limit on open files allows them then.
-    fn connections(&self) -> Result<u32, OptionsError> {
-        let overhead = u64::from(limits::REFUSED_CONNECTIONS) + OTHER_FILES;
+    fn connections(&self, threads: usize) -> Result<u32, OptionsError> {
+        let overhead =
+            u64::from(limits::REFUSED_CONNECTIONS) + OTHER_FILES + FILES_PER_THREAD * threads as u64;
         match self.max_connections {
             Some(count) => {
                 check("--max-connections", count.into(), count > 0, "has to be 1 or more")?;

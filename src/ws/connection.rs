@@ -197,6 +197,13 @@ impl Connection {
         self.pinged = false;
     }
 
+    /// The peer was seen to be alive at `at_ns`, though nothing came from it.
+    pub fn on_alive(&mut self, at_ns: u64) {
+        if at_ns > self.last_received_ns {
+            self.on_received(at_ns);
+        }
+    }
+
     /// The next event in `bytes`; `None` where they hold no further one, and then all of them are taken in.
     ///
     /// # Errors

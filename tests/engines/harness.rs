@@ -58,7 +58,7 @@ pub(crate) const ENGINES: [Engine; 16] = [
     ),
     uring("uring, submitting thread", true, "+sqpoll"),
     uring("uring, busy polling", true, "+napi=10us"),
-    uring("uring, zero copy", true, "+zero-copy=1"),
+    uring("uring, zero copy", true, "+zero-copy=2KiB"),
     uring("uring, bundles", true, "+bundles"),
     Engine { name: "epoll", has_buffer_ring: false, kind: EngineKind::Epoll, switches: "" },
     Engine { name: "tokio-uring", has_buffer_ring: false, kind: EngineKind::TokioUring, switches: "" },
@@ -82,6 +82,7 @@ impl Engine {
 pub(crate) fn hold(name: &str, conversation: fn(&'static Engine)) {
     let wanted = std::env::var("RINGSOCK_ENGINE").unwrap_or_default();
     let engines: Vec<_> = ENGINES.iter().filter(|engine| engine.name.starts_with(&wanted)).collect();
+    assert!(!engines.is_empty(), "RINGSOCK_ENGINE: no engine's name begins with {wanted}");
     for engines in engines.chunks(AT_ONCE) {
         let started: Vec<_> = engines.iter().filter_map(|engine| start(engine, conversation)).collect();
         for (engine, thread, ended) in started {

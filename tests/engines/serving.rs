@@ -6,7 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringsock::engine::{Config, EngineError, EngineKind, Waker, socket};
+use ringsock::engine::uring::Switches;
+use ringsock::engine::{Choice, Config, EngineError, EngineKind, Probe, Waker, socket};
 use ringsock::scenario::serve::{Limits, Serve, Served, Shared, Timeouts};
 
 use crate::peer::PATIENCE;
@@ -48,6 +49,7 @@ pub(crate) fn config(recv_buffer_bytes: usize) -> Config {
         recv_buffers: 256,
         sq_entries: 64,
         cq_entries: 1024,
+        uring: Choice::Auto.choose(&Probe::of_this_kernel(), &Switches::default()).unwrap().uring,
         ..Config::default()
     }
 }

@@ -34,7 +34,7 @@ use super::{
     BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker,
     clock_ns, socket,
 };
-use crate::limits::HEADROOM_BYTES;
+use crate::limits::{ACCEPT_PAUSE_NS, HEADROOM_BYTES};
 use buffer::RecvBuffer;
 use poll::{Poll, Source, TO_THE_END};
 use sending::{Sent, send_front, send_with_fault};
@@ -45,8 +45,6 @@ pub const NAME: &str = "epoll";
 /// What of epoll it uses, for the record.
 pub const FEATURES: [&str; 2] = ["edge-triggered", "one receive buffer"];
 
-/// How long to leave the listener alone when there is no room for what it has.
-const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 /// Connections let in before those that are there are looked at again.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Receives from one connection before the others are looked at again.
@@ -473,7 +471,9 @@ impl<H: Handler> Epoll<H> {
         let common = &mut self.connections.common;
         let uses = &mut common.current_uses;
         line.outbox.advance(&mut common.pool, byte_count, |pool, segment| free_segment(uses, pool, segment));
-        line.progressed |= self.links[slot as usize].behind && byte_count != 0;
+        if self.links[slot as usize].behind && byte_count != 0 {
+            line.progressed_ns = Some(common.now_ns);
+        }
         self.connections.counters.sent_bytes += byte_count as u64;
     }
 

@@ -19,11 +19,9 @@ use std::io;
 
 use super::faults::SendFault;
 use super::{Closed, Config, Connections, Counters, Handler, Intent, Received, Segment};
-use crate::limits::HEADROOM_BYTES;
+use crate::limits::{ACCEPT_PAUSE_NS, HEADROOM_BYTES};
 use net::{Arrived, NEVER_NS, Net, START_NS};
 
-/// How long to leave the listener alone when there is no descriptor for what it has.
-const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 /// Turns without any time passing that mean that it never will.
 const TURNS_AT_ONCE_MAX: u32 = 1_000_000;
 /// What free receive buffers hold.
@@ -569,7 +567,9 @@ impl<H: Handler> Side<H> {
         let was_behind = std::mem::replace(&mut self.wire(slot).behind, sent_bytes < queued_bytes);
         if was_behind {
             let line = &mut self.connections.slots[slot as usize].line;
-            line.progressed |= sent_bytes > 0;
+            if sent_bytes > 0 {
+                line.progressed_ns = Some(self.connections.common.now_ns);
+            }
             if line.outbox.is_empty() {
                 let id = self.connections.id_at(slot);
                 self.handler.on_writable(&mut self.connections, id);

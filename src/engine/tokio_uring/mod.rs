@@ -78,12 +78,15 @@ pub fn run<H: Handler>(
     let world = World::new(config, waker.clone(), handler, timer, listener);
     ready();
     let ended = runtime.block_on(live(Rc::clone(&world), files));
-    drop(runtime);
-    match ended {
-        Ok(End::Stopped) => {}
-        Ok(End::Panicked) => panic!("a handler panicked"),
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    if !matches!(ended, Ok(End::Stopped)) {
+        // Operations are under way, and the runtime frees what they own.
+        std::mem::forget((runtime, world));
+        match ended {
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Ok(_) => panic!("a handler panicked"),
+        }
     }
+    drop(runtime);
     let Some(world) = Rc::into_inner(world) else { panic!("a task has outlived its runtime") };
     Ok(world.into_inner().handler)
 }
@@ -167,20 +170,20 @@ async fn settle<H: Handler>(world: Shared<H>) {
 
 async fn wait_for_wakes<H: Handler>(world: Shared<H>, wakes: OwnedFd) {
     let wakes = File::from_std(wakes.into());
-    loop {
-        let Some(room) = world.borrow_mut().room() else { return };
+    let mut count = vec![0; 8];
+    while !world.borrow().is_ending() {
         // It fails for no reason that the next read would not meet as well.
-        let (_, room) = wakes.read_at(room, 0).await;
-        world.borrow_mut().on_woken(room);
+        (_, count) = wakes.read_at(count, 0).await;
+        world.borrow_mut().on_woken();
     }
 }
 
 async fn wait_for_timer<H: Handler>(world: Shared<H>, timer: OwnedFd) {
     let timer = File::from_std(timer.into());
-    loop {
-        let Some(room) = world.borrow_mut().room() else { return };
-        let (_, room) = timer.read_at(room, 0).await;
-        world.borrow_mut().on_timer_fired(room);
+    let mut count = vec![0; 8];
+    while !world.borrow().is_ending() {
+        (_, count) = timer.read_at(count, 0).await;
+        world.borrow_mut().on_timer_fired();
     }
 }
 

@@ -235,27 +235,21 @@ impl<H: Handler> World<H> {
 
     // ---- waking and timing ----
 
-    /// For a read of eight bytes; `None` when it is time to end.
-    pub(super) fn room(&mut self) -> Option<Room> {
-        if self.ending {
-            return None;
-        }
-        self.recv.take().ok()
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
     }
 
-    pub(super) fn on_woken(&mut self, room: Room) {
+    pub(super) fn on_woken(&mut self) {
         self.want_turn();
         self.connections.counters.completions += 1;
-        self.recv.hold(room.number, 0);
         if !self.ending {
             self.handler.on_wake(&mut self.connections);
         }
     }
 
-    pub(super) fn on_timer_fired(&mut self, room: Room) {
+    pub(super) fn on_timer_fired(&mut self) {
         self.want_turn();
         self.connections.counters.completions += 1;
-        self.recv.hold(room.number, 0);
         self.timer_ns = None;
     }
 

@@ -73,7 +73,7 @@ impl<H: Handler> Uring<'_, H> {
         }
         let why = self.held[slot as usize].closing.take().unwrap_or(Closed::ByUs);
         if !self.features.has(Switch::DirectDescriptors) {
-            self.connections.free.push(slot);
+            self.connections.free_slot(slot, self.config.connections_max);
         } else if !self.accepts {
             self.freed.push(slot);
         }

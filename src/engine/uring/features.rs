@@ -4,7 +4,6 @@
 //! runs from Linux 5.19 on, and what a feature is worth can be measured on one kernel. Nothing is left out
 //! silently: [`Features::missing`] names what the kernel did not have.
 
-use std::fmt;
 use std::str::FromStr;
 
 use super::super::EngineError;
@@ -100,6 +99,17 @@ impl Switch {
         }
     }
 
+    /// The first kernel that has it in a way the engine can use.
+    pub const fn since(self) -> &'static str {
+        match self {
+            // Before, a send that fails after a part of it went out may not say how much.
+            SkippedCompletions => "6.1",
+            // Before, one completion could stand for a buffer that is only half full, with others after it.
+            Bundles => "6.15",
+            _ => self.feature().since(),
+        }
+    }
+
     const fn is_default(self) -> bool {
         !matches!(self, SqPoll | Napi | ZeroCopy | Bundles)
     }
@@ -126,15 +136,20 @@ impl Switch {
 }
 
 /// Without these the engine does not run.
-const REQUIRED: [Feature; 8] = [
-    Feature::Connect,
-    Feature::AsyncCancel,
+pub(in crate::engine) const REQUIRED: [Feature; 13] = [
     Feature::CqSize,
-    Feature::NoDrop,
-    Feature::ExtArg,
-    Feature::Shutdown,
     Feature::SubmitAll,
     Feature::CoopTaskrun,
+    Feature::NoDrop,
+    Feature::FastPoll,
+    Feature::ExtArg,
+    Feature::CqeSkip,
+    Feature::Accept,
+    Feature::AsyncCancel,
+    Feature::Connect,
+    Feature::Send,
+    Feature::Recv,
+    Feature::Shutdown,
 ];
 
 /// What the user wants switched: `-multishot-recv,+zero-copy=64KiB`.
@@ -173,7 +188,7 @@ pub enum SwitchesError {
         rule: &'static str,
     },
     /// Two that cannot be.
-    #[error("+{on} {why} {other}: leave one of the two out")]
+    #[error("+{on} {why}{other}: leave one of the two out")]
     Contradiction {
         /// What was switched on.
         on: &'static str,
@@ -279,13 +294,9 @@ impl Features {
         if let Some(refusal) = &probe.refusal {
             return Err(refusal.clone().into_error(&probe.release));
         }
-        let too_old = |feature: Feature| EngineError::TooOld {
-            release: probe.release.clone(),
-            feature: feature.name(),
-            since: feature.since(),
-        };
+        let too_old = |feature, since| EngineError::TooOld { release: probe.release.clone(), feature, since };
         if let Some(&lacking) = REQUIRED.iter().find(|&&feature| !probe.has(feature)) {
-            return Err(too_old(lacking));
+            return Err(too_old(lacking.name(), lacking.since()));
         }
         let mut features = Self { on: 0, values: switches.values, missing: 0 };
         let asked_for = |switch: Switch| switches.on & switch.bit() != 0;
@@ -298,25 +309,30 @@ impl Features {
             if Self::has_all(probe, switch) {
                 features.on |= switch.bit();
             } else if asked_for(switch) {
-                return Err(too_old(switch.feature()));
+                return Err(too_old(switch.name(), switch.since()));
             } else {
                 features.missing |= switch.bit();
             }
         }
         // What needs another does not stay without it.
-        for switch in SWITCHES {
-            if switch.needs().is_some_and(|needed| !features.has(needed)) {
-                features.on &= !switch.bit();
+        for switch in SWITCHES.into_iter().filter(|&switch| features.has(switch)).collect::<Vec<_>>() {
+            let Some(needed) = switch.needs().filter(|&needed| !features.has(needed)) else { continue };
+            if asked_for(switch) {
+                return Err(too_old(needed.name(), needed.since()));
             }
+            features.on &= !switch.bit();
         }
         Ok(features)
     }
 
     fn has_all(probe: &Probe, switch: Switch) -> bool {
-        // Before 6.1, a send that fails after a part of it went out may not say how much: there every send has to
-        // report. What came with 6.1 tells which kernel it is.
-        let reports_parts = switch != SkippedCompletions || probe.has(Feature::DeferTaskrun);
-        probe.has(switch.feature()) && reports_parts
+        // What came with the release that mended a feature tells that this kernel has it mended: see `Switch::since`.
+        let mended = match switch {
+            SkippedCompletions => probe.has(Feature::DeferTaskrun),
+            Bundles => probe.has(Feature::ZeroCopyRecv),
+            _ => true,
+        };
+        probe.has(switch.feature()) && mended
     }
 
     /// Whether it is used.
@@ -330,7 +346,9 @@ impl Features {
         let always = REQUIRED.contains(&feature) && feature != Feature::CoopTaskrun;
         always
             || SWITCHES.into_iter().any(|switch| self.has(switch) && switch.feature() == feature)
-            || feature == Feature::CoopTaskrun && !self.has(DeferTaskrun) && !self.has(SqPoll)
+            || matches!(feature, Feature::CoopTaskrun | Feature::TaskrunFlag)
+                && !self.has(DeferTaskrun)
+                && !self.has(SqPoll)
     }
 
     /// Switches that are on by default and off because this kernel has no such thing.
@@ -366,13 +384,93 @@ impl Features {
     }
 }
 
-impl fmt::Display for Features {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.names().join(", "))?;
-        let missing: Vec<_> = self
-            .missing()
-            .map(|switch| format!("{} (Linux {})", switch.name(), switch.feature().since()))
-            .collect();
-        if missing.is_empty() { Ok(()) } else { write!(formatter, "; without {}", missing.join(", ")) }
+#[cfg(test)]
+mod tests {
+    use super::super::super::probe::Refusal;
+    use super::*;
+
+    fn switches(list: &str) -> Switches {
+        list.parse().unwrap()
+    }
+
+    /// All features that were there in `release`, as (6, 1).
+    fn kernel(release: (u32, u32)) -> Probe {
+        let there = Feature::ALL.into_iter().filter(|feature| {
+            let (major, minor) = feature.since().split_once('.').unwrap();
+            (major.parse().unwrap(), minor.parse().unwrap()) <= release
+        });
+        Probe::with(format!("{}.{}.0", release.0, release.1), there)
+    }
+
+    #[test]
+    fn lists_are_read_and_the_last_word_on_a_switch_counts() {
+        for (list, on, off) in [
+            ("", 0, 0),
+            ("-multishot-accept, +bundles", Bundles.bit(), MultishotAccept.bit()),
+            ("+sqpoll,-sqpoll", 0, SqPoll.bit()),
+            ("-napi,+napi=2ms", Napi.bit(), 0),
+        ] {
+            let read = switches(list);
+            assert_eq!((read.on, read.off), (on, off), "{list}");
+        }
+        let values = switches("+napi=2ms,+zero-copy=1MiB,+sqpoll=3").values;
+        assert_eq!(values, Values { sq_poll_cpu: Some(3), napi_us: 2000, zero_copy_bytes: 1 << 20 });
+    }
+
+    #[test]
+    fn what_cannot_be_switched_is_refused_with_the_mend() {
+        for (list, mend) in [
+            ("multishot-recv", "write +name or -name"),
+            ("-multishot", "names are multishot-accept, multishot-recv"),
+            ("-é", "names are"),
+            ("-napi=5us", "takes no value"),
+            ("+bundles=2", "takes no value"),
+            ("+zero-copy=0", "from 1B to 1GiB"),
+            ("+zero-copy=many", "as +zero-copy=64KiB"),
+            ("+napi=2s", "from 1us to 1s"),
+            ("+sqpoll=first", "as +sqpoll=1"),
+            ("+bundles,-buffer-ring", "+bundles does not go with -buffer-ring"),
+            ("+multishot-recv,-buffer-ring", "+multishot-recv does not go with -buffer-ring"),
+            ("+sqpoll,+defer-taskrun", "+sqpoll does not go with +defer-taskrun"),
+        ] {
+            let error = list.parse::<Switches>().unwrap_err().to_string();
+            assert!(error.contains(mend), "{list}: {error}");
+        }
+    }
+
+    #[test]
+    fn each_kernel_gets_what_it_has_and_is_told_what_it_lacks() {
+        let chosen = |release| Features::choose(&kernel(release), &Switches::default()).unwrap();
+        assert_eq!(chosen((6, 1)), Features::default());
+        assert_eq!(chosen((7, 0)), Features::default());
+        let missing = |release| chosen(release).missing().map(Switch::name).collect::<Vec<_>>();
+        assert_eq!(missing((6, 1)), [""; 0]);
+        assert_eq!(missing((6, 0)), ["defer-taskrun", "skipped-completions"]);
+        let oldest = ["multishot-recv", "single-issuer", "defer-taskrun", "skipped-completions"];
+        assert_eq!(missing((5, 19)), oldest);
+        assert!(chosen((5, 19)).uses(Feature::CoopTaskrun) && !chosen((6, 1)).uses(Feature::CoopTaskrun));
+    }
+
+    #[test]
+    fn what_needs_another_goes_with_it() {
+        let names = |list| Features::choose(&kernel((7, 0)), &switches(list)).unwrap().names().join(" ");
+        assert!(!names("-buffer-ring").contains("multishot-recv"));
+        assert!(!names("-single-issuer").contains("defer-taskrun"));
+        let polled = names("+sqpoll=1");
+        assert!(polled.contains("sqpoll=1"), "{polled}");
+        assert!(!polled.contains("defer-taskrun") && !polled.contains("skipped"), "{polled}");
+        assert!(names("+napi=9us,+zero-copy=4KiB,+bundles").ends_with("napi=9us zero-copy=4096B bundles"));
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_there_is_refused_with_the_first_kernel_that_has_it() {
+        for (release, list, since) in
+            [((6, 14), "+bundles", "6.15"), ((6, 8), "+napi", "6.9"), ((5, 19), "+multishot-recv", "6.0")]
+        {
+            let error = Features::choose(&kernel(release), &switches(list)).unwrap_err().to_string();
+            assert!(error.contains(&format!("Linux {since}")), "{list}: {error}");
+        }
+        let refused = Probe::refused("6.6.0", Refusal::Missing);
+        assert!(Features::choose(&refused, &Switches::default()).is_err());
     }
 }

@@ -30,11 +30,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
-use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, squeue, types};
+use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
 use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Waker, clock_ns};
-use crate::limits::{HEADROOM_BYTES, LARGE_RECV_BYTES};
+use crate::limits::{ACCEPT_PAUSE_NS, HEADROOM_BYTES, LARGE_RECV_BYTES};
 use buffers::RecvBuffers;
+pub(super) use features::REQUIRED;
 pub use features::{Features, Switch, Switches, SwitchesError};
 pub(super) use ring::explain_set_up;
 use send::{Flight, Gather};
@@ -46,9 +47,6 @@ pub const NAME: &str = "uring";
 
 /// Gathering sends that are made ready at the start; a turn that needs more makes more.
 const GATHERS_AT_FIRST: usize = 32;
-
-/// How long to leave the listener alone when there is no descriptor for what it has.
-const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 
 /// Runs `handler` on this thread until it calls [`Connections::stop`], and gives it back.
 ///
@@ -89,6 +87,7 @@ pub fn run<H: Handler>(
             send_entry_flags: ring::send_entry_flags(&features),
             send_flags: ring::send_flags(&features),
             zero_copy_bytes: features.zero_copy_bytes().unwrap_or(usize::MAX),
+            zero_copy_flags: zero_copy::REPORT_USAGE,
             handler,
             waker: waker.clone(),
             wake_count: Box::new(0),
@@ -109,6 +108,7 @@ pub fn run<H: Handler>(
             gathers_used: 0,
             connect_addresses: Vec::new(),
             freed: Vec::new(),
+            failed: None,
             more_to_do: false,
             starved_count: 0,
             starved: VecDeque::new(),
@@ -118,14 +118,14 @@ pub fn run<H: Handler>(
         };
         engine.arm_wake();
         ready();
-        let result = engine.run();
+        let result = engine.run().and_then(|()| engine.quiesce());
         (engine.handler, (engine.recv, engine.connections, engine.wake_count, engine.parked), result)
     };
-    // The instance goes first: completions of requests under way are worked off only by its own enter, which no
-    // longer comes.
-    drop(ring);
-    drop(memory);
-    result.map_err(EngineError::io("io_uring_enter"))?;
+    if let Err(error) = result {
+        // What is under way may still be written to, for as long as the kernel likes.
+        std::mem::forget(memory);
+        return Err(EngineError::io("io_uring_enter")(error));
+    }
     Ok(handler)
 }
 
@@ -181,6 +181,8 @@ struct Uring<'r, H: Handler> {
     send_flags: i32,
     /// From this size on, sends are made without copy; [`usize::MAX`]: never.
     zero_copy_bytes: usize,
+    /// Flags of such a send.
+    zero_copy_flags: u16,
     config: Config,
     handler: H,
     connections: Connections<H::Conn>,
@@ -218,6 +220,8 @@ struct Uring<'r, H: Handler> {
     connect_addresses: Vec<Box<socket2::SockAddr>>,
     /// Slots whose close has yet to be submitted.
     freed: Vec<u32>,
+    /// Submitting failed for a reason that will not go away.
+    failed: Option<io::Error>,
     /// The next turn has work already: don't wait.
     more_to_do: bool,
     /// Receives that were ended in this turn by want of a buffer.
@@ -254,6 +258,42 @@ impl<H: Handler> Uring<'_, H> {
             self.dispatch();
             self.connections.run_timers(&mut self.handler);
         }
+    }
+
+    /// Ends everything that is under way, so that the kernel reads and writes our memory no more. What zero-copy sends
+    /// read stays allocated through the kernel's own references to it.
+    fn quiesce(&mut self) -> io::Result<()> {
+        loop {
+            let all = types::CancelBuilder::any().all();
+            self.push(&opcode::AsyncCancel2::new(all).build().user_data(tag::pack_alone(Op::CancelAll)));
+            let cancelled = loop {
+                self.enter(None)?;
+                let mut cancelled = None;
+                for completion in std::mem::take(&mut self.completions) {
+                    match tag::unpack(completion.user_data).0 {
+                        Op::CancelAll => cancelled = Some(completion.result),
+                        Op::Accept if completion.result >= 0 && self.socket_flags.is_empty() => {
+                            // SAFETY: the kernel made this descriptor for us just now; nothing else owns it.
+                            drop(unsafe { OwnedFd::from_raw_fd(completion.result) });
+                        }
+                        _ => {}
+                    }
+                }
+                if let Some(cancelled) = cancelled {
+                    break cancelled;
+                }
+            };
+            (self.sends_submitted, self.sends_completed) = (0, 0);
+            // What is being worked on by a thread of the kernel cannot be cancelled, and is found again.
+            if cancelled <= 0 && cancelled != -libc::EALREADY {
+                break;
+            }
+        }
+        if self.features.has(Switch::RegisteredRing) {
+            // The registered number would keep the ring, and with it every socket, until the thread ends.
+            self.submitter.unregister_ring_fd()?;
+        }
+        Ok(())
     }
 
     /// Carries out what was asked of connections since the last turn.
@@ -327,6 +367,9 @@ impl<H: Handler> Uring<'_, H> {
 
     /// Enters the kernel until something completes or `deadline_ns` has come.
     fn enter(&mut self, deadline_ns: Option<u64>) -> io::Result<()> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         // Completions may have been fetched already, to make room while submitting.
         let mut wait = !std::mem::take(&mut self.more_to_do) && self.completions.is_empty();
         let mut timeout_ns = None;
@@ -357,12 +400,7 @@ impl<H: Handler> Uring<'_, H> {
         self.connections.common.now_ns = clock_ns();
         self.connect_addresses.clear();
         for slot in self.freed.drain(..) {
-            if slot < self.config.connections_max {
-                self.connections.free.push(slot);
-            } else {
-                // Never usable, so the last to be taken.
-                self.connections.free.insert(0, slot);
-            }
+            self.connections.free_slot(slot, self.config.connections_max);
         }
         Ok(())
     }
@@ -392,8 +430,9 @@ impl<H: Handler> Uring<'_, H> {
         }));
         self.cq.sync();
         if self.sends_submitted > 0 {
+            let sends_report = !self.features.has(Switch::SkippedCompletions);
             let is_send = |completion: &&Completion| match tag::unpack(completion.user_data).0 {
-                Op::Send => true,
+                Op::Send => sends_report,
                 Op::ZeroCopy => !cqueue::notif(completion.flags),
                 _ => false,
             };
@@ -423,7 +462,7 @@ impl<H: Handler> Uring<'_, H> {
                     self.timer_ns = self.timer_ns.filter(|&armed_ns| armed_ns > now_ns);
                 }
                 // Sends are settled by now; of the others there is nothing to know.
-                Op::Send | Op::ZeroCopy | Op::Forget => {}
+                Op::Send | Op::ZeroCopy | Op::CancelAll | Op::Forget => {}
             }
         }
         // Those fetched meanwhile, to make room while submitting, are for the next turn.
@@ -491,6 +530,10 @@ impl<H: Handler> Uring<'_, H> {
     /// 64 connections took a third more CPU time with 64 buffers than with 8.
     fn size_pool(&mut self) {
         const RECEIVES: u64 = 256;
+        if !self.features.has(Switch::BufferRing) {
+            // Receives hold their buffers while they wait: there are as many as are armed.
+            return;
+        }
         let counters = &self.connections.counters;
         let (bytes_before, receives_before) = self.received_before;
         let receives = counters.receives - receives_before;

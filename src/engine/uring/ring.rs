@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use io_uring::squeue::Flags;
 use io_uring::{IoUring, Submitter, types};
 
+use super::super::probe::Refusal;
 use super::super::{Config, EngineError};
 use super::features::{Features, Switch};
 
@@ -35,9 +36,15 @@ pub(super) fn set_up(config: &Config) -> Result<IoUring, EngineError> {
         // At least nobody is interrupted to work them off (5.19).
         builder.setup_coop_taskrun().setup_taskrun_flag();
     }
-    let ring = builder
-        .build(config.sq_entries)
-        .map_err(|error| explain_set_up(error, "SINGLE_ISSUER with DEFER_TASKRUN", "6.1"))?;
+    let ring = builder.build(config.sq_entries).map_err(|error| {
+        match (features.has(Switch::SqPoll), error.raw_os_error()) {
+            (true, Some(libc::EINVAL)) => EngineError::Io {
+                doing: "setting up a ring with +sqpoll (its CPU has to be one that this process may use)",
+                error,
+            },
+            _ => explain_set_up(error, "SINGLE_ISSUER with DEFER_TASKRUN", "6.1"),
+        }
+    })?;
     let params = ring.params();
     for (has, feature, since) in [
         (params.is_feature_ext_arg(), "waiting with a timeout (EXT_ARG)", "5.11"),
@@ -128,15 +135,11 @@ pub(in crate::engine) fn explain_set_up(
     feature: &'static str,
     since: &'static str,
 ) -> EngineError {
+    let release = release();
     match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => {
-            let setting = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
-            let setting = setting.map_or_else(|_| "not there".to_owned(), |text| text.trim().to_owned());
-            EngineError::Forbidden { setting }
-        }
-        Some(libc::ENOSYS) => EngineError::Missing { release: release() },
-        Some(libc::EINVAL) => EngineError::TooOld { release: release(), feature, since },
-        _ => EngineError::Io { doing: "io_uring_setup (ENOMEM: raise `ulimit -l`)", error },
+        Some(libc::EINVAL) => EngineError::TooOld { release, feature, since },
+        Some(code) => Refusal::from_errno(code).into_error(&release),
+        None => EngineError::Io { doing: "io_uring_setup", error },
     }
 }
 
@@ -191,7 +194,7 @@ mod tests {
         for (code, mends) in [
             (libc::EPERM, &["forbidden", "kernel.io_uring_disabled to 0", "kernel.io_uring_group"][..]),
             (libc::EACCES, &["forbidden", "kernel.io_uring_disabled to 0"]),
-            (libc::ENOSYS, &["seccomp", "6.1 or newer"]),
+            (libc::ENOSYS, &["seccomp", "5.19 or newer"]),
             (libc::EINVAL, &["lacks SINGLE_ISSUER with DEFER_TASKRUN", "Linux 6.1"]),
             (libc::ENOMEM, &["ulimit -l"]),
         ] {

@@ -206,7 +206,10 @@ impl<H: Handler> Uring<'_, H> {
         }
         match result {
             0.. => {
-                self.connections.slots[id.index()].line.progressed |= result > 0;
+                if result > 0 {
+                    let now_ns = self.connections.common.now_ns;
+                    self.connections.slots[id.index()].line.progressed_ns = Some(now_ns);
+                }
                 self.advance(id.slot, result as usize);
             }
             _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}

@@ -19,11 +19,21 @@ impl<H: Handler> Uring<'_, H> {
         while unsafe { self.sq.push(entry) }.is_err() {
             // Full: submit what there is. Its results are fetched with the rest.
             self.sq.sync();
-            if let Err(error) = self.submitter.submit() {
+            match self.submitter.submit() {
                 // CQ overflow or want of memory: the entry waits until the kernel takes others.
-                debug_assert!(matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)));
+                Err(error)
+                    if !matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EAGAIN | libc::EINTR)) =>
+                {
+                    self.failed = Some(error);
+                    return;
+                }
+                _ => {}
             }
             self.connections.counters.enters += 1;
+            if self.features.has(Switch::SqPoll) {
+                // It may have to share this CPU.
+                std::thread::yield_now();
+            }
             self.sq.sync();
             if self.sq.is_full() {
                 self.fetch_completions();

@@ -9,13 +9,13 @@ use super::super::{ConnId, GENERATION_MASK};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Op {
-    /// Multishot accept, on the listener.
+    /// Accept, on the listener; it may go on.
     Accept = 1,
     /// Connect of a new socket.
     Connect = 2,
-    /// Multishot receive.
+    /// Receive; it may go on.
     Recv = 3,
-    /// A send that never waits and completes only if it failed.
+    /// A send that never waits; most complete only if they failed.
     Send = 4,
     /// A send that waits for a slow peer.
     SlowSend = 5,
@@ -30,6 +30,8 @@ pub(super) enum Op {
     /// A send without copy; it completes once when it is through and once when its memory is free. Its slot is a
     /// parking place.
     ZeroCopy = 10,
+    /// The end of everything that is under way.
+    CancelAll = 11,
 }
 
 /// User data for `op` on `id`.
@@ -57,6 +59,7 @@ pub(super) fn unpack(user_data: u64) -> (Op, ConnId) {
         8 => Op::Forget,
         9 => Op::Shutdown,
         10 => Op::ZeroCopy,
+        11 => Op::CancelAll,
         other => unreachable!("operation {other} was never submitted"),
     };
     (op, ConnId { slot: user_data as u32, generation: (user_data >> 32) as u32 & GENERATION_MASK })
@@ -70,7 +73,7 @@ mod tests {
     fn user_data_keeps_operation_slot_and_generation_apart() {
         let ops =
             [Op::Accept, Op::Connect, Op::Recv, Op::Send, Op::SlowSend, Op::Wake, Op::Timer, Op::Forget];
-        for op in ops.into_iter().chain([Op::Shutdown, Op::ZeroCopy]) {
+        for op in ops.into_iter().chain([Op::Shutdown, Op::ZeroCopy, Op::CancelAll]) {
             for slot in [0, 1, u32::MAX] {
                 for generation in [0, 1, GENERATION_MASK] {
                     let id = ConnId { slot, generation };

@@ -15,8 +15,9 @@ use super::Uring;
 use super::send::{Flight, free_segment, piece};
 use super::tag::{self, Op};
 
-/// `IORING_SEND_ZC_REPORT_USAGE` (Linux 6.2): the notification says whether the kernel copied after all.
-const REPORT_USAGE: u16 = 1 << 3;
+/// `IORING_SEND_ZC_REPORT_USAGE` (Linux 6.2): the notification says whether the kernel copied after all. An older kernel
+/// refuses the flag, and the engine does without.
+pub(super) const REPORT_USAGE: u16 = 1 << 3;
 /// `IORING_NOTIF_USAGE_ZC_COPIED`, in the result of a notification.
 const COPIED: u32 = 1 << 31;
 
@@ -28,6 +29,8 @@ pub(super) struct Parked {
     segment: Option<Segment>,
     /// It reads from a receive buffer.
     in_place: bool,
+    /// As in [`REPORT_USAGE`].
+    flags: u16,
 }
 
 impl<H: Handler> Uring<'_, H> {
@@ -47,11 +50,12 @@ impl<H: Handler> Uring<'_, H> {
         });
         let state = &mut self.held[slot as usize];
         state.flight = self.flights.len() as u32;
-        self.parked[place as usize] = Some(Parked { flight: state.flight, segment: None, in_place });
+        self.parked[place as usize] =
+            Some(Parked { flight: state.flight, segment: None, in_place, flags: self.zero_copy_flags });
         self.flights.push(Flight { slot, segment_count: 1, result: None, parked: None });
         let entry = opcode::SendZc::new(types::Fd(state.socket), address, byte_count as u32)
             .flags(libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT)
-            .zc_flags(REPORT_USAGE)
+            .zc_flags(self.zero_copy_flags)
             .build()
             .flags(self.socket_flags);
         self.connections.counters.sends += 1;
@@ -78,6 +82,7 @@ impl<H: Handler> Uring<'_, H> {
             let sent = self.take_sent(slot, result as usize);
             self.parked[place as usize].as_mut().expect("it has a place").segment = Some(sent);
         }
+        let used_flags = self.parked[place as usize].as_ref().map_or(0, |parked| parked.flags);
         if !goes_on {
             self.unpark(place);
         }
@@ -90,6 +95,10 @@ impl<H: Handler> Uring<'_, H> {
             ..=0 | libc::EAGAIN | libc::ENOMEM | libc::ENOBUFS | libc::EINTR => {
                 self.connections.counters.short_sends += 1;
                 self.send_slowly(slot);
+            }
+            libc::EINVAL if used_flags != 0 => {
+                self.zero_copy_flags = 0;
+                self.connections.mark_dirty(slot);
             }
             error => self.begin_close(slot, Closed::Broken(io::Error::from_raw_os_error(error))),
         }

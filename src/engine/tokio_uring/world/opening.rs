@@ -14,9 +14,7 @@ use socket2::SockRef;
 use super::super::{dial, read};
 use super::{Held, World, wake};
 use crate::engine::{Closed, ConnId, Handler};
-
-/// How long to leave the listener alone when there is no place for what it has.
-const ACCEPT_PAUSE_NS: u64 = 50_000_000;
+use crate::limits::ACCEPT_PAUSE_NS;
 
 impl<H: Handler> World<H> {
     pub(in super::super) fn accept_fault(&mut self) -> Option<io::Error> {

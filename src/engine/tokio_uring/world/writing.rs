@@ -174,7 +174,9 @@ impl<H: Handler> World<H> {
                 return self.begin_close(slot, Closed::Broken(error));
             }
         };
-        line.progressed |= held.behind && byte_count > 0;
+        if held.behind && byte_count > 0 {
+            line.progressed_ns = Some(self.connections.common.now_ns);
+        }
         let (recv, pool) = (&mut self.recv, &mut self.connections.common.pool);
         line.outbox.advance(pool, byte_count, |pool, segment| match segment {
             Segment::InPlace { buffer, .. } => recv.release(buffer),
