@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// WebSocket echo server on io_uring, for benchmarks.
+/// WebSocket echo server over io_uring, tokio-uring or epoll, for benchmarks.
 ///
 /// Echoes every message at / and /echo. SIGINT or SIGTERM: stops accepting, closes connections with 1001, and
 /// exits once they are gone or after --close-timeout; a second signal exits at once.
@@ -45,6 +45,8 @@ Examples:
   ringsock-server --cpus 0                            one thread on CPU 0
   ringsock-server --listen [::]:9001 --stats 1s       IPv6 and IPv4, counts every second
   ringsock-server --max-connections 200000            raises the limit on open files, or says to what
+  ringsock-server --engine epoll                      another I/O engine, same server
+  ringsock-server --probe                             what this kernel's io_uring can do
   ringsock-server --probe                             what this kernel's io_uring can do
   ringsock-load ws://127.0.0.1:9001/ --cpus 1         drive it from another CPU";
 

@@ -80,15 +80,15 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "65600B")]
     pub buffer_size: ByteSize,
 
-    /// Receive buffers per thread, a power of two; only those that the load needs are touched
+    /// Receive buffers per thread of the engine uring, a power of two; only those that the load needs are touched
     #[arg(long, value_name = "COUNT", default_value_t = limits::RECV_BUFFERS)]
     pub buffers: u16,
 
-    /// Submission queue entries per ring, a power of two
+    /// Submission queue entries per ring (engines uring and tokio-uring), a power of two
     #[arg(long, value_name = "COUNT", default_value_t = limits::SQ_ENTRIES)]
     pub sq_entries: u32,
 
-    /// Completion queue entries per ring, a power of two
+    /// Completion queue entries per ring (engines uring and tokio-uring), a power of two
     #[arg(long, value_name = "COUNT", default_value_t = limits::CQ_ENTRIES)]
     pub cq_entries: u32,
 

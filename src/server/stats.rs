@@ -23,16 +23,22 @@ impl StatsLine {
         let seconds = now.saturating_duration_since(self.since).as_secs_f64().max(1e-9);
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
         let (engine, before) = (total.engine, self.before.engine);
-        let enters = engine.enters.saturating_sub(before.enters).max(1);
+        let enters = engine.enters.saturating_sub(before.enters);
+        // tokio-uring does not show how often it enters the kernel.
+        let batch = match enters {
+            0 => "?".to_owned(),
+            _ => {
+                format!("{:.1}", engine.completions.saturating_sub(before.completions) as f64 / enters as f64)
+            }
+        };
         let line = format!(
-            "{} connections, {:.0} messages/s, in {:.2} MB/s, out {:.2} MB/s, {:.1} completions/enter | \
+            "{} connections, {:.0} messages/s, in {:.2} MB/s, out {:.2} MB/s, {batch} completions/enter | \
              total: {} accepted, {} upgraded, {} rejected, {} faults, {} timeouts, {} short sends, {} pauses, \
              {} out of buffers, {} CQ overflows",
             total.connections,
             rate(total.messages, self.before.messages),
             rate(engine.received_bytes, before.received_bytes) / 1e6,
             rate(engine.sent_bytes, before.sent_bytes) / 1e6,
-            engine.completions.saturating_sub(before.completions) as f64 / enters as f64,
             engine.opened,
             total.upgrades,
             total.rejections,
