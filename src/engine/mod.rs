@@ -377,6 +377,37 @@ impl<C> Connections<C> {
         self.slots[index as usize].line.mark_dirty(index, &mut self.common);
     }
 
+    /// Hands `byte_count` bytes, received behind the headroom of `memory`, to the handler. Says how many segments refer
+    /// to them now, as parts of `buffer`.
+    #[inline]
+    fn deliver<H: Handler<Conn = C>>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        buffer: u32,
+        memory: &mut [u8],
+        byte_count: usize,
+    ) -> u16 {
+        self.counters.receives += 1;
+        self.counters.received_bytes += byte_count as u64;
+        let common = &mut self.common;
+        (common.current_buffer, common.current_uses, common.current_bytes) = (buffer, 0, memory.len());
+        let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
+        handler.on_bytes(self, id, received);
+        self.common.current_bytes = 0;
+        self.common.current_uses
+    }
+
+    /// Takes back the list of dirty slots, worked off, to use its memory again; says whether handlers that were told of
+    /// an end have asked for more meanwhile.
+    fn return_dirty(&mut self, drained: Vec<u32>) -> bool {
+        if self.common.dirty.is_empty() {
+            self.common.dirty = drained;
+            return false;
+        }
+        true
+    }
+
     /// Calls the handler for every timer that is due.
     fn run_timers<H: Handler<Conn = C>>(&mut self, handler: &mut H) {
         while let Some((at_ns, id)) = self.common.timers.pop_due(self.common.now_ns) {

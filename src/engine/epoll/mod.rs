@@ -31,10 +31,10 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, shutdown, sockopt};
 
 use super::{
-    BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Segment, Waker,
-    clock_ns, socket,
+    BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Segment, Waker, clock_ns,
+    socket,
 };
-use crate::limits::{ACCEPT_PAUSE_NS, HEADROOM_BYTES};
+use crate::limits::ACCEPT_PAUSE_NS;
 use buffer::RecvBuffer;
 use poll::{Poll, Source, TO_THE_END};
 use sending::{Sent, send_front, send_with_fault};
@@ -313,15 +313,8 @@ impl<H: Handler> Epoll<H> {
 
     #[inline]
     fn on_bytes(&mut self, id: ConnId, byte_count: usize) {
-        self.connections.counters.receives += 1;
-        self.connections.counters.received_bytes += byte_count as u64;
         let memory = self.buffer.memory();
-        self.connections.common.current_bytes = memory.len();
-        self.connections.common.current_uses = 0;
-        let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
-        self.handler.on_bytes(&mut self.connections, id, received);
-        self.connections.common.current_bytes = 0;
-        if self.connections.common.current_uses != 0 {
+        if self.connections.deliver(&mut self.handler, id, 0, memory, byte_count) != 0 {
             self.empty_buffer(id.slot);
         }
     }
@@ -373,12 +366,7 @@ impl<H: Handler> Epoll<H> {
         for slot in dirty.drain(..) {
             self.flush(slot);
         }
-        // Closing calls the handler, which may have asked for more; keep its list and this one's memory.
-        if self.connections.common.dirty.is_empty() {
-            self.connections.common.dirty = dirty;
-        } else {
-            self.more_to_do = true;
-        }
+        self.more_to_do |= self.connections.return_dirty(dirty);
     }
 
     #[inline]

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::faults::SendFault;
-use super::{Closed, Config, Connections, Counters, Handler, Intent, Received, Segment};
+use super::{Closed, Config, Connections, Counters, Handler, Intent, Segment};
 use crate::limits::{ACCEPT_PAUSE_NS, HEADROOM_BYTES};
 use net::{Arrived, NEVER_NS, Net, START_NS};
 
@@ -512,15 +512,7 @@ impl<H: Handler> Side<H> {
         let id = self.connections.id_at(slot);
         let mut uses = 0;
         if let Arrived::Bytes(count) = arrived {
-            self.connections.counters.receives += 1;
-            self.connections.counters.received_bytes += count as u64;
-            let common = &mut self.connections.common;
-            (common.current_buffer, common.current_uses, common.current_bytes) = (buffer, 0, memory.len());
-            let range = HEADROOM_BYTES..HEADROOM_BYTES + count;
-            let received = Received { memory: &mut memory, range };
-            self.handler.on_bytes(&mut self.connections, id, received);
-            self.connections.common.current_bytes = 0;
-            uses = self.connections.common.current_uses;
+            uses = self.connections.deliver(&mut self.handler, id, buffer, &mut memory, count);
         }
         self.buffers.memory[buffer as usize] = memory;
         self.buffers.hold(buffer, uses);

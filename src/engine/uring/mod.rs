@@ -32,8 +32,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
-use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Received, Waker, clock_ns};
-use crate::limits::{ACCEPT_PAUSE_NS, HEADROOM_BYTES, LARGE_RECV_BYTES};
+use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Waker, clock_ns};
+use crate::limits::{ACCEPT_PAUSE_NS, LARGE_RECV_BYTES};
 use buffers::RecvBuffers;
 pub(super) use features::REQUIRED;
 pub use features::{Features, Switch, Switches, SwitchesError};
@@ -302,12 +302,7 @@ impl<H: Handler> Uring<'_, H> {
         for slot in dirty.drain(..) {
             self.flush(slot);
         }
-        // Closing calls the handler, which may have asked for more; keep its list and this one's memory.
-        if self.connections.common.dirty.is_empty() {
-            self.connections.common.dirty = dirty;
-        } else {
-            self.more_to_do = true;
-        }
+        self.more_to_do |= self.connections.return_dirty(dirty);
     }
 
     #[inline]
@@ -561,16 +556,9 @@ impl<H: Handler> Uring<'_, H> {
 
     #[inline]
     fn on_bytes(&mut self, id: ConnId, buffer: u32, byte_count: usize) {
-        self.connections.counters.receives += 1;
-        self.connections.counters.received_bytes += byte_count as u64;
-        self.connections.common.current_buffer = buffer;
-        self.connections.common.current_uses = 0;
         let memory = self.recv.memory(buffer);
-        let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
-        self.connections.common.current_bytes = received.memory.len();
-        self.handler.on_bytes(&mut self.connections, id, received);
-        self.connections.common.current_bytes = 0;
-        self.recv.hold(buffer, self.connections.common.current_uses);
+        let uses = self.connections.deliver(&mut self.handler, id, buffer, memory, byte_count);
+        self.recv.hold(buffer, uses);
     }
 
     #[cold]

@@ -8,8 +8,7 @@ use std::task::{Context, Poll};
 
 use super::super::memory::Room;
 use super::{Next, World, passes, wake};
-use crate::engine::{Closed, ConnId, Handler, Received};
-use crate::limits::HEADROOM_BYTES;
+use crate::engine::{Closed, ConnId, Handler};
 
 /// After arrivals up to this long, the next read is begun only when the answer has been tried. What is longer is
 /// likely a piece, with more of it there already.
@@ -65,16 +64,9 @@ impl<H: Handler> World<H> {
 
     #[inline]
     pub(super) fn on_bytes(&mut self, id: ConnId, buffer: u32, byte_count: usize) {
-        self.connections.counters.receives += 1;
-        self.connections.counters.received_bytes += byte_count as u64;
-        self.connections.common.current_buffer = buffer;
-        self.connections.common.current_uses = 0;
         let memory = self.recv.memory(buffer);
-        let received = Received { memory, range: HEADROOM_BYTES..HEADROOM_BYTES + byte_count };
-        self.connections.common.current_bytes = received.memory.len();
-        self.handler.on_bytes(&mut self.connections, id, received);
-        self.connections.common.current_bytes = 0;
-        self.recv.hold(buffer, self.connections.common.current_uses);
+        let uses = self.connections.deliver(&mut self.handler, id, buffer, memory, byte_count);
+        self.recv.hold(buffer, uses);
     }
 
     /// Whether to read no more for now: because the peer does not read, or because the next bytes will hardly come

@@ -25,10 +25,8 @@ impl<H: Handler> World<H> {
         for slot in dirty.drain(..) {
             self.flush(slot);
         }
-        // Closing calls the handler, which may have asked for more; keep its list and this one's memory.
-        if self.connections.common.dirty.is_empty() {
-            self.connections.common.dirty = dirty;
-        }
+        // Whether there is more, the turn itself looks at.
+        self.connections.return_dirty(dirty);
     }
 
     #[inline]
