@@ -189,6 +189,10 @@ impl Run {
             created: result::utc_now(),
             tool: Tool::this("ringsock-load"),
             command_line,
+            verdict: None,
+            config: None,
+            series: None,
+            calibration: None,
             plan,
             environment: Environment::capture(),
             io_uring: Some(record_of_probe(&self.plan.probe)),
@@ -197,7 +201,11 @@ impl Run {
             accounting,
             latency,
             intervals,
+            batches: Vec::new(),
             cpu,
+            evidence: None,
+            anatomy: None,
+            exemplars: Vec::new(),
             summary,
         }
     }

@@ -4,7 +4,11 @@
 //! that whatever is derived from it can be derived again by somebody who distrusts the summary.
 //! Deliberately absent: clocks, sockets and anything for people to read (that is [`crate::report`]).
 
+pub mod anatomy;
 pub mod environment;
+pub mod evidence;
 pub mod histogram;
 pub mod result;
+pub mod series;
 pub mod store;
+pub mod verdict;

@@ -10,8 +10,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::anatomy::Anatomy;
 use super::environment::Environment;
+use super::evidence::{Evidence, Exemplar};
 use super::histogram::{self, Histogram, PERCENTILES, new_histogram};
+use super::series::Batch;
+use super::verdict::Verdict;
 
 /// What [`RunResult::schema`] begins with; the version follows.
 pub const SCHEMA_NAME: &str = "ringsock-result/";
@@ -31,6 +35,19 @@ pub struct RunResult {
     pub tool: Tool,
     /// The command as typed, program name first.
     pub command_line: Vec<String>,
+    /// Whether its numbers may be trusted, and why (not); `None` in files older than this field.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// Every flag in effect, by its long name without the dashes, as a config file would have it; `None` in files older than
+    /// this field.
+    #[serde(default)]
+    pub config: Option<BTreeMap<String, serde_json::Value>>,
+    /// The series of runs that this one is a part of.
+    #[serde(default)]
+    pub series: Option<SeriesPart>,
+    /// The calibration of the generator that the verdict rests on.
+    #[serde(default)]
+    pub calibration: Option<CalibrationCited>,
     /// What the run was asked to do.
     pub plan: Plan,
     /// The machine that the load came from.
@@ -49,16 +66,54 @@ pub struct RunResult {
     /// The measured window in consecutive pieces; in the file, one line each.
     #[serde(serialize_with = "one_line_each")]
     pub intervals: Vec<Interval>,
+    /// The measured window in batches, each with its histogram; in the file, one line each.
+    #[serde(default, serialize_with = "one_line_each")]
+    pub batches: Vec<Batch>,
     /// Processor time over the measured window.
     pub cpu: CpuUse,
+    /// What the verdict was made from; `None` in files older than this field.
+    #[serde(default)]
+    pub evidence: Option<Evidence>,
+    /// Where response times go, if the server stamped its answers.
+    #[serde(default)]
+    pub anatomy: Option<Anatomy>,
+    /// The worst messages, worst first; in the file, one line each.
+    #[serde(default, serialize_with = "one_line_each")]
+    pub exemplars: Vec<Exemplar>,
     /// The headline numbers, derived from all of the above, for people and `jq`.
     pub summary: Summary,
 }
 
 /// A run has many intervals; a field a line would bury the rest of the file under them.
-fn one_line_each<S: Serializer>(intervals: &[Interval], serializer: S) -> Result<S::Ok, S::Error> {
-    let line = |interval| serde_json::value::to_raw_value(interval).expect("an interval is plain data");
-    serializer.collect_seq(intervals.iter().map(line))
+fn one_line_each<T: Serialize, S: Serializer>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    let line = |item| serde_json::value::to_raw_value(item).expect("an item is plain data");
+    serializer.collect_seq(items.iter().map(line))
+}
+
+/// Which part of which series of runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesPart {
+    /// The series' name: that of its folder.
+    pub name: String,
+    /// What is compared with others in it, as `--server-engine epoll`, or the step of a search or curve.
+    pub label: String,
+    /// The repetition, from 0.
+    pub round: u64,
+}
+
+/// What a calibration of the generator found on this machine, in short.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationCited {
+    /// The calibration's file.
+    pub path: String,
+    /// When it was made: RFC 3339, UTC.
+    pub created: String,
+    /// The highest rate of one generator thread at which its lag kept within its bound, in messages a second.
+    pub rate_max_per_s: f64,
+    /// The 99th percentile of its lag at half of that rate, in nanoseconds.
+    pub lag_p99_ns: u64,
+    /// The median response time of the null server at half of that rate, in nanoseconds: nothing can be faster here.
+    pub floor_p50_ns: u64,
 }
 
 /// The program that made a result.

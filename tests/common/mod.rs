@@ -66,6 +66,10 @@ pub(crate) fn sample() -> RunResult {
         created: "2026-11-22T08:04:33Z".to_owned(),
         tool: Tool { name: "ringsock-load".to_owned(), version: "0.1.0".to_owned(), revision: None },
         command_line: ["ringsock-load", "--rate", "20000"].map(str::to_owned).to_vec(),
+        verdict: None,
+        config: None,
+        series: None,
+        calibration: None,
         plan,
         environment: environment(),
         io_uring: Some(io_uring()),
@@ -86,7 +90,11 @@ pub(crate) fn sample() -> RunResult {
         accounting,
         latency,
         intervals: vec![interval.clone(), Interval { start_s: 1.0, ..interval }],
+        batches: Vec::new(),
         cpu: CpuUse { load_cpu_s: 1.02, server_cpu_s: Some(0.96) },
+        evidence: None,
+        anatomy: None,
+        exemplars: Vec::new(),
         summary,
     }
 }
