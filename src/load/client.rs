@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::options::Endpoint;
+use super::endpoint::Endpoint;
 use super::schedule::Schedule;
 use super::tally::{Slice, Tally, Window};
 use crate::cpu;

@@ -4,6 +4,10 @@
 //! measures; this thread only keeps the time, asks for slices once a second, and merges histograms at the end.
 
 mod client;
+pub mod config;
+mod endpoint;
+mod flags;
+pub mod heading;
 mod options;
 mod progress;
 mod schedule;
@@ -16,7 +20,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-pub use options::{Arrivals, Endpoint, Options, OptionsError, Plan};
+pub use endpoint::Endpoint;
+pub use flags::PlanFlags;
+pub use options::{Arrivals, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 
 use crate::cpu;
