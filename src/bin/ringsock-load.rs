@@ -6,7 +6,9 @@ use anyhow::Context;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use ringsock::engine::{EngineError, Probe};
 use ringsock::load::config::{self, ConfigError, Settled};
-use ringsock::load::{Interrupter, Options, OptionsError, Plan, PlanFlags, Run, Verbosity};
+use ringsock::load::heading;
+use ringsock::load::series::{Ending, Live, Request, SeriesError};
+use ringsock::load::{Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::store;
 use ringsock::report::{self, Style, terminal};
@@ -21,13 +23,15 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Without a URL it starts a ringsock server in this process and measures that. Ctrl-C ends the measurement
 /// early, and what was measured is still reported and saved; a second one exits at once.
 ///
-/// Exit code: 0 if every message was sent and answered rightly; 1 if not, or if nothing could be measured; 2 for a
-/// wrong flag.
+/// Exit code: 0 if every message was sent and answered rightly, of a series in every run; 1 if not, or if nothing could be
+/// measured, or a series was interrupted; 2 for a wrong flag.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Flags {
     #[command(flatten)]
     load: Options,
+    #[command(flatten)]
+    series: SeriesFlags,
     #[command(flatten)]
     plan: PlanFlags,
 }
@@ -42,6 +46,9 @@ Examples:
   ringsock-load ws://127.0.0.1:8080/chat --text --payload 1KiB --arrivals fixed --duration 1m
   ringsock-load --rate 50k --dry-run > bench.toml            the flags in effect, as a file for --config
   ringsock-load --replay results/A.json                      the same run again
+  ringsock-load --runs 10 ws://127.0.0.1:9001/ ws://127.0.0.1:9002/         two servers in turn, compared
+  ringsock-load --runs 10 --contender '' --contender '--server-engine epoll'
+  ringsock-load --resume results/6.1.0/20261122T080433Z-series              where Ctrl-C or a crash ended it
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
 fn main() -> ExitCode {
@@ -67,14 +74,18 @@ fn refuse(error: &dyn std::error::Error) -> ExitCode {
 }
 
 fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<ExitCode> {
-    let plan = match flags.load.validate(&Probe::of_this_kernel()) {
+    let probe = Probe::of_this_kernel();
+    if Request::is_wanted(&flags.series, &flags.load) {
+        return run_series(flags, command, settled, &probe);
+    }
+    let plan = match flags.load.validate(&probe) {
         Ok(plan) => plan,
         Err(OptionsError::Engine(refusal)) if !matches!(refusal, EngineError::NoSwitches { .. }) => {
             return Err(refusal.into());
         }
         Err(error) => return Ok(refuse(&error)),
     };
-    say_notes(settled, &plan);
+    say_notes(settled, Some(&plan));
     if flags.plan.dry_run {
         let values = config::effective(command, &settled.matches, |_| true);
         report::print(&config::render(command, &values, &config::chosen(&plan, &values)))?;
@@ -82,8 +93,9 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     }
     store::prepare(&flags.load.results)?;
     let run = Run::new(plan);
-    watch_signals(run.interrupter())?;
-    let verbosity = if flags.load.quiet { Verbosity::Quiet } else { Verbosity::Progress };
+    let interrupter = run.interrupter();
+    watch_signals(move || interrupter.interrupt())?;
+    let verbosity = verbosity(flags);
     let mut result = run.execute(std::env::args().collect(), verbosity)?;
     result.config = Some(config::effective(command, &settled.matches, config::is_of_a_run));
     // Saved first: a report that cannot be printed must not cost the result.
@@ -95,9 +107,62 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     Ok(judge(&result))
 }
 
+fn verbosity(flags: &Flags) -> Verbosity {
+    if flags.load.quiet { Verbosity::Quiet } else { Verbosity::Progress }
+}
+
+/// Several runs with one purpose.
+fn run_series(
+    flags: &Flags,
+    command: &Command,
+    settled: &Settled,
+    probe: &Probe,
+) -> anyhow::Result<ExitCode> {
+    let request = Request {
+        flags: &flags.series,
+        options: &flags.load,
+        config: config::effective(command, &settled.matches, |arg| {
+            arg.get_help_heading() != Some(heading::OUTPUT) && arg.get_id() != "resume"
+        }),
+        given: &settled.given,
+        probe,
+        command_line: std::env::args().collect(),
+    };
+    let mut controller = match request.plan() {
+        Ok(controller) => controller,
+        Err(error) => return refuse_series(error),
+    };
+    say_notes(settled, None);
+    if flags.plan.dry_run {
+        let values = config::effective(command, &settled.matches, |_| true);
+        report::print(&(config::render(command, &values, &[]) + &request.describe(&*controller)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut live = Live::new(probe.clone(), request.command_line.clone(), verbosity(flags));
+    let stopper = live.stopper();
+    watch_signals(move || stopper.stop())?;
+    let outcome = match request.execute(&mut *controller, &mut live, Style::of_stdout()) {
+        Ok(outcome) => outcome,
+        Err(error) => return refuse_series(error),
+    };
+    let saved = || format!("saved {}\n", outcome.folder.display());
+    report::print(&if flags.load.quiet { saved() } else { outcome.report.clone() })
+        .context("standard output")?;
+    let is_complete = outcome.ending == Ending::Complete;
+    if !is_complete {
+        let folder = outcome.folder.display();
+        eprintln!("ringsock-load: interrupted; go on with: ringsock-load --resume {folder}");
+    }
+    Ok(if outcome.success && is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn refuse_series(error: SeriesError) -> anyhow::Result<ExitCode> {
+    if error.is_wrong_flags() { Ok(refuse(&error)) } else { Err(error.into()) }
+}
+
 /// What of a file was left out, and what is not as it was.
-fn say_notes(settled: &Settled, plan: &Plan) {
-    let differences = settled.replayed.as_ref().map(|then| config::differences(then, plan));
+fn say_notes(settled: &Settled, plan: Option<&Plan>) {
+    let differences = settled.replayed.as_ref().zip(plan).map(|(then, plan)| config::differences(then, plan));
     for note in settled.notes.iter().chain(differences.iter().flatten()) {
         eprintln!("note: {note}");
     }
@@ -113,12 +178,13 @@ fn judge(result: &RunResult) -> ExitCode {
     if as_planned && accounted_for && measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn watch_signals(interrupter: Interrupter) -> anyhow::Result<()> {
+/// The first signal has `end` called; the second ends this process.
+fn watch_signals(end: impl Fn() + Send + 'static) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
     std::thread::spawn(move || {
         let mut arrived = signals.forever();
         arrived.next();
-        interrupter.interrupt();
+        end();
         let signal = arrived.next().unwrap_or(SIGTERM);
         std::process::exit(128 + signal);
     });

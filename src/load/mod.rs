@@ -11,6 +11,7 @@ pub mod heading;
 mod options;
 mod progress;
 mod schedule;
+pub mod series;
 mod tally;
 
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 pub use endpoint::Endpoint;
-pub use flags::PlanFlags;
+pub use flags::{PlanFlags, SeriesFlags};
 pub use options::{Arrivals, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 

@@ -7,8 +7,11 @@
 pub mod anatomy;
 pub mod environment;
 pub mod evidence;
+pub mod finding;
 pub mod histogram;
+pub mod manifest;
 pub mod result;
+pub mod rounds;
 pub mod series;
 pub mod store;
 pub mod verdict;

@@ -7,6 +7,7 @@
 use std::io::{self, IsTerminal, Write};
 
 pub mod compare;
+pub mod series;
 pub mod terminal;
 pub mod text;
 
