@@ -109,3 +109,50 @@ fn a_server_that_is_not_there_fails_its_runs_alone() {
     assert_eq!(status.code(), Some(1), "{errors}");
     assert!(output.contains("given up: all 3 runs of ") && output.contains("connect: refused"), "{output}");
 }
+
+#[test]
+fn the_highest_rate_of_a_server_is_searched_saved_and_readable_again() {
+    let (_server, address) = peer::server(SERVER, &["--threads", "1"]);
+    let results = tempfile::tempdir().unwrap();
+    let url = format!("ws://{address}/");
+    let flags = ["--rate", "400", "--step", "50ms", "--precision", "25%", "--find-max-rate", "p50<20ms"];
+    let common =
+        ["--results", results.path().to_str().unwrap(), "-w", "10ms", "--drain-timeout", "200ms", "-c", "2"];
+    let mut process = Process::start(Command::new(BINARY).args(common).args(flags).arg(&url));
+    let (status, output, errors) = process.end();
+    let folder = series_folder(results.path()).unwrap();
+    let contents = contents(&folder);
+    let Some(Finding::Search(found)) = contents.finding else { panic!("{output}\n{errors}") };
+    // How fast this machine is now is not for a test to say; that the books and the exit code agree, is.
+    let bracketed = found.highest_pass_per_s.is_some() && found.lowest_fail_per_s.is_some();
+    assert_eq!(status.code(), Some(i32::from(!bracketed)), "{output}");
+    assert_eq!(found.runs as usize, contents.runs.len());
+    assert!(found.steps.len() >= 2 && output.contains("p50<20ms holds"), "{output}");
+    for run in contents.runs.iter().filter_map(|run| run.file.as_ref()) {
+        assert!(store::load(&folder.join(run)).unwrap().summary.rate_offered_per_s.is_some());
+    }
+    let again = Process::start(Command::new(BINARY).arg("--resume").arg(&folder)).end();
+    assert_eq!((again.0.code(), again.1), (status.code(), output), "the same is found again, without a run");
+    assert!(!again.2.contains("run "), "{}", again.2);
+}
+
+#[test]
+fn flags_that_make_no_sense_together_are_refused_before_anything_is_begun() {
+    let results = tempfile::tempdir().unwrap();
+    for (flags, mend) in [
+        (&["--find-max-rate", "p99>1ms"][..], "write p99<1ms"),
+        (&["--find-max-rate", "p99<1ms", "--closed-loop"], "cannot be used with"),
+        (&["--find-max-rate", "p99<1ms", "--runs", "2"], "cannot be used with"),
+        (&["--find-max-rate", "p99.99<1ms", "--rate", "10"], "begin there or above"),
+        (&["--find-max-rate", "p99<1ms", "ws://127.0.0.1:1/", "ws://127.0.0.1:2/"], "search it by itself"),
+        (&["--precision", "1%"], "--find-max-rate"),
+        (&["--resume", "x"], "cannot be used with '--resume"),
+    ] {
+        let mut process =
+            Process::start(Command::new(BINARY).arg("--results").arg(results.path()).args(flags));
+        let (status, _, errors) = process.end();
+        assert_eq!(status.code(), Some(2), "{flags:?}: {errors}");
+        assert!(errors.contains(mend), "{flags:?}: {errors}");
+    }
+    assert_eq!(std::fs::read_dir(results.path()).unwrap().count(), 0);
+}

@@ -48,6 +48,7 @@ Examples:
   ringsock-load --replay results/A.json                      the same run again
   ringsock-load --runs 10 ws://127.0.0.1:9001/ ws://127.0.0.1:9002/         two servers in turn, compared
   ringsock-load --runs 10 --contender '' --contender '--server-engine epoll'
+  ringsock-load ws://127.0.0.1:9001/ --find-max-rate 'p99<1ms'              the highest rate that keeps this
   ringsock-load --resume results/6.1.0/20261122T080433Z-series              where Ctrl-C or a crash ended it
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
@@ -124,7 +125,6 @@ fn run_series(
         config: config::effective(command, &settled.matches, |arg| {
             arg.get_help_heading() != Some(heading::OUTPUT) && arg.get_id() != "resume"
         }),
-        given: &settled.given,
         probe,
         command_line: std::env::args().collect(),
     };

@@ -86,8 +86,6 @@ pub enum ConfigError {
 pub struct Settled {
     /// As clap reads them; from these a program takes its own types.
     pub matches: ArgMatches,
-    /// Those given, typed or by a file, by key.
-    pub given: BTreeSet<String>,
     /// What people should know: what of a file was left out.
     pub notes: Vec<String>,
     /// The result that is repeated.
@@ -99,6 +97,11 @@ pub struct Settled {
 /// # Errors
 /// A file cannot be used, or clap refuses the whole.
 pub fn settle(command: &Command, arguments: Vec<OsString>) -> Result<Settled, ConfigError> {
+    // What is wrong by itself is wrong with any file.
+    match command.clone().try_get_matches_from(&arguments) {
+        Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => return Err(error.into()),
+        _ => {}
+    }
     // Typed flags may need a file's: here they need nothing.
     let typed = command.clone().ignore_errors(true).try_get_matches_from(&arguments)?;
     let path = |key: &str| {
@@ -124,9 +127,7 @@ pub fn settle(command: &Command, arguments: Vec<OsString>) -> Result<Settled, Co
         all.splice(1..1, arguments_of(command, &values, &layer.place)?);
     }
     let matches = command.clone().try_get_matches_from(all)?;
-    let ids = given_ids(command, &matches);
-    let given = command.get_arguments().filter(|arg| ids.contains(arg.get_id().as_str())).map(key_of);
-    Ok(Settled { given: given.collect(), matches, notes, replayed })
+    Ok(Settled { matches, notes, replayed })
 }
 
 /// The key of a flag in a file.

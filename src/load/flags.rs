@@ -3,10 +3,12 @@
 //! Deliberately absent: what they do; see [`super::config`] and [`super::series`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
 use super::heading::{OUTPUT, SERIES};
+use super::series::Condition;
 
 /// Where flags come from.
 #[derive(Debug, Clone, Args)]
@@ -47,7 +49,48 @@ pub struct SeriesFlags {
     #[arg(help_heading = SERIES, long, overrides_with = "interleave")]
     pub no_interleave: bool,
 
+    /// Find the highest rate of an open loop at which this holds, as "p99<1ms" or "p99.9<5ms,max<100ms": percentiles, max or
+    /// mean of response times. Begins at --rate. A step is judged by the percentile's confidence interval and repeated if
+    /// that does not tell; fewer than 99 % answered in time fail too. In the end it comes back down from overload, to see
+    /// whether the server recovers
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "CONDITION",
+        conflicts_with_all = ["closed_loop", "duration", "runs", "contender"]
+    )]
+    pub find_max_rate: Option<Condition>,
+
+    /// How close the highest rate that passes and the lowest that fails have to be: each within this of their middle
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "PERCENT",
+        default_value = "3%",
+        value_parser = parse_precision,
+        requires = "find_max_rate"
+    )]
+    pub precision: f64,
+
+    /// How long a step measures at least; longer where its percentiles need more messages
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "TIME",
+        default_value = "3s",
+        value_parser = humantime::parse_duration,
+        requires = "find_max_rate"
+    )]
+    pub step: Duration,
+
     /// Go on with the series in this folder, which Ctrl-C, a crash or a reboot has ended; its flags are taken from there
     #[arg(help_heading = SERIES, long, value_name = "FOLDER", conflicts_with_all = ["config", "replay", "results"])]
     pub resume: Option<PathBuf>,
+}
+
+/// A share, from per cent: `3%`.
+fn parse_precision(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    let share = percent.map(|percent| percent / 100.0).filter(|share| (0.001..=0.25).contains(share));
+    share.ok_or("write 0.1% to 25%".to_owned())
 }

@@ -7,12 +7,16 @@ use std::path::Path;
 
 use super::Style;
 use super::text::{count, counted, duration, duration_ns, printable, rate, ratio, table, wrap};
+use crate::measure::finding::{Descent, SearchFinding};
 use crate::measure::histogram::{self, Histogram};
 use crate::measure::rounds::{Contender, Metric, Spread};
 use crate::measure::verdict::Level;
 
 /// Rounds below which an interval made of them is narrower than it should be.
 const ROUNDS_FOR_INTERVALS: usize = 5;
+
+/// A generator whose lag has a higher p99 than this may be what a search has found the limit of, in nanoseconds.
+const GENERATOR_LAG_NS: u64 = 500_000;
 
 /// Repeated runs to be shown.
 pub struct Comparison<'a> {
@@ -152,8 +156,11 @@ fn verdicts(contender: &Contender) -> String {
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
+/// A metric with its name and how it is shown.
+type Column = (&'static str, Metric, fn(f64) -> String);
+
 /// What is compared beyond the merged percentiles, with a name and how it is shown.
-const COMPARED: [(&str, Metric, fn(f64) -> String); 4] = [
+const COMPARED: [Column; 4] = [
     ("p50", Metric::Percentile(0.5), duration),
     ("p99", Metric::Percentile(0.99), duration),
     ("server CPU a message", Metric::ServerCpu, duration),
@@ -202,4 +209,102 @@ fn ratios(comparison: &Comparison<'_>) -> String {
         count(fewest as u64)
     );
     table(&rows) + &note
+}
+
+/// What a search for the highest rate found, ending in a newline.
+pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &Path, style: Style) -> String {
+    let answer = match (found.highest_pass_per_s, found.lowest_fail_per_s) {
+        (Some(pass), Some(fail)) => {
+            format!("{} holds up to {}, and no longer at {}", found.condition, rate(pass), rate(fail))
+        }
+        (Some(pass), None) => {
+            format!("{} holds at {}, and was not seen to fail", found.condition, rate(pass))
+        }
+        (None, Some(fail)) => {
+            format!("{} holds at no rate that was tried, down to {}", found.condition, rate(fail))
+        }
+        (None, None) => format!("{}: nothing was measured", found.condition),
+    };
+    let mut text = format!("{}\n", style.bold(&wrap(&answer, style.width_columns, 2)));
+    text.push_str(&super::terminal::show_warnings(&search_notes(found, server_is_embedded), style));
+    let recovery = match (&found.descent, server_is_embedded) {
+        (Descent::Recovers, false) => "after overload the highest rate passes again: no hysteresis",
+        (Descent::Recovers, true) => {
+            "the highest rate passes again; each step had a server started anew, so hysteresis cannot show: give a URL for that"
+        }
+        _ => "",
+    };
+    if !recovery.is_empty() {
+        text.push_str(&format!("{}\n", wrap(recovery, style.width_columns, 2)));
+    }
+    text.push('\n');
+    let heading = ["step", "rate", "runs", "", "judged by", "generator lag p99"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for (index, step) in found.steps.iter().enumerate() {
+        let judged = match &step.why {
+            Some(why) if !step.figures.contains(why.split(" was ").next().unwrap_or(why)) => {
+                format!("{why}; {}", step.figures)
+            }
+            _ => step.figures.clone(),
+        };
+        rows.push(vec![
+            format!("{}. {}", index + 1, step.purpose),
+            rate(step.rate_per_s),
+            step.runs.to_string(),
+            format!("{}{}", if step.passed { "pass" } else { "FAIL" }, if step.by_value { " *" } else { "" }),
+            printable(&judged),
+            step.lag_p99_ns.map_or("-".to_owned(), duration_ns),
+        ]);
+    }
+    text.push_str(&table(&rows));
+    if found.steps.iter().any(|step| step.by_value) {
+        text.push_str(
+            "*: the bound lies within the confidence interval however often repeated: judged by the value\n",
+        );
+    }
+    text.push_str(&format!(
+        "\n{}, {:.0} s of load\nsaved {}\n",
+        counted(found.runs, "run"),
+        found.sent_s,
+        folder.display()
+    ));
+    text
+}
+
+/// What a reader must know before the steps.
+fn search_notes(found: &SearchFinding, server_is_embedded: bool) -> Vec<String> {
+    let mut lines: Vec<String> = found.ended_by.iter().map(|why| format!("ended early: {why}")).collect();
+    match &found.descent {
+        Descent::Hysteresis { passes_per_s, fails_per_s } if !server_is_embedded => lines.push(match passes_per_s {
+            Some(passes) => format!(
+                "hysteresis: coming back from overload it fails at {}, and passes at {} only",
+                rate(*fails_per_s),
+                rate(*passes)
+            ),
+            None => format!("hysteresis: coming back from overload it fails down to {}", rate(*fails_per_s)),
+        }),
+        Descent::Unsteady | Descent::Hysteresis { .. } => lines.push(
+            "unsteady: the highest rate failed when it was tried again; runs differ by more than the interval shows".to_owned(),
+        ),
+        Descent::NotMade | Descent::Recovers => {}
+    }
+    let at =
+        |rate_per_s: Option<f64>| found.steps.iter().rev().find(|step| Some(step.rate_per_s) == rate_per_s);
+    if let Some(step) = at(found.lowest_fail_per_s)
+        && let Some(lag_ns) = step.lag_p99_ns.filter(|&lag_ns| lag_ns > GENERATOR_LAG_NS)
+    {
+        lines.push(format!(
+            "at {} the generator itself was late, by {} (p99): it may be the generator that gave way, not the server",
+            rate(step.rate_per_s),
+            duration_ns(lag_ns)
+        ));
+    }
+    let invalid = found.steps.iter().filter(|step| step.passed && step.level == Some(Level::Invalid)).count();
+    if invalid > 0 {
+        lines.push(format!(
+            "{} passed with runs whose verdict is INVALID: see their results",
+            counted(invalid as u64, "step")
+        ));
+    }
+    lines
 }

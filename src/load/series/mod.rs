@@ -5,16 +5,20 @@
 //! so a series is continued by showing it the results on disk. A run that measured nothing is an event, not the end.
 //! Deliberately absent: how a run is made (a [`Runner`] knows), and what people read ([`crate::report::series`]).
 
+mod condition;
 mod live;
 mod rounds;
+mod search;
+mod searching;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use serde_json::Value;
 
+pub use condition::Condition;
 pub use live::{Live, Stopper};
 
 use super::config::{self, ConfigError, Values};
@@ -27,6 +31,7 @@ use crate::measure::result::{self, RunResult, SeriesPart, Status, Tool};
 use crate::measure::store;
 use crate::report::{Style, text};
 use rounds::Rounds;
+use searching::Searching;
 
 /// Why a series was not made, or ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -219,8 +224,6 @@ pub struct Request<'a> {
     pub options: &'a Options,
     /// All flags in effect but those about output.
     pub config: Values,
-    /// The keys of those given.
-    pub given: &'a BTreeSet<String>,
     /// What the kernel's io_uring can do.
     pub probe: &'a Probe,
     /// As typed.
@@ -242,7 +245,8 @@ pub struct Outcome {
 impl Request<'_> {
     /// Whether more than one run is asked for.
     pub fn is_wanted(flags: &SeriesFlags, options: &Options) -> bool {
-        flags.runs != 1 || !flags.contender.is_empty() || options.url.len() > 1 || flags.resume.is_some()
+        let several = flags.runs != 1 || !flags.contender.is_empty() || options.url.len() > 1;
+        several || flags.find_max_rate.is_some() || flags.resume.is_some()
     }
 
     /// What the flags ask for.
@@ -250,7 +254,10 @@ impl Request<'_> {
     /// # Errors
     /// They do not go together.
     pub fn plan(&self) -> Result<Box<dyn Controller>, SeriesError> {
-        let controller: Box<dyn Controller> = Box::new(Rounds::new(self)?);
+        let controller: Box<dyn Controller> = match &self.flags.find_max_rate {
+            Some(condition) => Box::new(Searching::new(self, condition)?),
+            None => Box::new(Rounds::new(self)?),
+        };
         for (_, setup) in controller.contenders() {
             setup.options.validate(self.probe)?;
         }

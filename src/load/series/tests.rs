@@ -25,7 +25,6 @@ struct Flags {
 pub(super) struct Typed {
     flags: Flags,
     config: Values,
-    given: BTreeSet<String>,
     probe: Probe,
 }
 
@@ -40,7 +39,6 @@ impl Typed {
         Self {
             config: config::effective(&command, &settled.matches, of_a_series),
             flags: Flags::from_arg_matches(&settled.matches).unwrap(),
-            given: settled.given,
             probe: Probe::with("6.12.0", []),
         }
     }
@@ -50,7 +48,6 @@ impl Typed {
             flags: &self.flags.series,
             options: &self.flags.load,
             config: self.config.clone(),
-            given: &self.given,
             probe: &self.probe,
             command_line: Vec::new(),
         }
