@@ -27,6 +27,9 @@ pub struct Rounds {
     pub given_up: Option<String>,
 }
 
+/// The purpose of a step that is made for what it does to the server, not to be judged.
+pub const OVERLOAD: &str = "overload";
+
 /// What a search for the highest rate found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchFinding {

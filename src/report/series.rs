@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Style;
 use super::text::{count, counted, duration, duration_ns, printable, rate, ratio, table, wrap};
-use crate::measure::finding::{Descent, SearchFinding};
+use crate::measure::finding::{Descent, OVERLOAD, SearchFinding, SearchStep};
 use crate::measure::histogram::{self, Histogram};
 use crate::measure::rounds::{Contender, Metric, Spread};
 use crate::measure::verdict::Level;
@@ -251,13 +251,20 @@ pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &P
             format!("{}. {}", index + 1, step.purpose),
             rate(step.rate_per_s),
             step.runs.to_string(),
-            format!("{}{}", if step.passed { "pass" } else { "FAIL" }, if step.by_value { " *" } else { "" }),
+            match step.purpose == OVERLOAD {
+                true => "-".to_owned(),
+                false => format!(
+                    "{}{}",
+                    if step.passed { "pass" } else { "FAIL" },
+                    if step.by_value { " *" } else { "" }
+                ),
+            },
             printable(&judged),
             step.lag_p99_ns.map_or("-".to_owned(), duration_ns),
         ]);
     }
     text.push_str(&table(&rows));
-    if found.steps.iter().any(|step| step.by_value) {
+    if found.steps.iter().any(|step| step.by_value && step.purpose != OVERLOAD) {
         text.push_str(
             "*: the bound lies within the confidence interval however often repeated: judged by the value\n",
         );
@@ -288,9 +295,13 @@ fn search_notes(found: &SearchFinding, server_is_embedded: bool) -> Vec<String> 
         ),
         Descent::NotMade | Descent::Recovers => {}
     }
-    let at =
-        |rate_per_s: Option<f64>| found.steps.iter().rev().find(|step| Some(step.rate_per_s) == rate_per_s);
-    if let Some(step) = at(found.lowest_fail_per_s)
+    if found.steps.iter().any(|step| step.purpose == OVERLOAD && step.passed) {
+        lines.push("unsteady: the lowest rate that failed passed when it was tried again".to_owned());
+    }
+    let is_lowest_fail = |step: &&SearchStep| {
+        !step.passed && Some(step.rate_per_s) == found.lowest_fail_per_s && step.purpose != OVERLOAD
+    };
+    if let Some(step) = found.steps.iter().find(is_lowest_fail)
         && let Some(lag_ns) = step.lag_p99_ns.filter(|&lag_ns| lag_ns > GENERATOR_LAG_NS)
     {
         lines.push(format!(

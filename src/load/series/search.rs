@@ -9,7 +9,7 @@
 //! bounded. Deliberately absent: clocks and sockets. It can be simulated.
 
 use super::condition::{Condition, Evidence, Judgement};
-use crate::measure::finding::{Descent, SearchFinding, SearchStep};
+use crate::measure::finding::{Descent, OVERLOAD, SearchFinding, SearchStep};
 use crate::report::text;
 
 /// From one step to the next while the rate is not bracketed.
@@ -120,7 +120,7 @@ impl Search {
             Phase::Done => return None,
             Phase::Bracket => "to bracket",
             Phase::Narrow => "between",
-            Phase::Above => "overload",
+            Phase::Above => OVERLOAD,
             Phase::Back => "back from overload",
             Phase::Descend(_) => "further down",
         };
