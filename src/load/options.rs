@@ -124,6 +124,14 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "closed_loop")]
     pub pipeline: u32,
 
+    /// Never sleep: generator threads poll, and are late by less, at the price of their CPUs
+    #[arg(long)]
+    pub spin: bool,
+
+    /// How many of the worst messages to keep, with what went on around them; of each moment only the worst
+    #[arg(long, value_name = "COUNT", default_value_t = 10)]
+    pub exemplars: usize,
+
     /// Seed of the schedule, the payloads and the masking keys
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
@@ -237,6 +245,10 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Open or closed loop.
     pub mode: result::Mode,
+    /// See [`Options::spin`].
+    pub spin: bool,
+    /// See [`Options::exemplars`].
+    pub exemplars: usize,
     /// See [`Options::seed`].
     pub seed: u64,
 }
@@ -267,6 +279,7 @@ impl Options {
             "has to be 64 MiB or less",
         )?;
         number("--pipeline", &self.pipeline, (1..=1 << 16).contains(&self.pipeline), "has to be 1 to 65536")?;
+        number("--exemplars", &self.exemplars, self.exemplars <= 1000, "has to be 1000 or less")?;
         let rate = self.rate.unwrap_or(DEFAULT_RATE_PER_S);
         let is_rate = |rate: f64| rate > 0.0 && rate <= 1e9;
         number("--rate", &rate, is_rate(rate), "has to be above 0, in messages a second")?;
@@ -314,6 +327,8 @@ impl Options {
             } else {
                 result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() }
             },
+            spin: self.spin,
+            exemplars: self.exemplars,
             seed: self.seed,
         })
     }

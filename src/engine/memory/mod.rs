@@ -283,7 +283,7 @@ struct Side<H: Handler> {
 impl<H: Handler> Side<H> {
     fn new(end: End, (config, handler): (Config, H), plan: &Plan) -> Self {
         let mut connections = Connections::with_capacity(0);
-        connections.common.now_ns = START_NS;
+        (connections.common.now_ns, connections.common.simulated) = (START_NS, true);
         let mut wakes: Vec<u64> =
             plan.wakes.iter().filter(|wake| wake.0 == end).map(|wake| START_NS + wake.1).collect();
         wakes.sort_unstable();
