@@ -28,8 +28,9 @@ use crate::ws::mask::Mask;
 
 /// Connections that one thread opens at a time.
 const OPENING_MAX: usize = 32;
-/// Output that may wait on a connection before the schedule's messages stay in its backlog.
-const QUEUED_BYTES_MAX: usize = 1 << 20;
+/// Output that may wait on a connection before the schedule's messages stay in its backlog. It counts as sent, so the
+/// service time would hide less of a server that does not read if it were more.
+const QUEUED_BYTES_MAX: usize = 64 << 10;
 /// Messages that the schedule may have sent before the engine has its turn.
 const SENDS_PER_TURN_MAX: usize = 1 << 8;
 /// Messages that fell due in the window's last turn and are sent after its end; a generator that is behind by

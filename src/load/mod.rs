@@ -9,6 +9,8 @@ mod options;
 mod progress;
 mod record;
 mod schedule;
+#[cfg(test)]
+mod simulation;
 mod tally;
 mod witness;
 mod worst;
