@@ -1,13 +1,14 @@
 //! `ringsock-load`: flags in, one run, exit code out.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use ringsock::engine::{EngineError, Probe};
-use ringsock::load::{Interrupter, Options, OptionsError, Run, Verbosity};
+use ringsock::load::{self, Interrupter, Options, OptionsError, Plan, Run, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
-use ringsock::measure::store;
+use ringsock::measure::{calibration, store};
 use ringsock::report::{self, Style, terminal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -62,6 +63,9 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         }
     };
     store::prepare(&flags.load.results)?;
+    if let Some(step) = flags.load.calibrate {
+        return calibrate(flags, &plan, step);
+    }
     let run = Run::new(plan);
     watch_signals(run.interrupter())?;
     let verbosity = if flags.load.quiet { Verbosity::Quiet } else { Verbosity::Progress };
@@ -73,6 +77,22 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     }
     report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
     Ok(judge(&result))
+}
+
+fn calibrate(flags: &Flags, plan: &Plan, step: Duration) -> anyhow::Result<ExitCode> {
+    let say = |what: &str| {
+        if !flags.load.quiet {
+            eprintln!("{what}");
+        }
+    };
+    let found = load::calibrate::calibrate(plan, step, say)?;
+    let saved = calibration::save(&flags.load.results, &found);
+    if !flags.load.quiet {
+        let text = report::calibration::render(&found, Style::of_stdout());
+        report::print(&text).context("standard output")?;
+    }
+    report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
+    Ok(if found.rate_max_per_s.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Success only if all went as planned.

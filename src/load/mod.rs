@@ -4,6 +4,7 @@
 //! measures; this thread only keeps the time, asks for slices once a second, and merges histograms at the end.
 
 mod arrivals;
+pub mod calibrate;
 mod client;
 mod options;
 mod progress;
@@ -150,7 +151,7 @@ impl Run {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
                 let server = start_server(&self.plan)?;
-                let endpoint = Endpoint::embedded(server.address());
+                let endpoint = Endpoint::embedded(server.address(), self.plan.bare_server);
                 (Some(server), endpoint)
             }
         };
@@ -212,7 +213,7 @@ impl Run {
             verdict: None,
             config: None,
             series: None,
-            calibration: None,
+            calibration: self.plan.calibration.clone(),
             plan,
             environment: Environment::capture(),
             io_uring: Some(record_of_probe(&self.plan.probe)),
@@ -341,6 +342,7 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     let mut options = Flags::parse_from(["embedded", "--listen", "127.0.0.1:0"]).server;
     options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
     options.max_connections = Some(plan.connections);
+    options.bare = plan.bare_server;
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();

@@ -11,7 +11,8 @@ use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineError, Probe, files};
 use crate::limits;
-use crate::measure::result;
+use crate::measure::environment::Environment;
+use crate::measure::{calibration, result};
 use crate::server::engine_parser;
 
 /// Descriptors that are not connections.
@@ -136,6 +137,20 @@ pub struct Options {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
 
+    /// Calibrate the generator instead of measuring a server: its overhead, its punctuality, its highest rate, and the
+    /// least response time that can be measured on this machine. Saved below --results, and cited by later verdicts.
+    /// TIME is that of one step of some forty [default: 1s]
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1s",
+        conflicts_with = "url"
+    )]
+    pub calibrate: Option<Duration>,
+
     /// Folder for the result file
     #[arg(long, value_name = "FOLDER", default_value = "results")]
     pub results: PathBuf,
@@ -215,6 +230,8 @@ pub struct Endpoint {
 pub struct Plan {
     /// The server; `None`: one of our own, in this process.
     pub endpoint: Option<Endpoint>,
+    /// The server of our own sends bytes back as they came, and speaks no WebSocket.
+    pub bare_server: bool,
     /// See [`Options::connections`].
     pub connections: u32,
     /// What the kernel's io_uring can do.
@@ -251,6 +268,8 @@ pub struct Plan {
     pub exemplars: usize,
     /// See [`Options::seed`].
     pub seed: u64,
+    /// The newest calibration that speaks for this generator.
+    pub calibration: Option<result::CalibrationCited>,
 }
 
 impl Options {
@@ -286,6 +305,10 @@ impl Options {
         if let Some(rate) = self.connect_rate {
             number("--connect-rate", &rate, is_rate(rate), "has to be above 0, in connections a second")?;
         }
+        if let Some(step) = self.calibrate {
+            let in_range = (0.05..=60.0).contains(&step.as_secs_f64());
+            number("--calibrate", &format_args!("{step:?}"), in_range, "a step has to take 50ms to 1m")?;
+        }
         let milliseconds = self.duration.as_secs_f64() * 1e3;
         let in_range = (1.0..=86_400_000.0 * 365.0).contains(&milliseconds);
         number("--duration", &format_args!("{:?}", self.duration), in_range, "has to be 1ms to a year")?;
@@ -306,8 +329,9 @@ impl Options {
                 choose(choice.unwrap_or(self.engine), switches.as_ref().unwrap_or(&Switches::default()))?
             }
         };
-        Ok(Plan {
+        let mut plan = Plan {
             endpoint,
+            bare_server: false,
             connections,
             probe: probe.clone(),
             engine,
@@ -330,7 +354,11 @@ impl Options {
             spin: self.spin,
             exemplars: self.exemplars,
             seed: self.seed,
-        })
+            calibration: None,
+        };
+        let generator = super::calibrate::generator(&plan);
+        plan.calibration = calibration::latest(&self.results, &generator, &Environment::capture());
+        Ok(plan)
     }
 
     fn generator_cpus(&self) -> Result<Vec<usize>, OptionsError> {
@@ -394,14 +422,15 @@ impl Endpoint {
         Ok(Self { url: url.to_owned(), host, port, target, address, bare })
     }
 
-    /// The server in this process.
-    pub fn embedded(address: SocketAddr) -> Self {
+    /// The server in this process; a bare one speaks no WebSocket.
+    pub fn embedded(address: SocketAddr, bare: bool) -> Self {
         let host = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => ip.to_string(),
         };
         let (port, target) = (address.port(), "/".to_owned());
-        Self { url: format!("ws://{address}/"), host, port, target, address, bare: false }
+        let scheme = if bare { "tcp" } else { "ws" };
+        Self { url: format!("{scheme}://{address}/"), host, port, target, address, bare }
     }
 }
 

@@ -8,49 +8,17 @@ use super::options::Endpoint;
 use super::record::{Record, Recorded};
 use super::schedule::Schedule;
 use super::tally::Window;
+use crate::engine::Config;
 use crate::engine::memory::{End, Plan, Stall, run_pair};
-use crate::engine::{Closed, Config, ConnId, Connections, Handler, Received};
 use crate::measure::histogram::Histogram;
 use crate::measure::result::Arrivals;
 use crate::measure::series::BATCHES_MAX;
+use crate::scenario::bare::Bare;
 use crate::scenario::echo::Payloads;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Fake time begins here.
 const START_NS: u64 = SECOND_NS;
-
-/// Sends back what it gets.
-struct Mirror;
-
-impl Handler for Mirror {
-    type Conn = ();
-
-    fn on_accept(&mut self) {}
-
-    fn on_open(&mut self, _: &mut Connections<()>, _: ConnId) {}
-
-    fn on_bytes(&mut self, connections: &mut Connections<()>, id: ConnId, received: Received<'_>) {
-        if let Some((_, mut io)) = connections.get(id) {
-            io.reply_in_place(received.range);
-        }
-    }
-
-    fn on_timer(&mut self, _: &mut Connections<()>, _: ConnId) {}
-
-    fn on_end(&mut self, connections: &mut Connections<()>, id: ConnId) {
-        if let Some((_, mut io)) = connections.get(id) {
-            io.close();
-        }
-    }
-
-    fn on_closed(&mut self, connections: &mut Connections<()>, _: (), _: Closed) {
-        if connections.is_empty() {
-            connections.stop();
-        }
-    }
-
-    fn on_wake(&mut self, _: &mut Connections<()>) {}
-}
 
 /// One thread, one connection, at `rate_per_s` for `seconds`, a slice a second.
 struct Simulation {
@@ -87,7 +55,7 @@ impl Simulation {
         let mut random = fastrand::Rng::with_seed(1);
         let task = Task {
             thread: 0,
-            endpoint: Endpoint { bare: true, ..Endpoint::embedded(address) },
+            endpoint: Endpoint::embedded(address, true),
             connections: 1,
             connect_gap_ns: 0.0,
             connect_timeout_ns: SECOND_NS,
@@ -111,7 +79,7 @@ impl Simulation {
             stall: self.stall,
             ..Plan::seeded(1)
         };
-        let server = (Config::default(), Mirror);
+        let server = (Config::default(), Bare);
         let client = (Config { outbox_bytes: usize::MAX, ..Config::default() }, Client::new(task));
         let (_, mut client, _) = run_pair(&plan, server, client);
         let slice = std::mem::replace(&mut client.tally.slice, super::tally::Slice::new());
