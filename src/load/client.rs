@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
-use super::options::Endpoint;
+use super::endpoint::Endpoint;
 use super::schedule::Schedule;
 use super::tally::{Slice, Tally, Window};
 use super::worst::Worst;

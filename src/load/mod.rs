@@ -6,6 +6,10 @@
 mod arrivals;
 pub mod calibrate;
 mod client;
+pub mod config;
+mod endpoint;
+mod flags;
+pub mod heading;
 mod options;
 mod progress;
 mod record;
@@ -23,7 +27,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-pub use options::{Arrivals, Endpoint, Options, OptionsError, Plan};
+pub use endpoint::Endpoint;
+pub use flags::PlanFlags;
+pub use options::{Arrivals, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 
 use crate::cpu;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
 use super::client::{Client, Orders, Report, Task};
-use super::options::Endpoint;
+use super::endpoint::Endpoint;
 use super::record::{Record, Recorded};
 use super::schedule::Schedule;
 use super::tally::Window;
