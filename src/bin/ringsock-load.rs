@@ -8,6 +8,7 @@ use ringsock::engine::{EngineError, Probe};
 use ringsock::load::{Interrupter, Options, OptionsError, Run, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::store;
+use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -37,6 +38,7 @@ Examples:
   ringsock-load ws://127.0.0.1:9001/ --rate 50000 --cpus 1   open loop, Poisson arrivals
   ringsock-load ws://127.0.0.1:9001/ --closed-loop --pipeline 64    peak throughput
   ringsock-load ws://127.0.0.1:8080/chat --text --payload 1KiB --arrivals fixed --duration 1m
+  ringsock-load --export hlog,csv                            the result for other tools, too
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
 fn main() -> ExitCode {
@@ -71,7 +73,11 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     if !flags.load.quiet {
         report::print(&terminal::render(&result, Style::of_stdout())).context("standard output")?;
     }
-    report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
+    let saved = saved?;
+    report::print(&format!("saved {}\n", saved.display())).context("standard output")?;
+    for path in write_beside(&saved, &result, &flags.load.export)? {
+        report::print(&format!("exported {}\n", path.display())).context("standard output")?;
+    }
     Ok(judge(&result))
 }
 

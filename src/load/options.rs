@@ -12,6 +12,7 @@ use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineError, Probe, files};
 use crate::limits;
 use crate::measure::result;
+use crate::report::export::Format;
 use crate::server::engine_parser;
 
 /// Descriptors that are not connections.
@@ -131,6 +132,10 @@ pub struct Options {
     /// Folder for the result file
     #[arg(long, value_name = "FOLDER", default_value = "results")]
     pub results: PathBuf,
+
+    /// Write the result in this format too, beside its file; may be given several times, or several with commas between
+    #[arg(long, value_name = "FORMAT", value_enum, value_delimiter = ',')]
+    pub export: Vec<Format>,
 
     /// No progress, no report: only where the result was saved
     #[arg(long, short)]

@@ -7,6 +7,12 @@
 use std::io::{self, IsTerminal, Write};
 
 pub mod compare;
+mod csv;
+pub mod export;
+mod gobench;
+mod hgrm;
+mod hlog;
+mod prometheus;
 pub mod terminal;
 pub mod text;
 
