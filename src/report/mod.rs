@@ -12,6 +12,7 @@ pub mod export;
 mod gobench;
 mod hgrm;
 mod hlog;
+pub mod import;
 mod prometheus;
 pub mod terminal;
 pub mod text;
