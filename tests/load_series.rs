@@ -37,7 +37,7 @@ fn two_servers_are_compared_round_by_round() {
     let (_two, second) = peer::server(SERVER, &["--threads", "1", "--engine", "epoll"]);
     let results = tempfile::tempdir().unwrap();
     let urls = [first, second].map(|address| format!("ws://{address}/"));
-    let flags = [urls[0].as_str(), &urls[1], "--runs", "2", "--rate", "1000"];
+    let flags = [urls[0].as_str(), &urls[1], "--runs", "2", "--rate", "1000", "--export", "csv"];
     let (status, output, errors) = start(results.path(), &flags).end();
     assert_eq!(status.code(), Some(0), "{output}\n{errors}");
     let folder = series_folder(results.path()).unwrap();
@@ -50,6 +50,11 @@ fn two_servers_are_compared_round_by_round() {
         assert_eq!(result.plan.url.as_ref(), Some(&run.label));
         assert_eq!((result.plan.seed, result.accounting.error_count()), (1 + run.round, 0));
     }
+    let exported = std::fs::read_dir(&folder)
+        .unwrap()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|it| it == "csv"));
+    assert_eq!(exported.count(), 4);
     assert!(output.contains(&format!("over {}", urls[0])) && output.contains("saved "), "{output}");
     assert!(errors.contains("run 1 of 4: ") && errors.contains("run 4 of 4: "), "{errors}");
 }
@@ -145,6 +150,8 @@ fn flags_that_make_no_sense_together_are_refused_before_anything_is_begun() {
         (&["--find-max-rate", "p99<1ms", "--runs", "2"], "cannot be used with"),
         (&["--find-max-rate", "p99.99<1ms", "--rate", "10"], "begin there or above"),
         (&["--find-max-rate", "p99<1ms", "ws://127.0.0.1:1/", "ws://127.0.0.1:2/"], "search it by itself"),
+        (&["--find-max-rate", "p99<1ms", "--calibrate"], "cannot be used with"),
+        (&["--runs", "2", "--calibrate"], "cannot be used with"),
         (&["--precision", "1%"], "--find-max-rate"),
         (&["--resume", "x"], "cannot be used with '--resume"),
     ] {

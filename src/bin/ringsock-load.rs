@@ -1,6 +1,7 @@
 //! `ringsock-load`: flags in, one run, exit code out.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
@@ -8,9 +9,10 @@ use ringsock::engine::{EngineError, Probe};
 use ringsock::load::config::{self, ConfigError, Settled};
 use ringsock::load::heading;
 use ringsock::load::series::{Ending, Live, Request, SeriesError};
-use ringsock::load::{Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, Verbosity};
+use ringsock::load::{self, Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
-use ringsock::measure::store;
+use ringsock::measure::{calibration, store};
+use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -50,6 +52,7 @@ Examples:
   ringsock-load --runs 10 --contender '' --contender '--server-engine epoll'
   ringsock-load ws://127.0.0.1:9001/ --find-max-rate 'p99<1ms'              the highest rate that keeps this
   ringsock-load --resume results/6.1.0/20261122T080433Z-series              where Ctrl-C or a crash ended it
+  ringsock-load --export hlog,csv                            the result for other tools, too
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
 fn main() -> ExitCode {
@@ -93,6 +96,9 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
         return Ok(ExitCode::SUCCESS);
     }
     store::prepare(&flags.load.results)?;
+    if let Some(step) = flags.load.calibrate {
+        return calibrate(flags, &plan, step);
+    }
     let run = Run::new(plan);
     let interrupter = run.interrupter();
     watch_signals(move || interrupter.interrupt())?;
@@ -104,7 +110,11 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     if !flags.load.quiet {
         report::print(&terminal::render(&result, Style::of_stdout())).context("standard output")?;
     }
-    report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
+    let saved = saved?;
+    report::print(&format!("saved {}\n", saved.display())).context("standard output")?;
+    for path in write_beside(&saved, &result, &flags.load.export)? {
+        report::print(&format!("exported {}\n", path.display())).context("standard output")?;
+    }
     Ok(judge(&result))
 }
 
@@ -158,6 +168,22 @@ fn run_series(
 
 fn refuse_series(error: SeriesError) -> anyhow::Result<ExitCode> {
     if error.is_wrong_flags() { Ok(refuse(&error)) } else { Err(error.into()) }
+}
+
+fn calibrate(flags: &Flags, plan: &Plan, step: Duration) -> anyhow::Result<ExitCode> {
+    let say = |what: &str| {
+        if !flags.load.quiet {
+            eprintln!("{what}");
+        }
+    };
+    let found = load::calibrate::calibrate(plan, step, say)?;
+    let saved = calibration::save(&flags.load.results, &found);
+    if !flags.load.quiet {
+        let text = report::calibration::render(&found, Style::of_stdout());
+        report::print(&text).context("standard output")?;
+    }
+    report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
+    Ok(if found.rate_max_per_s.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What of a file was left out, and what is not as it was.

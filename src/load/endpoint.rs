@@ -55,14 +55,15 @@ impl Endpoint {
         Ok(Self { url: url.to_owned(), host, port, target, address, bare })
     }
 
-    /// The server in this process.
-    pub fn embedded(address: SocketAddr) -> Self {
+    /// The server in this process; a bare one speaks no WebSocket.
+    pub fn embedded(address: SocketAddr, bare: bool) -> Self {
         let host = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => ip.to_string(),
         };
         let (port, target) = (address.port(), "/".to_owned());
-        Self { url: format!("ws://{address}/"), host, port, target, address, bare: false }
+        let scheme = if bare { "tcp" } else { "ws" };
+        Self { url: format!("{scheme}://{address}/"), host, port, target, address, bare }
     }
 }
 

@@ -32,12 +32,12 @@ pub struct PlanFlags {
 pub struct SeriesFlags {
     /// Make each run this often, and merge and compare what comes of them. Round r has the seed --seed + r, the same for all
     /// that is compared
-    #[arg(help_heading = SERIES, long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(help_heading = SERIES, long, value_name = "COUNT", default_value_t = 1, conflicts_with = "calibrate")]
     pub runs: u64,
 
     /// Flags of one of those compared, over the common ones, as "--server-engine epoll"; give it once for each, the one that
     /// the others are compared with first. "" has the common flags as they are; the same twice shows the noise
-    #[arg(help_heading = SERIES, long, value_name = "FLAGS", allow_hyphen_values = true)]
+    #[arg(help_heading = SERIES, long, value_name = "FLAGS", allow_hyphen_values = true, conflicts_with = "calibrate")]
     pub contender: Vec<String>,
 
     /// Make the runs of a round in an order drawn by --seed, and those of the next one backwards (A B B A), so that a machine
@@ -57,7 +57,7 @@ pub struct SeriesFlags {
         help_heading = SERIES,
         long,
         value_name = "CONDITION",
-        conflicts_with_all = ["closed_loop", "duration", "runs", "contender"]
+        conflicts_with_all = ["closed_loop", "duration", "runs", "contender", "calibrate"]
     )]
     pub find_max_rate: Option<Condition>,
 
@@ -84,7 +84,7 @@ pub struct SeriesFlags {
     pub step: Duration,
 
     /// Go on with the series in this folder, which Ctrl-C, a crash or a reboot has ended; its flags are taken from there
-    #[arg(help_heading = SERIES, long, value_name = "FOLDER", conflicts_with_all = ["config", "replay", "results"])]
+    #[arg(help_heading = SERIES, long, value_name = "FOLDER", conflicts_with_all = ["config", "replay", "results", "calibrate"])]
     pub resume: Option<PathBuf>,
 }
 

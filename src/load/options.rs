@@ -7,12 +7,14 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
-use super::heading::{LOAD, MACHINE, OUTPUT, TARGET};
+use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineError, Probe, files};
 use crate::limits;
-use crate::measure::result;
+use crate::measure::environment::Environment;
+use crate::measure::{calibration, result};
+use crate::report::export::Format;
 use crate::server::engine_parser;
 
 /// Descriptors that are not connections.
@@ -141,13 +143,40 @@ pub struct Options {
     )]
     pub pipeline: u32,
 
+    /// Never sleep: generator threads poll, and are late by less, at the price of their CPUs
+    #[arg(help_heading = LOAD, long)]
+    pub spin: bool,
+
+    /// How many of the worst messages to keep, with what went on around them; of each moment only the worst
+    #[arg(help_heading = LOAD, long, value_name = "COUNT", default_value_t = 10)]
+    pub exemplars: usize,
+
     /// Seed of the schedule, the payloads and the masking keys
     #[arg(help_heading = LOAD, long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
 
+    /// Calibrate the generator instead of measuring a server: its overhead, its punctuality, its highest rate, and the
+    /// least response time that can be measured on this machine. Saved below --results, and cited by later verdicts.
+    /// TIME is that of one step of some forty [default: 1s]
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "TIME",
+        value_parser = humantime::parse_duration,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1s",
+        conflicts_with = "url"
+    )]
+    pub calibrate: Option<Duration>,
+
     /// Folder for the result file
     #[arg(help_heading = OUTPUT, long, value_name = "FOLDER", default_value = "results")]
     pub results: PathBuf,
+
+    /// Write the result in this format too, beside its file; may be given several times, or several with commas between
+    #[arg(help_heading = OUTPUT, long, value_name = "FORMAT", value_enum, value_delimiter = ',')]
+    pub export: Vec<Format>,
 
     /// No progress, no report: only where the result was saved
     #[arg(help_heading = OUTPUT, long, short)]
@@ -213,6 +242,8 @@ pub enum OptionsError {
 pub struct Plan {
     /// The server; `None`: one of our own, in this process.
     pub endpoint: Option<Endpoint>,
+    /// The server of our own sends bytes back as they came, and speaks no WebSocket.
+    pub bare_server: bool,
     /// See [`Options::connections`].
     pub connections: u32,
     /// What the kernel's io_uring can do.
@@ -243,8 +274,14 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Open or closed loop.
     pub mode: result::Mode,
+    /// See [`Options::spin`].
+    pub spin: bool,
+    /// See [`Options::exemplars`].
+    pub exemplars: usize,
     /// See [`Options::seed`].
     pub seed: u64,
+    /// The newest calibration that speaks for this generator.
+    pub calibration: Option<result::CalibrationCited>,
 }
 
 /// Messages or connections a second: a number, of thousands with `k`, of millions with `M`.
@@ -286,11 +323,16 @@ impl Options {
             "has to be 64 MiB or less",
         )?;
         number("--pipeline", &self.pipeline, (1..=1 << 16).contains(&self.pipeline), "has to be 1 to 65536")?;
+        number("--exemplars", &self.exemplars, self.exemplars <= 1000, "has to be 1000 or less")?;
         let rate = self.rate;
         let is_rate = |rate: f64| rate > 0.0 && rate <= 1e9;
         number("--rate", &rate, is_rate(rate), "has to be above 0, in messages a second")?;
         if let Some(rate) = self.connect_rate {
             number("--connect-rate", &rate, is_rate(rate), "has to be above 0, in connections a second")?;
+        }
+        if let Some(step) = self.calibrate {
+            let in_range = (0.05..=60.0).contains(&step.as_secs_f64());
+            number("--calibrate", &format_args!("{step:?}"), in_range, "a step has to take 50ms to 1m")?;
         }
         let milliseconds = self.duration.as_secs_f64() * 1e3;
         let in_range = (1.0..=86_400_000.0 * 365.0).contains(&milliseconds);
@@ -316,8 +358,9 @@ impl Options {
                 choose(choice.unwrap_or(self.engine), switches.as_ref().unwrap_or(&Switches::default()))?
             }
         };
-        Ok(Plan {
+        let mut plan = Plan {
             endpoint,
+            bare_server: false,
             connections,
             probe: probe.clone(),
             engine,
@@ -337,8 +380,14 @@ impl Options {
             } else {
                 result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() }
             },
+            spin: self.spin,
+            exemplars: self.exemplars,
             seed: self.seed,
-        })
+            calibration: None,
+        };
+        let generator = super::calibrate::generator(&plan);
+        plan.calibration = calibration::latest(&self.results, &generator, &Environment::capture());
+        Ok(plan)
     }
 
     fn generator_cpus(&self) -> Result<Vec<usize>, OptionsError> {

@@ -29,6 +29,7 @@ use crate::measure::finding::Finding;
 use crate::measure::manifest::{self, Contender, Ended, Header, Manifest, ManifestError, Planned};
 use crate::measure::result::{self, RunResult, SeriesPart, Status, Tool};
 use crate::measure::store;
+use crate::report::export::{Format, write_beside};
 use crate::report::{Style, text};
 use rounds::Rounds;
 use searching::Searching;
@@ -303,7 +304,7 @@ impl Request<'_> {
                 (manifest, contents.runs, contents.finding)
             }
         };
-        let ending = drive(controller, &mut manifest, past, runner)?;
+        let ending = drive(controller, &mut manifest, past, runner, &self.options.export)?;
         let finding = controller.finding();
         if ending == Ending::Complete && found.as_ref() != Some(&finding) {
             manifest.found(&finding)?;
@@ -394,6 +395,7 @@ fn drive(
     manifest: &mut Manifest,
     past: Vec<Ended>,
     runner: &mut dyn Runner,
+    exports: &[Format],
 ) -> Result<Ending, SeriesError> {
     let mut past = past.into_iter().filter(|run| !run.interrupted);
     let mut pace = Pace::default();
@@ -410,7 +412,7 @@ fn drive(
         }
         runner.say(&pace.line(&step, left));
         let begun = Instant::now();
-        let end = make(&step, manifest, runner)?;
+        let end = make(&step, manifest, runner, exports)?;
         pace.add(begun.elapsed(), step.setup.time());
         match end {
             Some(end) => controller.on_end(&step, &end),
@@ -420,7 +422,12 @@ fn drive(
 }
 
 /// Makes one run and writes it down; `None` if the user ended it.
-fn make(step: &Step, manifest: &mut Manifest, runner: &mut dyn Runner) -> Result<Option<End>, SeriesError> {
+fn make(
+    step: &Step,
+    manifest: &mut Manifest,
+    runner: &mut dyn Runner,
+    exports: &[Format],
+) -> Result<Option<End>, SeriesError> {
     let Planned { label, round } = step.planned.clone();
     let name = manifest.folder().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut ended = Ended { label: label.clone(), round, file: None, failed: None, interrupted: false };
@@ -429,7 +436,9 @@ fn make(step: &Step, manifest: &mut Manifest, runner: &mut dyn Runner) -> Result
             result.series = Some(SeriesPart { name, label, round });
             result.config = Some(step.setup.config.clone());
             ended.interrupted = result.outcome.status == Status::Interrupted;
-            ended.file = Some(manifest.save(&result)?);
+            let file = manifest.save(&result)?;
+            write_beside(&manifest.folder().join(&file), &result, exports).map_err(ManifestError::from)?;
+            ended.file = Some(file);
             End::Measured(Box::new(result))
         }
         Err(RunError::Load(LoadError::InterruptedEarly)) => return Ok(None),
