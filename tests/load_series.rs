@@ -142,6 +142,31 @@ fn the_highest_rate_of_a_server_is_searched_saved_and_readable_again() {
 }
 
 #[test]
+fn a_curve_goes_beyond_the_capacity_and_comes_back() {
+    let results = tempfile::tempdir().unwrap();
+    let (status, output, errors) = start(results.path(), &["--curve=500,150%", "--capacity", "1k"]).end();
+    let folder = series_folder(results.path()).unwrap();
+    let contents = contents(&folder);
+    let Some(Finding::Curve(found)) = contents.finding else { panic!("{output}\n{errors}") };
+    // A debug build sustains 1500 a second or does not: no test's business. All else is planned.
+    assert!(status.code().is_some_and(|code| code < 2), "{errors}");
+    let labels: Vec<_> = contents.runs.iter().map(|run| run.label.as_str()).collect();
+    assert_eq!(labels, ["500/s", "150% (1,500/s), overload", "recovery, from 1,500/s to 500/s"]);
+    assert_eq!(found.points.iter().map(|point| point.overload).collect::<Vec<_>>(), [false, true]);
+    let recovery = store::load(&folder.join(contents.runs[2].file.as_ref().unwrap())).unwrap();
+    // 200 ms of warm-up at 1500 a second, then 400 ms at 500: 300 and 200 messages, each give or take five deviations.
+    let accounting = &recovery.accounting;
+    assert!((213..=387).contains(&accounting.warmup_messages), "{accounting:?}");
+    assert!((129..=271).contains(&accounting.offered), "{accounting:?}");
+    assert_eq!(recovery.config.unwrap()["warmup-rate"], 1500);
+    assert!(
+        output.contains("response time over rate: ") && output.contains("overload by intent"),
+        "{output}"
+    );
+    assert!(output.contains("recovery from 1,500/s down to 500/s: "), "{output}");
+}
+
+#[test]
 fn flags_that_make_no_sense_together_are_refused_before_anything_is_begun() {
     let results = tempfile::tempdir().unwrap();
     for (flags, mend) in [
@@ -152,6 +177,10 @@ fn flags_that_make_no_sense_together_are_refused_before_anything_is_begun() {
         (&["--find-max-rate", "p99<1ms", "ws://127.0.0.1:1/", "ws://127.0.0.1:2/"], "search it by itself"),
         (&["--find-max-rate", "p99<1ms", "--calibrate"], "cannot be used with"),
         (&["--runs", "2", "--calibrate"], "cannot be used with"),
+        (&["--curve=ws://127.0.0.1/"], "is no rate"),
+        (&["--curve", "--rate", "5"], "cannot be used with"),
+        (&["--capacity", "5"], "--curve"),
+        (&["--curve", "ws://127.0.0.1:1/", "ws://127.0.0.1:2/"], "make its curve by itself"),
         (&["--precision", "1%"], "--find-max-rate"),
         (&["--resume", "x"], "cannot be used with '--resume"),
     ] {

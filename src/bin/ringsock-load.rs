@@ -51,6 +51,7 @@ Examples:
   ringsock-load --runs 10 ws://127.0.0.1:9001/ ws://127.0.0.1:9002/         two servers in turn, compared
   ringsock-load --runs 10 --contender '' --contender '--server-engine epoll'
   ringsock-load ws://127.0.0.1:9001/ --find-max-rate 'p99<1ms'              the highest rate that keeps this
+  ringsock-load ws://127.0.0.1:9001/ --curve                latency at 10 to 150 % of the capacity, and the recovery
   ringsock-load --resume results/6.1.0/20261122T080433Z-series              where Ctrl-C or a crash ended it
   ringsock-load --export hlog,csv                            the result for other tools, too
   ringsock-compare results/A.json results/B.json             two runs side by side";

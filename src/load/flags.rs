@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::heading::{OUTPUT, SERIES};
-use super::series::Condition;
+use super::options::parse_rate;
+use super::series::{Condition, Rates};
 
 /// Where flags come from.
 #[derive(Debug, Clone, Args)]
@@ -82,6 +83,25 @@ pub struct SeriesFlags {
         requires = "find_max_rate"
     )]
     pub step: Duration,
+
+    /// Measure latency at a set of rates, ascending, each for --duration: messages a second, or per cent of the capacity, as
+    /// --curve=10k,20k,50k [default of RATES: 10%,50%,90%,110%,150%]. More than the capacity is overload by intent, and a
+    /// second run measures the recovery from it: overload during the warm-up, then half of the capacity, on the same connections
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "RATES",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "10%,50%,90%,110%,150%",
+        conflicts_with_all = ["closed_loop", "rate", "warmup_rate", "runs", "contender", "find_max_rate", "calibrate"]
+    )]
+    pub curve: Option<Rates>,
+
+    /// The capacity that the curve's percentages are of, in messages a second [default: what a closed loop with 16 messages in
+    /// flight on each connection reaches, measured first]
+    #[arg(help_heading = SERIES, long, value_name = "RATE", value_parser = parse_rate, requires = "curve")]
+    pub capacity: Option<f64>,
 
     /// Go on with the series in this folder, which Ctrl-C, a crash or a reboot has ended; its flags are taken from there
     #[arg(help_heading = SERIES, long, value_name = "FOLDER", conflicts_with_all = ["config", "replay", "results", "calibrate"])]

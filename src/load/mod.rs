@@ -437,7 +437,11 @@ impl Crew {
             Mode::OpenLoop { rate_per_s, arrivals } => {
                 let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
                 let lag_bound_ns = if plan.spin { LAG_BOUND_SPINNING_NS } else { LAG_BOUND_NS };
-                let schedule = Schedule::new(rate_per_s, arrivals, plan.seed, index, thread_count);
+                let first_per_s = plan.warmup_rate_per_s.unwrap_or(rate_per_s);
+                let mut schedule = Schedule::new(first_per_s, arrivals, plan.seed, index, thread_count);
+                if plan.warmup_rate_per_s.is_some() {
+                    schedule = schedule.with_change(plan.warmup.as_nanos() as u64, rate_per_s, thread_count);
+                }
                 (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns)), 0)
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),

@@ -123,6 +123,10 @@ pub struct Options {
     )]
     pub rate: f64,
 
+    /// Another rate during the warm-up, as an overload to see the recovery from: measuring begins when --rate does
+    #[arg(help_heading = LOAD, long, value_name = "RATE", value_parser = parse_rate, conflicts_with = "closed_loop")]
+    pub warmup_rate: Option<f64>,
+
     /// Gaps of the open loop's schedule
     #[arg(help_heading = LOAD, long, value_enum, default_value_t = Arrivals::Poisson, conflicts_with = "closed_loop")]
     pub arrivals: Arrivals,
@@ -278,6 +282,8 @@ pub struct Plan {
     pub spin: bool,
     /// See [`Options::exemplars`].
     pub exemplars: usize,
+    /// See [`Options::warmup_rate`].
+    pub warmup_rate_per_s: Option<f64>,
     /// See [`Options::seed`].
     pub seed: u64,
     /// The newest calibration that speaks for this generator.
@@ -327,6 +333,9 @@ impl Options {
         let rate = self.rate;
         let is_rate = |rate: f64| rate > 0.0 && rate <= 1e9;
         number("--rate", &rate, is_rate(rate), "has to be above 0, in messages a second")?;
+        if let Some(rate) = self.warmup_rate {
+            number("--warmup-rate", &rate, is_rate(rate), "has to be above 0, in messages a second")?;
+        }
         if let Some(rate) = self.connect_rate {
             number("--connect-rate", &rate, is_rate(rate), "has to be above 0, in connections a second")?;
         }
@@ -382,6 +391,7 @@ impl Options {
             },
             spin: self.spin,
             exemplars: self.exemplars,
+            warmup_rate_per_s: self.warmup_rate,
             seed: self.seed,
             calibration: None,
         };

@@ -15,6 +15,8 @@ pub(super) struct Schedule {
     arrivals: Arrivals,
     random: fastrand::Rng,
     next_ns: f64,
+    /// From when on the mean gap is another, and which.
+    change: Option<(f64, f64)>,
 }
 
 impl Schedule {
@@ -29,12 +31,30 @@ impl Schedule {
         let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
         let random =
             fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (thread as u64) << 32);
-        let mut schedule = Self { gap_ns, arrivals, random, next_ns: 0.0 };
+        let mut schedule = Self { gap_ns, arrivals, random, next_ns: 0.0, change: None };
         schedule.next_ns = match arrivals {
             Arrivals::Fixed => gap_ns * thread as f64 / thread_count as f64,
             Arrivals::Poisson => schedule.exponential_ns(),
         };
         schedule
+    }
+
+    /// The same, but at `rate_per_s` (of all threads) from `at_ns` on.
+    pub(super) fn with_change(mut self, at_ns: u64, rate_per_s: f64, thread_count: usize) -> Self {
+        self.change = Some((at_ns as f64, 1e9 * thread_count as f64 / rate_per_s));
+        self.change_if_due();
+        self
+    }
+
+    /// What lies beyond the change is stretched or squeezed: arrivals of a process whose rate changes are those of a
+    /// steady one on a clock that goes as much faster (for Poisson arrivals, time rescaling).
+    fn change_if_due(&mut self) {
+        if let Some((at_ns, gap_ns)) = self.change
+            && self.next_ns >= at_ns
+        {
+            self.next_ns = at_ns + (self.next_ns - at_ns) * gap_ns / self.gap_ns;
+            (self.gap_ns, self.change) = (gap_ns, None);
+        }
     }
 
     /// The next arrival.
@@ -50,11 +70,21 @@ impl Schedule {
             Arrivals::Fixed => self.gap_ns,
             Arrivals::Poisson => self.exponential_ns(),
         };
+        self.change_if_due();
     }
 
     /// Passes over the arrivals before `end_ns`, calling `each` with every one and how many it stands for: one, but
     /// where there are more than a generator could ever have sent, as many as their mean rate makes.
     pub(super) fn pass_over(&mut self, end_ns: u64, mut each: impl FnMut(u64, u64)) {
+        if let Some((at_ns, _)) = self.change.filter(|&(at_ns, _)| at_ns < end_ns as f64) {
+            self.pass_over_steady(at_ns as u64, &mut each);
+            self.next_ns = self.next_ns.max(at_ns);
+            self.change_if_due();
+        }
+        self.pass_over_steady(end_ns, &mut each);
+    }
+
+    fn pass_over_steady(&mut self, end_ns: u64, each: &mut impl FnMut(u64, u64)) {
         const SINGLY_MAX: f64 = 20e6;
         let expected = (end_ns as f64 - self.next_ns) / self.gap_ns;
         if expected > SINGLY_MAX {
@@ -122,6 +152,32 @@ mod tests {
             assert!(passed.abs_diff(rate_per_s as u64 * 10) <= tolerance, "{passed} at {rate_per_s}");
             assert!(schedule.next_ns() >= 10_000_000_000);
         }
+    }
+
+    #[test]
+    fn a_rate_that_changes_is_exact_on_both_sides_of_the_change() {
+        for (before_per_s, after_per_s) in [(2e5, 1e4), (1e4, 2e5), (1.0, 1e5)] {
+            for arrivals in [Arrivals::Fixed, Arrivals::Poisson] {
+                let all: Vec<u64> = (0..2)
+                    .flat_map(|thread| {
+                        let schedule = Schedule::new(before_per_s, arrivals, 3, thread, 2);
+                        arrivals_before(schedule.with_change(1_000_000_000, after_per_s, 2), 3_000_000_000)
+                    })
+                    .collect();
+                let before = all.iter().filter(|&&at_ns| at_ns < 1_000_000_000).count() as f64;
+                let after = all.len() as f64 - before;
+                for (count, expected) in [(before, before_per_s), (after, 2.0 * after_per_s)] {
+                    // Five deviations of a Poisson count.
+                    let tolerance = if arrivals == Arrivals::Fixed { 2.0 } else { 5.0 * expected.sqrt() };
+                    assert!((count - expected).abs() <= tolerance, "{count}, not {expected} ({arrivals:?})");
+                }
+            }
+        }
+        // Counted by their rates, where there are too many to be counted one by one.
+        let mut many = Schedule::new(1e9, Arrivals::Fixed, 1, 0, 1).with_change(5_000_000_000, 1e3, 1);
+        let mut passed: u64 = 0;
+        many.pass_over(10_000_000_000, |_, count| passed += count);
+        assert!(passed.abs_diff(5_000_005_000) <= 2, "{passed}");
     }
 
     #[test]

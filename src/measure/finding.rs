@@ -14,6 +14,8 @@ pub enum Finding {
     Rounds(Rounds),
     /// A search for the highest rate.
     Search(SearchFinding),
+    /// Latency at a set of rates.
+    Curve(CurveFinding),
 }
 
 /// What repeated runs came to; the numbers are in their results.
@@ -94,4 +96,73 @@ pub enum Descent {
         /// The lowest rate above that which failed on the way down.
         fails_per_s: f64,
     },
+}
+
+/// Latency at a set of rates.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CurveFinding {
+    /// What percentages are of, in messages a second; `None` if it was not needed, or not found.
+    pub capacity_per_s: Option<f64>,
+    /// How it was found, for people.
+    pub capacity_from: Option<String>,
+    /// One rate each, ascending.
+    pub points: Vec<CurvePoint>,
+    /// What followed each overload.
+    pub recoveries: Vec<Recovery>,
+    /// Why the rest was not run.
+    pub ended_by: Option<String>,
+}
+
+/// Latency at one rate. Durations are in nanoseconds; a percentile with too few samples is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// As asked for, as `50%` or `20k`.
+    pub label: String,
+    /// Messages a second, by the schedule.
+    pub offered_per_s: f64,
+    /// More than the capacity, by intent.
+    pub overload: bool,
+    /// Messages answered a second.
+    pub achieved_per_s: f64,
+    /// Median response time.
+    pub p50_ns: Option<u64>,
+    /// Its 99th percentile.
+    pub p99_ns: Option<u64>,
+    /// Its 99.9th percentile.
+    pub p999_ns: Option<u64>,
+    /// The longest.
+    pub max_ns: Option<u64>,
+    /// The server's processor time per message, where it can be seen.
+    pub server_cpu_ns: Option<f64>,
+    /// The generator's.
+    pub load_cpu_ns: Option<f64>,
+    /// The 99th percentile of the generator's own lag.
+    pub lag_p99_ns: Option<u64>,
+    /// The verdict on the run, if there is one.
+    pub level: Option<Level>,
+    /// Whether every message was sent and answered rightly.
+    pub went_well: bool,
+    /// Why nothing was measured.
+    pub failed: Option<String>,
+}
+
+/// How a server came back from overload.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Recovery {
+    /// The overload, in messages a second.
+    pub from_per_s: f64,
+    /// What the rate fell back to.
+    pub to_per_s: f64,
+    /// Up to this response times count as recovered, in nanoseconds: twice the 99th percentile at that rate without
+    /// overload before.
+    pub bound_ns: Option<u64>,
+    /// From when the rate fell until the 99th percentile of every later interval, or of three in a row, was below that;
+    /// `None` if it never was.
+    pub recovered_s: Option<f64>,
+    /// How long was watched.
+    pub watched_s: f64,
+    /// How long an interval is: the recovery time is known no better.
+    pub interval_s: f64,
+    /// Why nothing was measured.
+    pub failed: Option<String>,
 }

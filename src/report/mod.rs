@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Write};
 pub mod calibration;
 pub mod compare;
 mod csv;
+pub mod curve;
 pub mod export;
 mod gobench;
 mod hgrm;

@@ -6,6 +6,7 @@
 //! Deliberately absent: how a run is made (a [`Runner`] knows), and what people read ([`crate::report::series`]).
 
 mod condition;
+mod curve;
 mod live;
 mod rounds;
 mod search;
@@ -19,6 +20,7 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use serde_json::Value;
 
 pub use condition::Condition;
+pub use curve::Rates;
 pub use live::{Live, Stopper};
 
 use super::config::{self, ConfigError, Values};
@@ -31,6 +33,7 @@ use crate::measure::result::{self, RunResult, SeriesPart, Status, Tool};
 use crate::measure::store;
 use crate::report::export::{Format, write_beside};
 use crate::report::{Style, text};
+use curve::Curve;
 use rounds::Rounds;
 use searching::Searching;
 
@@ -247,7 +250,7 @@ impl Request<'_> {
     /// Whether more than one run is asked for.
     pub fn is_wanted(flags: &SeriesFlags, options: &Options) -> bool {
         let several = flags.runs != 1 || !flags.contender.is_empty() || options.url.len() > 1;
-        several || flags.find_max_rate.is_some() || flags.resume.is_some()
+        several || flags.find_max_rate.is_some() || flags.curve.is_some() || flags.resume.is_some()
     }
 
     /// What the flags ask for.
@@ -255,9 +258,11 @@ impl Request<'_> {
     /// # Errors
     /// They do not go together.
     pub fn plan(&self) -> Result<Box<dyn Controller>, SeriesError> {
-        let controller: Box<dyn Controller> = match &self.flags.find_max_rate {
-            Some(condition) => Box::new(Searching::new(self, condition)?),
-            None => Box::new(Rounds::new(self)?),
+        let flags = self.flags;
+        let controller: Box<dyn Controller> = match (&flags.find_max_rate, &flags.curve) {
+            (Some(condition), _) => Box::new(Searching::new(self, condition)?),
+            (None, Some(rates)) => Box::new(Curve::new(self, rates)?),
+            (None, None) => Box::new(Rounds::new(self)?),
         };
         for (_, setup) in controller.contenders() {
             setup.options.validate(self.probe)?;
