@@ -158,7 +158,7 @@ fn a_curve_goes_beyond_the_capacity_and_comes_back() {
     let accounting = &recovery.accounting;
     assert!((213..=387).contains(&accounting.warmup_messages), "{accounting:?}");
     assert!((129..=271).contains(&accounting.offered), "{accounting:?}");
-    assert_eq!(recovery.config.unwrap()["warmup-rate"], 1500);
+    assert_eq!(recovery.config.unwrap()["warmup-rate"].as_f64(), Some(1500.0));
     assert!(
         output.contains("response time over rate: ") && output.contains("overload by intent"),
         "{output}"
