@@ -2,7 +2,8 @@
 //!
 //! Invariant: every number here is a count or carries its unit in its name, and a histogram is kept whole, so
 //! that whatever is derived from it can be derived again by somebody who distrusts the summary.
-//! Deliberately absent: clocks, sockets and anything for people to read (that is [`crate::report`]).
+//! Deliberately absent: clocks, sockets and, but for a verdict's sentences, anything for people to read (that is
+//! [`crate::report`]).
 
 pub mod anatomy;
 pub mod environment;
@@ -11,4 +12,5 @@ pub mod histogram;
 pub mod result;
 pub mod series;
 pub mod store;
+pub mod units;
 pub mod verdict;
