@@ -6,11 +6,14 @@
 //! [`crate::report`]).
 
 pub mod anatomy;
+pub mod arrivals;
 pub mod environment;
 pub mod evidence;
 pub mod histogram;
 pub mod result;
+pub mod samples;
 pub mod series;
+pub mod steadiness;
 pub mod store;
 pub mod units;
 pub mod verdict;

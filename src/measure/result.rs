@@ -84,6 +84,16 @@ pub struct RunResult {
     pub summary: Summary,
 }
 
+impl RunResult {
+    /// The durations that the run is about: response times in an open loop, service times in a closed one.
+    pub fn headline(&self) -> &Histogram {
+        match self.plan.mode {
+            Mode::OpenLoop { .. } => &self.latency.response,
+            Mode::ClosedLoop { .. } => &self.latency.service,
+        }
+    }
+}
+
 /// A run has many intervals; a field a line would bury the rest of the file under them.
 fn one_line_each<T: Serialize, S: Serializer>(items: &[T], serializer: S) -> Result<S::Ok, S::Error> {
     let line = |item| serde_json::value::to_raw_value(item).expect("an item is plain data");
