@@ -27,8 +27,9 @@ Examples:
     ringsock-compare a.json b.json | sed -n '/^plan/,$p'
 
 What to know:
+  Each run's verdict stands above the numbers: SUSPECT marks its column, INVALID withholds all ratios.
   Response time counts from the intended send, service time from the actual send.
-  \"too few samples\" stands where a run was too short to state that percentile.
+  \"too few samples\" stands where a run has too few independent ones to state that percentile.
   One run each cannot tell a difference from noise: repeat both, in turn, before believing a ratio.
 
 Exit status: 0 when both were compared, 2 when a file or a flag is no good.";

@@ -27,6 +27,7 @@ use crate::measure::result::{
     self, Accounting, CpuUse, Interval, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary,
     Target, Tool,
 };
+use crate::measure::verdict;
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
 use client::{Client, Orders, Report, Task};
@@ -183,8 +184,8 @@ impl Run {
     fn into_result(self, measured: Measured, endpoint: &Endpoint, command_line: Vec<String>) -> RunResult {
         let Measured { outcome, accounting, latency, intervals, cpu, measured_s } = measured;
         let plan = record_of(&self.plan);
-        let summary = Summary::new(&plan, &accounting, &latency, measured_s);
-        RunResult {
+        let summary = Summary::new(&plan, &accounting, &latency, &[], measured_s);
+        let mut result = RunResult {
             schema: result::SCHEMA.to_owned(),
             created: result::utc_now(),
             tool: Tool::this("ringsock-load"),
@@ -207,7 +208,9 @@ impl Run {
             anatomy: None,
             exemplars: Vec::new(),
             summary,
-        }
+        };
+        result.verdict = Some(verdict::judge(&result));
+        result
     }
 }
 

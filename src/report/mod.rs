@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Write};
 pub mod compare;
 pub mod terminal;
 pub mod text;
+pub mod verdict;
 
 /// How much a terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,15 @@ pub fn percentile(percentile_ns: Option<u64>) -> String {
     percentile_ns.map_or(TOO_FEW.to_owned(), duration_ns)
 }
 
+/// An interval of durations, the unit said once if it is one: `23.9–24.1 µs`.
+pub fn duration_range(low_ns: u64, high_ns: u64) -> String {
+    let (low, high) = (duration_ns(low_ns), duration_ns(high_ns));
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, unit)), Some((_, other))) if unit == other => format!("{number}–{high}"),
+        _ => format!("{low}–{high}"),
+    }
+}
+
 /// A size, in KiB or MiB where it is a whole number of them.
 pub fn size(bytes: u64) -> String {
     match bytes {
@@ -82,6 +91,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::histogram::HIGHEST_NS;
 
     #[test]
     fn sizes_and_ratios_read_as_people_write_them() {
@@ -93,6 +103,13 @@ mod tests {
             [0.0, 1e-9, 0.0512, 1.0, 9.9999, 12.04].map(ratio),
             ["0.000", "< 0.001", "0.051", "1.000", "10.0", "12.0"]
         );
+    }
+
+    #[test]
+    fn a_range_says_one_unit_once() {
+        assert_eq!(duration_range(23_900, 24_100), "23.9–24.1 µs");
+        assert_eq!(duration_range(999_000, 1_010_000), "999 µs–1.01 ms");
+        assert_eq!(duration_range(7, HIGHEST_NS), "7 ns–≥ 1 h");
     }
 
     #[test]
