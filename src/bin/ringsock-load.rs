@@ -8,6 +8,7 @@ use ringsock::engine::{EngineError, Probe};
 use ringsock::load::{Interrupter, Options, OptionsError, Run, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::store;
+use ringsock::measure::verdict::Level;
 use ringsock::report::{self, Style, terminal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -15,13 +16,19 @@ use signal_hook::iterator::Signals;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What `--strict` makes of a result that is not TRUSTED.
+const NOT_TRUSTED: u8 = 3;
+
 /// Load generator for WebSocket echo servers: latency histograms, free of coordinated omission.
 ///
 /// Without a URL it starts a ringsock server in this process and measures that. Ctrl-C ends the measurement
 /// early, and what was measured is still reported and saved; a second one exits at once.
 ///
+/// Every result carries a verdict: TRUSTED, SUSPECT (something that could have bent the numbers was seen) or INVALID (they do
+/// not say what they seem to), with a reason for each check that failed.
+///
 /// Exit code: 0 if every message was sent and answered rightly; 1 if not, or if nothing could be measured; 2 for a
-/// wrong flag.
+/// wrong flag; 3 with --strict, where something was measured and the verdict is not TRUSTED.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Flags {
@@ -37,6 +44,7 @@ Examples:
   ringsock-load ws://127.0.0.1:9001/ --rate 50000 --cpus 1   open loop, Poisson arrivals
   ringsock-load ws://127.0.0.1:9001/ --closed-loop --pipeline 64    peak throughput
   ringsock-load ws://127.0.0.1:8080/chat --text --payload 1KiB --arrivals fixed --duration 1m
+  ringsock-load --strict --duration 30s || exit              in a script: go on with numbers to be trusted only
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
 fn main() -> ExitCode {
@@ -72,11 +80,14 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         report::print(&terminal::render(&result, Style::of_stdout())).context("standard output")?;
     }
     report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
-    Ok(judge(&result))
+    Ok(exit_code(&result, flags.load.strict))
 }
 
-/// Success only if all went as planned.
-fn judge(result: &RunResult) -> ExitCode {
+/// Success only if all went as planned; if `strict`, only if the result can also be trusted.
+fn exit_code(result: &RunResult, strict: bool) -> ExitCode {
+    if strict && result.verdict.as_ref().is_none_or(|verdict| verdict.level != Level::Trusted) {
+        return ExitCode::from(NOT_TRUSTED);
+    }
     let as_planned = matches!(result.outcome.status, Status::Completed | Status::Interrupted);
     let accounting = &result.accounting;
     let accounted_for =
