@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use peer::{PATIENCE, Process};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::store;
+use ringsock::measure::verdict::Level;
 use ringsock::ws::frame::{Header, MAX_HEADER_BYTES, Opcode, Role, parse};
 use ringsock::ws::handshake::ServerHandshake;
 use ringsock::ws::mask;
@@ -91,6 +92,19 @@ fn a_run_against_the_embedded_server_adds_up() {
         let of_intervals: u64 = result.intervals.iter().map(|interval| interval.answered).sum();
         assert_eq!(of_intervals, accounting.answered - accounting.answered_late, "{flags:?}");
         assert!(ended.output.contains("saved "), "{}", ended.output);
+    }
+}
+
+#[test]
+fn strict_succeeds_only_with_a_result_that_can_be_trusted() {
+    // A third of a second is no window to speak of, whatever else there is to say.
+    let flags = ["--rate", "2000", "-c", "4"];
+    let (lenient, strict) = (run(&flags), run(&[&flags[..], &["--strict"]].concat()));
+    for (ended, code) in [(lenient, 0), (strict, 3)] {
+        let verdict = ended.result(code, Status::Completed).verdict.as_ref().unwrap();
+        assert!(verdict.level != Level::Trusted, "{verdict:#?}");
+        assert!(verdict.reasons().iter().any(|finding| finding.check == "window"), "{verdict:#?}");
+        assert!(ended.output.contains("\nverdict "), "{}", ended.output);
     }
 }
 

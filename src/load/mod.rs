@@ -39,6 +39,7 @@ use crate::measure::evidence::{self, Evidence, Exemplar};
 use crate::measure::result::{
     self, Accounting, CpuUse, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
 };
+use crate::measure::verdict;
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
 use arrivals::Spans;
@@ -210,8 +211,8 @@ impl Run {
         let Measured { outcome, accounting, latency, recorded, cpu, measured_s, evidence, exemplars } =
             measured;
         let plan = record_of(&self.plan);
-        let summary = Summary::new(&plan, &accounting, &latency, measured_s);
-        RunResult {
+        let summary = Summary::new(&plan, &accounting, &latency, &[], measured_s);
+        let mut result = RunResult {
             schema: result::SCHEMA.to_owned(),
             created: result::utc_now(),
             tool: Tool::this("ringsock-load"),
@@ -234,7 +235,9 @@ impl Run {
             anatomy: None,
             exemplars,
             summary,
-        }
+        };
+        result.verdict = Some(verdict::judge(&result));
+        result
     }
 }
 
