@@ -9,6 +9,7 @@
 //! `on_bytes`, `on_timer`, `on_writable` and one `on_end` at most, then `on_closed`, always and last.
 #![allow(unsafe_code)]
 
+pub mod background;
 pub mod choice;
 pub mod epoll;
 mod faults;
