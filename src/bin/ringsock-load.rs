@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use ringsock::engine::{EngineError, Probe};
-use ringsock::load::{Interrupter, Options, OptionsError, Run, Verbosity};
+use ringsock::load::{Interrupter, Options, OptionsError, Run, restore_terminal};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::store;
 use ringsock::report::{self, Style, terminal};
@@ -64,8 +64,7 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     store::prepare(&flags.load.results)?;
     let run = Run::new(plan);
     watch_signals(run.interrupter())?;
-    let verbosity = if flags.load.quiet { Verbosity::Quiet } else { Verbosity::Progress };
-    let result = run.execute(std::env::args().collect(), verbosity)?;
+    let result = run.execute(std::env::args().collect(), flags.load.verbosity())?;
     // Saved first: a report that cannot be printed must not cost the result.
     let saved = store::save(&flags.load.results, &result);
     if !flags.load.quiet {
@@ -92,6 +91,7 @@ fn watch_signals(interrupter: Interrupter) -> anyhow::Result<()> {
         arrived.next();
         interrupter.interrupt();
         let signal = arrived.next().unwrap_or(SIGTERM);
+        restore_terminal();
         std::process::exit(128 + signal);
     });
     Ok(())

@@ -8,6 +8,7 @@ mod options;
 mod progress;
 mod schedule;
 mod tally;
+mod tui;
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,7 @@ use clap::Parser;
 
 pub use options::{Arrivals, Endpoint, Options, OptionsError, Plan};
 pub use progress::Verbosity;
+pub use tui::restore_terminal;
 
 use crate::cpu;
 use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
@@ -77,6 +79,9 @@ pub enum LoadError {
     /// A thread hangs.
     #[error("a generator thread does not end; nothing was saved")]
     Stuck,
+    /// The live view cannot be shown.
+    #[error("the terminal cannot be used for the live view: {0}; leave out --tui")]
+    Terminal(std::io::Error),
 }
 
 /// What may help where nothing opened.
@@ -138,8 +143,8 @@ impl Run {
                 (Some(server), endpoint)
             }
         };
-        let progress = Progress::new(verbosity, self.plan.warmup + self.plan.duration);
-        let measured = self.measure(&endpoint, embedded.as_ref(), &progress);
+        let mut progress = Progress::new(verbosity, &self.plan, &endpoint, self.interrupter())?;
+        let measured = self.measure(&endpoint, embedded.as_ref(), &mut progress);
         progress.finish();
         let drained = embedded.map_or(Ok(()), |server| server.drain(GOODBYE));
         let measured = measured?;
@@ -151,7 +156,7 @@ impl Run {
         &self,
         endpoint: &Endpoint,
         embedded: Option<&Server>,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<Measured, LoadError> {
         let mut crew = Crew::start(&self.plan, endpoint, &self.events_tx)?;
         if embedded.is_some() && self.plan.cpus.iter().any(|cpu| self.plan.server_cpus.contains(cpu)) {
@@ -502,7 +507,7 @@ fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Cl
 struct Watch<'a> {
     crew: Crew,
     window: Window,
-    progress: &'a Progress,
+    progress: &'a mut Progress,
     server_cpu: ServerCpu,
     load_used_ns: u64,
     server_used_ns: Option<u64>,
@@ -515,7 +520,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(plan: &Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a Progress) -> Self {
+    fn new(plan: &Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a mut Progress) -> Self {
         let start_ns = clock_ns() + START_DELAY_NS;
         let measure_ns = start_ns + plan.warmup.as_nanos() as u64;
         let end_ns = measure_ns + plan.duration.as_nanos() as u64;
@@ -582,7 +587,7 @@ impl<'a> Watch<'a> {
             }
             if now_ns < self.window.measure_ns {
                 let elapsed = now_ns.saturating_sub(self.window.start_ns);
-                self.progress.phase(Duration::from_nanos(elapsed), "warming up");
+                self.progress.phase(Duration::from_nanos(elapsed), tui::WARMING_UP);
             }
             match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(SLICE_NS / 10))) {
                 Ok(Event::Thread(Report::Slice(slice))) => self.on_slice(slice),
