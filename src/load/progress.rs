@@ -35,7 +35,7 @@ enum Kind {
     Quiet,
     Bar(ProgressBar),
     Lines,
-    Live(Live),
+    Live(Box<Live>),
 }
 
 impl Progress {
@@ -60,7 +60,7 @@ impl Progress {
             Verbosity::Progress => Kind::Lines,
             Verbosity::Live => {
                 let live = Live::start(Header::of(plan, endpoint), interrupter);
-                Kind::Live(live.map_err(LoadError::Terminal)?)
+                Kind::Live(Box::new(live.map_err(LoadError::Terminal)?))
             }
         };
         Ok(Self { kind, warmup: plan.warmup, total })
@@ -85,19 +85,23 @@ impl Progress {
         }
     }
 
-    /// What came of the last `length` of the run.
-    pub(super) fn slice(&mut self, elapsed: Duration, length: Duration, slice: &Slice) {
+    /// What came of the last `length` of the run: often.
+    pub(super) fn batch(&mut self, elapsed: Duration, length: Duration, slice: &Slice) {
+        if let Kind::Live(live) = &mut self.kind {
+            let start = elapsed.saturating_sub(length + self.warmup);
+            let piece = Some(Piece::of(start, length, slice));
+            live.tell(Snapshot { elapsed, phase: Some(tui::MEASURING), piece, ..Snapshot::default() });
+        }
+    }
+
+    /// What came of the last `length` of the run: once a second, and made of batches that were told of.
+    pub(super) fn interval(&mut self, elapsed: Duration, length: Duration, slice: &Slice) {
         match &mut self.kind {
-            Kind::Quiet => {}
+            Kind::Quiet | Kind::Live(_) => {}
             Kind::Bar(bar) => move_bar(bar, elapsed, line(length, slice)),
             Kind::Lines => {
                 let total_s = self.total.as_secs_f64();
                 eprintln!("{:>6.1} of {total_s:.1} s  {}", elapsed.as_secs_f64(), line(length, slice));
-            }
-            Kind::Live(live) => {
-                let start = elapsed.saturating_sub(length + self.warmup);
-                let piece = Some(Piece::of(start, length, slice));
-                live.tell(Snapshot { elapsed, phase: Some(tui::MEASURING), piece, ..Snapshot::default() });
             }
         }
     }

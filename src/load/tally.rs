@@ -3,11 +3,10 @@
 //! Invariant: every message of the measured window is in exactly one of `unsent`, `answered` and, by
 //! difference, `outstanding`; a duration is recorded once, in nanoseconds, where it was measured.
 
+use super::LAG_BOUND_NS;
+use super::arrivals::Spans;
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::{Accounting, Latencies};
-
-/// A message is late if the generator comes to it later than this.
-pub(super) const LAG_BOUND_NS: u64 = 100_000;
 
 /// When the phases of a run begin, in nanoseconds of the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,15 +83,20 @@ pub(super) struct Tally {
     pub(super) slice: Slice,
     /// Answers that came after the window: part of the whole, and of no interval.
     pub(super) late: Slice,
+    /// When the schedule's messages were reached; `None` in a closed loop.
+    pub(super) spans: Option<Spans>,
+    /// Messages that could not be sent when they were, because the server was not reading.
+    pub(super) held_back: u64,
     /// Errors that earlier slices have told of.
     errors_told: u64,
-    open_loop: bool,
 }
 
 impl Tally {
-    pub(super) fn new(open_loop: bool) -> Self {
+    /// Of an open loop, with `spans`, or of a closed one.
+    pub(super) fn new(spans: Option<Spans>) -> Self {
         let (accounting, latency) = (Accounting::default(), Latencies::default());
-        Self { accounting, latency, slice: Slice::new(), late: Slice::new(), errors_told: 0, open_loop }
+        let (slice, late) = (Slice::new(), Slice::new());
+        Self { accounting, latency, slice, late, spans, held_back: 0, errors_told: 0 }
     }
 
     /// Ends the slice under way; the next one begins in `fresh`, which is empty.
@@ -111,7 +115,15 @@ impl Tally {
             let lag_ns = now_ns.saturating_sub(intended_ns);
             self.slice.lagging += u64::from(lag_ns > LAG_BOUND_NS);
             histogram::record(&mut self.latency.lag, lag_ns);
+            if let Some(spans) = &mut self.spans {
+                spans.on_due(now_ns);
+            }
         }
+    }
+
+    /// It could not be sent then.
+    pub(super) fn on_held_back(&mut self, window: &Window, intended_ns: u64) {
+        self.held_back += u64::from(window.measures(intended_ns));
     }
 
     #[inline]
@@ -136,23 +148,31 @@ impl Tally {
         }
     }
 
+    /// The answer's headline duration, if its message was measured: response time in an open loop, service time in a
+    /// closed one.
     #[inline]
-    pub(super) fn on_answered(&mut self, window: &Window, intended_ns: u64, sent_ns: u64, now_ns: u64) {
+    pub(super) fn on_answered(
+        &mut self,
+        window: &Window,
+        intended_ns: u64,
+        sent_ns: u64,
+        now_ns: u64,
+    ) -> Option<u64> {
         if !window.measures(intended_ns) {
-            return;
+            return None;
         }
         self.accounting.answered += 1;
         let late = now_ns >= window.end_ns;
         self.accounting.answered_late += u64::from(late);
         let slice = if late { &mut self.late } else { &mut self.slice };
         slice.answered += 1;
-        let service_ns = now_ns.saturating_sub(sent_ns);
-        if self.open_loop {
-            histogram::record(&mut slice.headline, now_ns.saturating_sub(intended_ns));
-            histogram::record(&mut self.latency.service, service_ns);
-        } else {
-            histogram::record(&mut slice.headline, service_ns);
+        // In a closed loop a message is intended when it is sent.
+        let headline_ns = now_ns.saturating_sub(intended_ns);
+        histogram::record(&mut slice.headline, headline_ns);
+        if self.spans.is_some() {
+            histogram::record(&mut self.latency.service, now_ns.saturating_sub(sent_ns));
         }
+        Some(headline_ns)
     }
 
     pub(super) fn on_connected(&mut self, took_ns: u64) {
@@ -174,7 +194,7 @@ mod tests {
 
     #[test]
     fn response_counts_from_the_intended_send_and_service_from_the_actual_one() {
-        let mut tally = Tally::new(true);
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
         // Reached 100 ns late, kept back by a server that does not read, sent at 700,000.
         tally.on_due(&WINDOW, 2_000, 2_100);
         tally.on_sent(&WINDOW, 2_000);
@@ -190,7 +210,7 @@ mod tests {
 
     #[test]
     fn every_error_and_every_late_message_is_told_of_once() {
-        let mut tally = Tally::new(true);
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
         tally.on_due(&WINDOW, 2_000, 2_000 + LAG_BOUND_NS);
         tally.on_due(&WINDOW, 2_000, 2_001 + LAG_BOUND_NS);
         tally.accounting.count_error("wrong payload");
@@ -203,7 +223,7 @@ mod tests {
 
     #[test]
     fn late_answers_are_counted_and_belong_to_no_interval() {
-        let mut tally = Tally::new(true);
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
         tally.on_sent(&WINDOW, 999_000);
         tally.on_answered(&WINDOW, 999_000, 999_000, 1_000_000);
         assert_eq!((tally.accounting.answered, tally.accounting.answered_late), (1, 1));

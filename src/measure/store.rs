@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::result::{RunResult, SCHEMA, SCHEMA_NAME, SCHEMA_VERSION};
 
@@ -107,15 +107,28 @@ fn schema_version(schema: &str) -> Option<u64> {
 /// Saves to `<directory>/<kernel release>/<UTC time>-<scenario>.json` and returns that path, with `-2`, `-3` …
 /// before `.json` where the name was taken. When this returns, the file has reached the disk.
 pub fn save(directory: &Path, result: &RunResult) -> Result<PathBuf, StoreError> {
-    let directory = directory.join(kernel_directory(result));
-    fs::create_dir_all(&directory).map_err(write_error(&directory))?;
-    let mut text = serde_json::to_string_pretty(result).expect("a result is plain data");
+    save_as(&directory.join(kernel_directory(result)), &file_stem(result), "json", &json(result))
+}
+
+/// As it is written: indented, and ending in a newline.
+pub(super) fn json(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("what is saved is plain data");
     text.push('\n');
-    let mut temporary = Temporary::create(&directory)?;
+    text
+}
+
+/// Saves `text` to `<directory>/<stem>.<extension>` and returns that path, with `-2`, `-3` … before the dot where the
+/// name was taken. When this returns, the file has reached the disk.
+///
+/// # Errors
+/// [`StoreError::Write`].
+pub fn save_as(directory: &Path, stem: &str, extension: &str, text: &str) -> Result<PathBuf, StoreError> {
+    fs::create_dir_all(directory).map_err(write_error(directory))?;
+    let mut temporary = Temporary::create(directory)?;
     temporary.fill(text.as_bytes())?;
-    let path = temporary.publish(&directory, &file_stem(result))?;
-    let synced = File::open(&directory).and_then(|directory| directory.sync_all());
-    synced.map_err(write_error(&directory))?;
+    let path = temporary.publish(directory, &path_component(stem, "unnamed"), extension)?;
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(write_error(directory))?;
     Ok(path)
 }
 
@@ -181,10 +194,10 @@ impl Temporary {
     }
 
     /// Gives the file the first free name of `stem`, `stem-2`, `stem-3` …
-    fn publish(mut self, directory: &Path, stem: &str) -> Result<PathBuf, StoreError> {
+    fn publish(mut self, directory: &Path, stem: &str, extension: &str) -> Result<PathBuf, StoreError> {
         for number in 1_u32.. {
             let suffix = if number == 1 { String::new() } else { format!("-{number}") };
-            let path = directory.join(format!("{stem}{suffix}.json"));
+            let path = directory.join(format!("{stem}{suffix}.{extension}"));
             match rename_to_free_name(&self.path, &path) {
                 Ok(()) => {
                     self.is_published = true;

@@ -112,7 +112,7 @@ fn series(
 
 /// The row beside each line's last value, moved down or up where names would lie on each other. From the top, the
 /// largest value first.
-fn name_rows<'a>(series: &'a [Series; 4], bounds: [f64; 2], rows: u16) -> Vec<(u16, &'a Series)> {
+fn name_rows(series: &[Series; 4], bounds: [f64; 2], rows: u16) -> Vec<(u16, &Series)> {
     let last_row = rows.saturating_sub(1);
     let mut placed: Vec<(u16, &Series)> = Vec::new();
     for one in series {

@@ -6,7 +6,6 @@
 //! A view that fails ends itself, not the run. Deliberately absent: anything that the result would not have without it.
 
 mod charts;
-mod cpus;
 mod interim;
 mod model;
 mod screen;
@@ -22,7 +21,7 @@ use screen::Screen;
 pub(super) use screen::is_there as has_terminal;
 pub use screen::restore as restore_terminal;
 
-use super::Interrupter;
+use super::{Interrupter, witness};
 use crate::cpu;
 use crate::engine::background;
 
@@ -122,7 +121,7 @@ fn show(
         let interval = if model.cpus.is_empty() { FIRST_CPU_INTERVAL } else { CPU_INTERVAL };
         if looked.is_none_or(|looked| now - looked >= interval) {
             looked = Some(now);
-            model.on_cpu_times(cpus::read());
+            model.on_cpu_times(witness::cpu_times());
         }
         let resized = screen.fit()?;
         let due = drawn.is_none_or(|drawn| now - drawn >= FRAME);

@@ -13,7 +13,7 @@ use ratatui::widgets::{Block, Borders, Clear, Padding, Paragraph, Wrap};
 
 use super::model::{CpuShare, MEASURING, Model, WARMING_UP};
 use super::{charts, interim};
-use crate::load::tally::LAG_BOUND_NS;
+use crate::load::LAG_BOUND_NS;
 use crate::measure::verdict::{Level, Verdict};
 use crate::report::text;
 
