@@ -9,7 +9,6 @@
 //! `on_bytes`, `on_timer`, `on_writable` and one `on_end` at most, then `on_closed`, always and last.
 #![allow(unsafe_code)]
 
-pub mod background;
 pub mod choice;
 pub mod epoll;
 mod faults;
@@ -34,7 +33,7 @@ pub use choice::{Choice, Chosen, Use};
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
-pub use thread::Switches;
+pub use thread::{Switches, yield_to_all_others};
 use timers::Timers;
 pub use wake::Waker;
 

@@ -4,6 +4,8 @@
 //! while there is still time to stop. Deliberately absent: everything that needs the whole run (steadiness, the arrival
 //! process, enough samples).
 
+use std::time::Duration;
+
 use super::model::Model;
 use crate::measure::verdict::{Finding, Level, Verdict};
 use crate::report::text;
@@ -14,6 +16,8 @@ const RATE_SHARE_MIN: f64 = 0.99;
 pub(super) const LAGGING_SHARE_MAX: f64 = 0.01;
 /// Of a CPU, what may be stolen.
 pub(super) const STEAL_SHARE_MAX: f64 = 0.01;
+/// From here on a clock tick more or less, a hundredth of a second, decides nothing about that.
+const STEAL_AFTER: Duration = Duration::from_secs(3);
 
 /// The verdict so far; `None` while there is nothing to judge.
 pub(super) fn judge(model: &Model) -> Option<Verdict> {
@@ -60,6 +64,9 @@ fn shared_cpus(model: &Model) -> Option<Finding> {
 }
 
 fn steal(model: &Model) -> Option<Finding> {
+    if model.measured() < STEAL_AFTER {
+        return None;
+    }
     let ours = |cpu: &usize| model.header.load_cpus.contains(cpu) || model.header.server_cpus.contains(cpu);
     let worst = model.cpus.iter().filter(|share| ours(&share.cpu));
     let worst = worst.max_by(|a, b| a.steal_so_far.total_cmp(&b.steal_so_far))?;

@@ -23,7 +23,7 @@ pub use screen::restore as restore_terminal;
 
 use super::{Interrupter, witness};
 use crate::cpu;
-use crate::engine::background;
+use crate::engine::yield_to_all_others;
 
 /// At most five frames a second.
 const FRAME: Duration = Duration::from_millis(200);
@@ -99,7 +99,7 @@ fn show(
     letter_box: &Mutex<LetterBox>,
     interrupter: &Interrupter,
 ) -> std::io::Result<()> {
-    background::yield_to_all_others();
+    yield_to_all_others();
     cpu::keep_current_thread_off(&[&header.load_cpus[..], &header.server_cpus].concat());
     let palette = view::Palette::of_environment();
     let mut model = Model::new(header);
