@@ -291,12 +291,14 @@ fn range(step: &Step) -> String {
     }
 }
 
-/// Counts by steps of 1, 2 and 5, or of ten where there would be more than `rows_max`; the lowest are put together if
-/// there are still too many. Empty ones between others are kept.
+/// Counts by steps of 1, 2 and 5, or coarser ones where there would be more than `rows_max`; the lowest are put together
+/// if there are still too many. Empty ones between others are kept.
 fn steps(values: &[(u64, u64)], rows_max: usize) -> Vec<Step> {
-    let fine = steps_between(values, &[1, 2, 5]);
-    if fine.len() <= rows_max {
-        return fine;
+    for starts in [&[1, 2, 5][..], &[1, 3]] {
+        let steps = steps_between(values, starts);
+        if steps.len() <= rows_max {
+            return steps;
+        }
     }
     let mut coarse = steps_between(values, &[1]);
     let surplus = coarse.len().saturating_sub(rows_max.max(1));
@@ -459,6 +461,11 @@ mod tests {
         let named = |values: &[(u64, u64)], rows| steps(values, rows).iter().map(range).collect::<Vec<_>>();
         let values = [(240_000, 1), (700_000, 2), (1_900_000, 3)];
         assert_eq!(named(&values, 9), ["200–500 µs", "0.5–1 ms", "1–2 ms"]);
+        assert_eq!(named(&values[1..], 2), ["0.5–1 ms", "1–2 ms"]);
+        assert_eq!(
+            named(&[(240_000, 1), (1_900_000, 3), (2_100_000, 1)], 3),
+            ["100–300 µs", "0.3–1 ms", "1–3 ms"]
+        );
         assert_eq!(named(&values, 2), ["0.1–1 ms", "1–10 ms"]);
         assert_eq!(named(&values, 1), ["< 10 ms"]);
         assert_eq!(named(&[(5, 1), (3_600_000_000_000, 1)], 1), ["< 10000 s"]);
