@@ -10,6 +10,7 @@ use ringsock::load::config::{self, ConfigError, Settled};
 use ringsock::load::{self, Interrupter, Options, OptionsError, Plan, PlanFlags, Run, restore_terminal};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::{calibration, store};
+use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -43,6 +44,7 @@ Examples:
   ringsock-load ws://127.0.0.1:8080/chat --text --payload 1KiB --arrivals fixed --duration 1m
   ringsock-load --rate 50k --dry-run > bench.toml            the flags in effect, as a file for --config
   ringsock-load --replay results/A.json                      the same run again
+  ringsock-load --export hlog,csv                            the result for other tools, too
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
 fn main() -> ExitCode {
@@ -94,7 +96,11 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     if !flags.load.quiet {
         report::print(&terminal::render(&result, Style::of_stdout())).context("standard output")?;
     }
-    report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
+    let saved = saved?;
+    report::print(&format!("saved {}\n", saved.display())).context("standard output")?;
+    for path in write_beside(&saved, &result, &flags.load.export)? {
+        report::print(&format!("exported {}\n", path.display())).context("standard output")?;
+    }
     Ok(judge(&result))
 }
 

@@ -338,7 +338,10 @@ fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
         engine_reason: reason.cloned(),
         server_engine: ours.map(|engine| engine.kind.name().to_owned()),
         server_engine_features: ours.map(|engine| engine.features.clone()),
-        server_cpus: ours.map(|_| list(&plan.server_cpus)),
+        server_cpus: match plan.server_pid {
+            Some(process_id) => witness::bound_cpus(process_id),
+            None => ours.map(|_| list(&plan.server_cpus)),
+        },
         load_cpus: Some(list(&plan.cpus)),
     }
 }

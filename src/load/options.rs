@@ -15,6 +15,7 @@ use crate::engine::{Choice, Chosen, EngineError, Probe, files};
 use crate::limits;
 use crate::measure::environment::Environment;
 use crate::measure::{calibration, result};
+use crate::report::export::Format;
 use crate::server::engine_parser;
 
 /// Descriptors that are not connections.
@@ -165,6 +166,10 @@ pub struct Options {
     /// Folder for the result file
     #[arg(help_heading = OUTPUT, long, value_name = "FOLDER", default_value = "results")]
     pub results: PathBuf,
+
+    /// Write the result in this format too, beside its file; may be given several times, or several with commas between
+    #[arg(help_heading = OUTPUT, long, value_name = "FORMAT", value_enum, value_delimiter = ',')]
+    pub export: Vec<Format>,
 
     /// Show the run on the whole terminal while it goes on: rate, percentiles over time, response times so far, CPUs, and
     /// the verdict so far. q ends the measurement, p pauses, ? helps.

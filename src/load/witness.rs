@@ -3,6 +3,7 @@
 //! Invariant: reading changes nothing and never fails; what cannot be read counts as nothing having happened, or is absent
 //! where absence can be told.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use crate::measure::evidence::{CpuTime, ThreadUse, Throttled};
@@ -81,6 +82,23 @@ impl Look {
             time_s: (after.time_s - before.time_s).max(0.0),
         })
     }
+}
+
+/// The CPUs that threads of process `process_id` are bound to, as `0,2`; `None` where no thread is bound to a single one, or
+/// the process is gone. Threads that are bound to none are taken for those that started the others.
+pub(super) fn bound_cpus(process_id: u32) -> Option<String> {
+    let threads = fs::read_dir(format!("/proc/{process_id}/task")).ok()?;
+    let status =
+        |thread: std::io::Result<fs::DirEntry>| fs::read_to_string(thread.ok()?.path().join("status")).ok();
+    bound(threads.filter_map(status))
+}
+
+fn bound(statuses: impl Iterator<Item = String>) -> Option<String> {
+    let cpu = |status: String| -> Option<usize> {
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().parse().ok()
+    };
+    let cpus: BTreeSet<usize> = statuses.filter_map(cpu).collect();
+    (!cpus.is_empty()).then(|| cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(","))
 }
 
 /// From `/proc/PID/task/TID/` `schedstat` (ns run, ns waited, slices), `status` and `stat`.
@@ -197,6 +215,17 @@ mod tests {
         };
         assert_eq!(thread("100 20 5\n", status, stat), expected);
         assert_eq!(thread("", "", ""), Thread::default());
+    }
+
+    #[test]
+    fn the_cpus_of_a_server_are_those_its_threads_are_bound_to() {
+        let of = |lists: &[&str]| {
+            bound(lists.iter().map(|list| format!("Name:\tx\nCpus_allowed_list:\t{list}\nx:\t1\n")))
+        };
+        assert_eq!(of(&["0-3", "2", "0", "2"]).as_deref(), Some("0,2"));
+        assert_eq!(of(&["0-3", "0-3"]), None);
+        assert_eq!(of(&[]), None);
+        assert_eq!(bound_cpus(u32::MAX), None);
     }
 
     #[test]
