@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use ringsock::engine::{EngineError, Probe};
 use ringsock::load::config::{self, ConfigError, Settled};
-use ringsock::load::{self, Interrupter, Options, OptionsError, Plan, PlanFlags, Run, Verbosity};
+use ringsock::load::{self, Interrupter, Options, OptionsError, Plan, PlanFlags, Run, restore_terminal};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::verdict::Level;
 use ringsock::measure::{calibration, store};
@@ -97,8 +97,7 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     }
     let run = Run::new(plan);
     watch_signals(run.interrupter())?;
-    let verbosity = if flags.load.quiet { Verbosity::Quiet } else { Verbosity::Progress };
-    let mut result = run.execute(std::env::args().collect(), verbosity)?;
+    let mut result = run.execute(std::env::args().collect(), flags.load.verbosity())?;
     result.config = Some(config::effective(command, &settled.matches, config::is_of_a_run));
     // Saved first: a report that cannot be printed must not cost the result.
     let saved = store::save(&flags.load.results, &result);
@@ -157,6 +156,7 @@ fn watch_signals(interrupter: Interrupter) -> anyhow::Result<()> {
         arrived.next();
         interrupter.interrupt();
         let signal = arrived.next().unwrap_or(SIGTERM);
+        restore_terminal();
         std::process::exit(128 + signal);
     });
     Ok(())

@@ -33,7 +33,7 @@ pub use choice::{Choice, Chosen, Use};
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
-pub use thread::Switches;
+pub use thread::{Switches, yield_to_all_others};
 use timers::Timers;
 pub use wake::Waker;
 

@@ -563,7 +563,7 @@ impl Client {
 
     fn hand_over_slice(&mut self) {
         let spare = self.task.spare.lock().ok().and_then(|mut spare| spare.pop());
-        let full = std::mem::replace(&mut self.tally.slice, spare.unwrap_or_else(Slice::new));
+        let full = self.tally.hand_over(spare.unwrap_or_else(Slice::new));
         self.tell(Report::Slice(self.task.thread, full));
     }
 

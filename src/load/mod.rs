@@ -17,6 +17,7 @@ mod schedule;
 #[cfg(test)]
 mod simulation;
 mod tally;
+mod tui;
 mod witness;
 mod worst;
 
@@ -31,6 +32,7 @@ pub use endpoint::Endpoint;
 pub use flags::PlanFlags;
 pub use options::{Arrivals, Options, OptionsError, Plan};
 pub use progress::Verbosity;
+pub use tui::restore_terminal;
 
 use crate::cpu;
 use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
@@ -100,6 +102,9 @@ pub enum LoadError {
     /// A thread hangs.
     #[error("a generator thread does not end; nothing was saved")]
     Stuck,
+    /// The live view cannot be shown.
+    #[error("the terminal cannot be used for the live view: {0}; leave out --tui")]
+    Terminal(std::io::Error),
 }
 
 /// What may help where nothing opened.
@@ -161,8 +166,8 @@ impl Run {
                 (Some(server), endpoint)
             }
         };
-        let progress = Progress::new(verbosity, self.plan.warmup + self.plan.duration);
-        let measured = self.measure(&endpoint, embedded.as_ref(), &progress);
+        let mut progress = Progress::new(verbosity, &self.plan, &endpoint, self.interrupter())?;
+        let measured = self.measure(&endpoint, embedded.as_ref(), &mut progress);
         progress.finish();
         let drained = embedded.map_or(Ok(()), |server| server.drain(GOODBYE));
         let measured = measured?;
@@ -174,7 +179,7 @@ impl Run {
         &self,
         endpoint: &Endpoint,
         embedded: Option<&Server>,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<Measured, LoadError> {
         let mut crew = Crew::start(&self.plan, endpoint, &self.events_tx)?;
         if embedded.is_some() && self.plan.cpus.iter().any(|cpu| self.plan.server_cpus.contains(cpu)) {
@@ -569,7 +574,7 @@ struct Watch<'a> {
     crew: Crew,
     window: Window,
     slice_ns: u64,
-    progress: &'a Progress,
+    progress: &'a mut Progress,
     server_cpu: ServerCpu,
     server_used_ns: Option<u64>,
     load_used_ns: u64,
@@ -581,7 +586,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(plan: &'a Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a Progress) -> Self {
+    fn new(plan: &'a Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a mut Progress) -> Self {
         let start_ns = clock_ns() + START_DELAY_NS;
         let measure_ns = start_ns + plan.warmup.as_nanos() as u64;
         let duration_ns = plan.duration.as_nanos() as u64;
@@ -661,7 +666,7 @@ impl<'a> Watch<'a> {
             }
             if now_ns < self.window.measure_ns {
                 let elapsed = now_ns.saturating_sub(self.window.start_ns);
-                self.progress.phase(Duration::from_nanos(elapsed), "warming up");
+                self.progress.phase(Duration::from_nanos(elapsed), tui::WARMING_UP);
             }
             match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(LOOK_NS))) {
                 Ok(Event::Thread(Report::Slice(thread, slice))) => self.on_slice(thread, slice),
@@ -689,9 +694,12 @@ impl<'a> Watch<'a> {
             return;
         }
         let now_ns = clock_ns();
+        let since = |start_ns| Duration::from_nanos(now_ns.saturating_sub(start_ns));
+        let elapsed = since(self.window.start_ns);
+        let (start_ns, batch) = self.record.batch();
+        self.progress.batch(elapsed, since(start_ns), batch);
         let Some((start_ns, interval)) = self.record.end_batch(now_ns) else { return };
-        let length = Duration::from_nanos(now_ns.saturating_sub(start_ns));
-        self.progress.slice(Duration::from_nanos(now_ns - self.window.start_ns), length, interval);
+        self.progress.interval(elapsed, since(start_ns), interval);
     }
 
     /// Ends the run: now, where it ends early. Then the last answers are waited for.

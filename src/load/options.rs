@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
 use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
+use super::{Verbosity, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineError, Probe, files};
@@ -170,6 +171,16 @@ pub struct Options {
     #[arg(help_heading = OUTPUT, long, value_name = "FORMAT", value_enum, value_delimiter = ',')]
     pub export: Vec<Format>,
 
+    /// Show the run on the whole terminal while it goes on: rate, percentiles over time, response times so far, CPUs, and
+    /// the verdict so far. q ends the measurement, p pauses, ? helps.
+    ///
+    /// It is drawn, five times a second at most, by a thread that runs only on time that nobody else asks for, and not on
+    /// the CPUs that are measured where there are others. Where there are none, as on a machine with two CPUs, one for the
+    /// server and one for the generator, it and the terminal still take a little time from one of them: leave it out for
+    /// figures to be kept.
+    #[arg(help_heading = OUTPUT, long, conflicts_with_all = ["quiet", "calibrate"])]
+    pub tui: bool,
+
     /// No progress, no report: only where the result was saved
     #[arg(help_heading = OUTPUT, long, short)]
     pub quiet: bool,
@@ -222,6 +233,12 @@ pub enum OptionsError {
         /// What would be right.
         rule: &'static str,
     },
+    /// Nothing to draw on.
+    #[error(
+        "--tui: neither standard error nor standard output is a terminal: run it in one, or leave --tui out for a \
+         line a second"
+    )]
+    NoTerminal,
     /// No such process.
     #[error("--server-pid {0}: there is no process of this number whose CPU time can be read")]
     ServerPid(u32),
@@ -294,6 +311,15 @@ pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
 }
 
 impl Options {
+    /// How much to show while the run goes on.
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.tui) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Live,
+            (false, false) => Verbosity::Progress,
+        }
+    }
+
     /// Checks every flag, resolves the URL, raises the limit on open files, and chooses engines for the kernel probed.
     ///
     /// # Errors
@@ -333,6 +359,9 @@ impl Options {
         let milliseconds = self.duration.as_secs_f64() * 1e3;
         let in_range = (1.0..=86_400_000.0 * 365.0).contains(&milliseconds);
         number("--duration", &format_args!("{:?}", self.duration), in_range, "has to be 1ms to a year")?;
+        if self.tui && !tui::has_terminal() {
+            return Err(OptionsError::NoTerminal);
+        }
         if let Some(process_id) = self.server_pid
             && cpu::used_ns(process_id, None).is_none()
         {

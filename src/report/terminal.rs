@@ -86,7 +86,7 @@ fn engines(target: &Target) -> String {
 }
 
 /// What is done, in a line: `echo, 64 connections, 64 B, open loop at 20,000/s (fixed gaps)`.
-pub(super) fn workload(plan: &Plan) -> String {
+pub(crate) fn workload(plan: &Plan) -> String {
     let mode = match plan.mode {
         Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Fixed } => {
             format!("open loop at {} (fixed gaps)", rate(rate_per_s))
