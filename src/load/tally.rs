@@ -3,7 +3,6 @@
 //! Invariant: every message of the measured window is in exactly one of `unsent`, `answered` and, by
 //! difference, `outstanding`; a duration is recorded once, in nanoseconds, where it was measured.
 
-use super::LAG_BOUND_NS;
 use super::arrivals::Spans;
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::{Accounting, Latencies};
@@ -48,7 +47,7 @@ pub(super) struct Slice {
     pub(super) sent: u64,
     /// Measured messages answered.
     pub(super) answered: u64,
-    /// Measured messages that the generator came to later than [`LAG_BOUND_NS`].
+    /// Measured messages that the generator came to later than its lag's bound.
     pub(super) lagging: u64,
     /// Errors of all classes.
     pub(super) errors: u64,
@@ -113,10 +112,10 @@ impl Tally {
     pub(super) fn on_due(&mut self, window: &Window, intended_ns: u64, now_ns: u64) {
         if window.measures(intended_ns) {
             let lag_ns = now_ns.saturating_sub(intended_ns);
-            self.slice.lagging += u64::from(lag_ns > LAG_BOUND_NS);
             histogram::record(&mut self.latency.lag, lag_ns);
             if let Some(spans) = &mut self.spans {
                 spans.on_due(now_ns);
+                self.slice.lagging += u64::from(lag_ns > spans.lag_bound_ns());
             }
         }
     }
@@ -211,8 +210,8 @@ mod tests {
     #[test]
     fn every_error_and_every_late_message_is_told_of_once() {
         let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
-        tally.on_due(&WINDOW, 2_000, 2_000 + LAG_BOUND_NS);
-        tally.on_due(&WINDOW, 2_000, 2_001 + LAG_BOUND_NS);
+        tally.on_due(&WINDOW, 2_000, 102_000);
+        tally.on_due(&WINDOW, 2_000, 102_001);
         tally.accounting.count_error("wrong payload");
         tally.accounting.count_error("lost");
         let told = |slice: Slice| (slice.lagging, slice.errors);

@@ -52,7 +52,7 @@ fn rate(model: &Model) -> Option<Finding> {
 
 fn lag(model: &Model) -> Option<Finding> {
     let share = model.lagging_share()?;
-    let bound = text::duration_ns(crate::load::LAG_BOUND_NS);
+    let bound = text::duration_ns(model.header.lag_bound_ns);
     let says = format!("the generator is over {bound} late for {:.1} % of messages", 100.0 * share);
     Some(finding("generator-lag", share <= LAGGING_SHARE_MAX, Level::Suspect, says))
 }

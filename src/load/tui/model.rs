@@ -12,7 +12,7 @@ use crate::load::{Endpoint, Plan, record_of};
 use crate::measure::evidence::CpuTime;
 use crate::measure::histogram::{self, Histogram};
 use crate::measure::result::Mode;
-use crate::measure::verdict::Verdict;
+use crate::measure::verdict::lag_bound_ns;
 use crate::report::terminal;
 
 /// What the timekeeper calls the time before the measured window, and the window itself.
@@ -38,6 +38,8 @@ pub(crate) struct Header {
     pub(crate) engines: String,
     /// The rate asked for in an open loop, in messages a second.
     pub(crate) offered_per_s: Option<f64>,
+    /// The 99th percentile of lag that is put up with.
+    pub(crate) lag_bound_ns: u64,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
     pub(crate) load_cpus: Vec<usize>,
@@ -60,6 +62,7 @@ impl Header {
                 Mode::OpenLoop { rate_per_s, .. } => Some(rate_per_s),
                 Mode::ClosedLoop { .. } => None,
             },
+            lag_bound_ns: lag_bound_ns(plan.spin),
             warmup: plan.warmup,
             duration: plan.duration,
             load_cpus: plan.cpus.clone(),
@@ -215,8 +218,6 @@ pub(crate) struct Snapshot {
     pub(crate) phase: Option<&'static str>,
     pub(crate) notes: Vec<String>,
     pub(crate) piece: Option<Piece>,
-    /// A judgement on the run so far; without one the model makes its own.
-    pub(crate) verdict: Option<Verdict>,
 }
 
 impl Snapshot {
@@ -232,7 +233,6 @@ impl Snapshot {
             (piece @ None, next) => *piece = next,
             (Some(_), None) => {}
         }
-        self.verdict = next.verdict.or(self.verdict.take());
     }
 }
 
@@ -263,7 +263,6 @@ pub(super) struct Model {
     pub(super) cpus: Vec<CpuShare>,
     cpu_times_at_start: Vec<CpuTime>,
     cpu_times_before: Vec<CpuTime>,
-    pub(super) verdict: Option<Verdict>,
     /// Whether the user has asked for the end.
     pub(super) ending: bool,
     pub(super) paused: bool,
@@ -283,7 +282,6 @@ impl Model {
             cpus: Vec::new(),
             cpu_times_at_start: Vec::new(),
             cpu_times_before: Vec::new(),
-            verdict: None,
             ending: false,
             paused: false,
             help: false,
@@ -295,7 +293,6 @@ impl Model {
         self.phase = snapshot.phase.unwrap_or(self.phase);
         self.notes.extend(snapshot.notes);
         self.notes.drain(..self.notes.len().saturating_sub(NOTES_MAX));
-        self.verdict = snapshot.verdict.or(self.verdict.take());
         if let Some(piece) = snapshot.piece {
             self.whole.merge(&piece);
             self.append(piece);

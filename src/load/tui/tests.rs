@@ -11,7 +11,7 @@ use ratatui::style::Color;
 use super::model::{Counts, CpuShare};
 use super::*;
 use crate::measure::histogram::{new_histogram, record};
-use crate::measure::verdict::{Finding, Level, Verdict};
+use crate::measure::verdict::Level;
 
 fn header() -> Header {
     Header {
@@ -19,6 +19,7 @@ fn header() -> Header {
         workload: "echo, 64 connections, 64 B binary, open loop at 20,000/s (Poisson)".to_owned(),
         engines: "uring".to_owned(),
         offered_per_s: Some(20_000.0),
+        lag_bound_ns: 100_000,
         warmup: Duration::from_secs(2),
         duration: Duration::from_secs(10),
         load_cpus: vec![1],
@@ -164,17 +165,6 @@ fn without_colour_the_same_is_told() {
             .any(|cell| (cell.fg, cell.bg) != (Color::Reset, Color::Reset))
     };
     assert!(colored(&with) && !colored(&without));
-}
-
-#[test]
-fn a_verdict_that_is_handed_in_takes_the_place_of_the_interim_one() {
-    let mut model = steady();
-    assert!(text(&model, 100, 30).contains("● TRUSTED so far"));
-    let says = "the arrivals are not those asked for".to_owned();
-    let findings = vec![Finding { check: "arrivals".to_owned(), level: Level::Suspect, says: says.clone() }];
-    let verdict = Some(Verdict { level: Level::Suspect, findings });
-    model.on_snapshot(Snapshot { verdict, ..Snapshot::default() });
-    assert!(text(&model, 100, 30).contains(&format!("▲ SUSPECT so far  {says}")));
 }
 
 #[test]

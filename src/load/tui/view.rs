@@ -13,7 +13,6 @@ use ratatui::widgets::{Block, Borders, Clear, Padding, Paragraph, Wrap};
 
 use super::model::{CpuShare, MEASURING, Model, WARMING_UP};
 use super::{charts, interim};
-use crate::load::LAG_BOUND_NS;
 use crate::measure::verdict::{Level, Verdict};
 use crate::report::text;
 
@@ -74,7 +73,7 @@ pub(super) fn draw(model: &Model, palette: &Palette, frame: &mut Frame<'_>) {
         frame.render_widget(Paragraph::new(line), area);
         return;
     }
-    let verdict = model.verdict.clone().or_else(|| interim::judge(model));
+    let verdict = interim::judge(model);
     let roomy = area.height >= ROOMY_ROWS;
     let verdict = verdict_lines(verdict.as_ref(), palette, if roomy { FINDINGS_MAX } else { 1 });
     let [title, work, progress, judgement, _, body, keys] = Layout::vertical([
@@ -390,7 +389,7 @@ fn draw_books(model: &Model, palette: &Palette, frame: &mut Frame<'_>, area: Rec
     let fine = Style::new();
     let warn = |holds: bool, level| if holds { fine } else { palette.level(level) };
     let late_fine = late.is_none_or(|share| share <= interim::LAGGING_SHARE_MAX);
-    let bound = format!("late (> {})", text::duration_ns(LAG_BOUND_NS));
+    let bound = format!("late (> {})", text::duration_ns(model.header.lag_bound_ns));
     let rows = [
         ("sent", text::count(whole.sent), fine),
         ("answered", text::count(whole.answered), fine),
