@@ -17,7 +17,9 @@ use super::tally::{Slice, Tally, Window};
 use crate::cpu;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received, clock_ns};
 use crate::limits;
+use crate::measure::anatomy::{Moments, Parts};
 use crate::scenario::echo::{Mismatch, Payloads};
+use crate::scenario::stamps::{self, Layout};
 use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
@@ -88,6 +90,8 @@ pub(super) enum Report {
     },
     /// What happened since the last slice.
     Slice(Slice),
+    /// The server was asked to stamp its answers, and does not.
+    Unstamped,
     /// The last of its connections is gone, and not by our doing.
     Deserted,
 }
@@ -163,6 +167,8 @@ pub(super) struct Peer {
     answer_is_wrong: bool,
     /// It answers a message that was answered, or given up as missing, before.
     answer_is_surplus: bool,
+    /// The stamps of the answer under way, where the server was asked for them.
+    stamps: stamps::Reader,
     in_flight: VecDeque<Sent>,
     /// Intended send times of messages that wait for the server to read.
     backlog: VecDeque<u64>,
@@ -172,8 +178,10 @@ impl Client {
     pub(super) fn new(task: Task) -> Self {
         let never =
             Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
+        let mut tally = Tally::new(task.schedule.is_some());
+        tally.anatomy = task.payloads.stamps().map(|_| Box::default());
         Self {
-            tally: Tally::new(task.schedule.is_some()),
+            tally,
             stage: Stage::Opening,
             window: never,
             unopened: task.connections,
@@ -434,6 +442,9 @@ impl Client {
     #[inline]
     fn on_piece(&mut self, conn: &mut Peer, text: bool, piece: &[u8]) {
         let checked = self.task.payloads.check(conn.answer_number, conn.answer_bytes, text, piece);
+        if let Some(layout) = self.task.payloads.stamps() {
+            conn.take_stamps(layout, piece);
+        }
         conn.answer_bytes += piece.len();
         if let Err(mismatch) = checked {
             self.on_mismatch(conn, mismatch);
@@ -456,10 +467,40 @@ impl Client {
         conn.answer_number += 1;
         self.unanswered -= 1;
         self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
+        if self.tally.anatomy.is_some() {
+            let parts = self.parts(conn, &sent, now_ns);
+            self.tally.on_parts(&self.window, sent.intended_ns, parts);
+        }
         let goes_on = self.stage == Stage::Running && now_ns < self.window.end_ns && conn.failure.is_none();
         if self.task.schedule.is_none() && goes_on {
             self.send(conn, io, now_ns, now_ns);
         }
+    }
+
+    /// Where the response time of the message just answered went, by the server's stamps; `None` where they cannot be of our
+    /// clock.
+    #[cold]
+    fn parts(&mut self, conn: &mut Peer, sent: &Sent, now_ns: u64) -> Option<Parts> {
+        let Some(stamps) = std::mem::take(&mut conn.stamps).read() else {
+            self.tally.anatomy = None;
+            self.tell(Report::Unstamped);
+            return None;
+        };
+        Parts::of(&Moments {
+            intended_ns: sent.intended_ns,
+            sent_ns: sent.sent_ns,
+            arrived_ns: stamps.arrived_ns,
+            seen_ns: stamps.seen_ns,
+            queued_ns: stamps.queued_ns,
+            returned_ns: None,
+            answered_ns: now_ns,
+            read_ns: clock_ns(),
+        })
+    }
+
+    /// The server was asked for stamps and gave none.
+    pub(super) fn is_unstamped(&self) -> bool {
+        self.task.payloads.stamps().is_some() && self.tally.anatomy.is_none()
     }
 
     /// One error a message, however many of its pieces are wrong.
@@ -527,9 +568,15 @@ impl Peer {
             answer_bytes: 0,
             answer_is_wrong: false,
             answer_is_surplus: false,
+            stamps: stamps::Reader::default(),
             in_flight: VecDeque::new(),
             backlog: VecDeque::new(),
         }
+    }
+
+    #[cold]
+    fn take_stamps(&mut self, layout: Layout, piece: &[u8]) {
+        self.stamps.take(layout, self.answer_bytes, piece);
     }
 
     /// The server broke the protocol: nothing more of it is looked at.

@@ -21,6 +21,7 @@ pub use progress::Verbosity;
 
 use crate::cpu;
 use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
+use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::environment::Environment;
 use crate::measure::histogram;
 use crate::measure::result::{
@@ -74,6 +75,15 @@ pub enum LoadError {
     /// Ended by the user before anything was measured.
     #[error("interrupted before measuring began")]
     InterruptedEarly,
+    /// `--anatomy`, of a server that does not know what that is.
+    #[error(
+        "the server at {url} does not stamp its answers: --anatomy needs ringsock-server, of this version or a newer one; \
+         leave it out to measure another server"
+    )]
+    Unstamped {
+        /// The server's URL.
+        url: String,
+    },
     /// A thread hangs.
     #[error("a generator thread does not end; nothing was saved")]
     Stuck,
@@ -177,11 +187,15 @@ impl Run {
         let server_cpu = ServerCpu::new(&self.plan, embedded);
         let mut watch = Watch::new(&self.plan, crew, server_cpu, progress);
         let outcome = watch.run(&self.events);
-        watch.finish(outcome, &self.events)
+        let measured = watch.finish(outcome, &self.events)?;
+        match measured.is_unstamped {
+            true => Err(LoadError::Unstamped { url: endpoint.url.clone() }),
+            false => Ok(measured),
+        }
     }
 
     fn into_result(self, measured: Measured, endpoint: &Endpoint, command_line: Vec<String>) -> RunResult {
-        let Measured { outcome, accounting, latency, intervals, cpu, measured_s } = measured;
+        let Measured { outcome, accounting, latency, intervals, cpu, anatomy, measured_s, .. } = measured;
         let plan = record_of(&self.plan);
         let summary = Summary::new(&plan, &accounting, &latency, measured_s);
         RunResult {
@@ -204,7 +218,7 @@ impl Run {
             batches: Vec::new(),
             cpu,
             evidence: None,
-            anatomy: None,
+            anatomy,
             exemplars: Vec::new(),
             summary,
         }
@@ -218,6 +232,9 @@ struct Measured {
     latency: Latencies,
     intervals: Vec<Interval>,
     cpu: CpuUse,
+    anatomy: Option<Anatomy>,
+    /// It was asked for, and the server does not stamp its answers.
+    is_unstamped: bool,
     measured_s: f64,
 }
 
@@ -366,14 +383,20 @@ impl Crew {
             }
             Mode::ClosedLoop { pipeline } => (None, pipeline),
         };
+        let mut endpoint = endpoint.clone();
+        let mut payloads = Payloads::new(plan.payload_bytes, plan.text, &mut random);
+        if let Some(layout) = plan.stamps {
+            endpoint.target = layout.ask(&endpoint.target);
+            payloads = payloads.stamped(layout);
+        }
         Task {
-            endpoint: endpoint.clone(),
+            endpoint,
             connections: share,
             connect_gap_ns: plan.connect_rate_per_s.map_or(0.0, |rate| 1e9 * thread_count as f64 / rate),
             connect_timeout_ns: plan.connect_timeout.as_nanos() as u64,
             schedule,
             pipeline,
-            payloads: Payloads::new(plan.payload_bytes, plan.text, &mut random),
+            payloads,
             random,
             orders: Arc::clone(&self.orders),
             report: Box::new(move |report| {
@@ -402,7 +425,7 @@ impl Crew {
                 // An engine that refused: joining it tells why.
                 Ok(Event::Ended) => return Ok(0),
                 Ok(Event::Thread(Report::Deserted)) => self.deserted_count += 1,
-                Ok(Event::Thread(Report::Slice(_))) => {}
+                Ok(Event::Thread(Report::Slice(_) | Report::Unstamped)) => {}
             }
         }
         Ok(open_count)
@@ -462,6 +485,7 @@ impl Crew {
             }
         }
         let mut accounting = Accounting::default();
+        let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
         for thread in std::mem::take(&mut self.threads) {
             let client = match thread.join() {
                 Ok(client) => client?,
@@ -470,11 +494,14 @@ impl Crew {
             accounting.merge(&client.tally.accounting);
             self.latency.merge(&client.tally.latency);
             rest.merge(&client.tally.slice);
+            client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
+            is_unstamped |= client.is_unstamped();
             self.take_in(client.tally.late);
             self.take_in(client.tally.slice);
         }
         accounting.outstanding = accounting.sent - accounting.answered;
-        Ok(Whole { accounting, latency: self.latency, rest })
+        let anatomy = anatomy.finish();
+        Ok(Whole { accounting, latency: self.latency, rest, anatomy, is_unstamped })
     }
 }
 
@@ -483,6 +510,8 @@ struct Whole {
     latency: Latencies,
     /// What the threads had not handed over when the run ended.
     rest: Slice,
+    anatomy: Option<Anatomy>,
+    is_unstamped: bool,
 }
 
 /// A generator thread's life.
@@ -597,6 +626,10 @@ impl<'a> Watch<'a> {
                     let reason = "a generator thread ended early".to_owned();
                     return Some(Outcome { status: Status::Failed, reason: Some(reason) });
                 }
+                Ok(Event::Thread(Report::Unstamped)) => {
+                    let reason = "the server does not stamp its answers".to_owned();
+                    return Some(Outcome { status: Status::Failed, reason: Some(reason) });
+                }
                 Ok(Event::Thread(Report::Ready { .. })) | Err(_) => {}
             }
         }
@@ -636,11 +669,12 @@ impl<'a> Watch<'a> {
         self.progress
             .phase(Duration::from_nanos(self.window.end_ns.saturating_sub(self.window.start_ns)), "draining");
         self.crew.dismiss();
-        let Whole { accounting, latency, rest } = self.crew.join(events)?;
+        let Whole { accounting, latency, rest, anatomy, is_unstamped } = self.crew.join(events)?;
         self.slice.merge(&rest);
         let (intervals, cpu) = (std::mem::take(&mut self.intervals), self.cpu);
-        let mut measured = Measured { outcome, accounting, latency, intervals, cpu, measured_s: 0.0 };
-        measured.measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
+        let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
+        let mut measured =
+            Measured { outcome, accounting, latency, intervals, cpu, anatomy, is_unstamped, measured_s };
         if self.window.end_ns > self.interval_start_ns {
             let last = interval(&self.window, self.interval_start_ns, self.window.end_ns, &self.slice);
             measured.intervals.push(last);

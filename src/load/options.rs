@@ -12,6 +12,7 @@ use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineError, Probe, files};
 use crate::limits;
 use crate::measure::result;
+use crate::scenario::stamps::Layout;
 use crate::server::engine_parser;
 
 /// Descriptors that are not connections.
@@ -124,6 +125,11 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value_t = 1, requires = "closed_loop")]
     pub pipeline: u32,
 
+    /// Take response times apart: has the server, a ringsock-server on this host, write into each answer when it saw
+    /// the message and when it queued the answer
+    #[arg(long)]
+    pub anatomy: bool,
+
     /// Seed of the schedule, the payloads and the masking keys
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub seed: u64,
@@ -174,6 +180,9 @@ pub enum OptionsError {
         /// What would be right.
         rule: &'static str,
     },
+    /// `--anatomy` with what it does not go with.
+    #[error("--anatomy: {0}")]
+    Anatomy(String),
     /// No such process.
     #[error("--server-pid {0}: there is no process of this number whose CPU time can be read")]
     ServerPid(u32),
@@ -237,6 +246,8 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Open or closed loop.
     pub mode: result::Mode,
+    /// What the server is to stamp its answers with, see [`Options::anatomy`].
+    pub stamps: Option<Layout>,
     /// See [`Options::seed`].
     pub seed: u64,
 }
@@ -283,6 +294,7 @@ impl Options {
         }
         files::ensure(u64::from(connections) + OTHER_FILES).map_err(OptionsError::Files)?;
         let endpoint = self.url.as_deref().map(Endpoint::parse).transpose()?;
+        let stamps = self.stamps(endpoint.as_ref())?;
         let choose = |choice: Choice, switches: &Switches| {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
@@ -314,8 +326,31 @@ impl Options {
             } else {
                 result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() }
             },
+            stamps,
             seed: self.seed,
         })
+    }
+
+    fn stamps(&self, endpoint: Option<&Endpoint>) -> Result<Option<Layout>, OptionsError> {
+        if !self.anatomy {
+            return Ok(None);
+        }
+        let refuse = |why: String| Err(OptionsError::Anatomy(why));
+        let layout = Layout::Pair;
+        if self.text {
+            return refuse("stamps are no text: leave out --text".to_owned());
+        }
+        if endpoint.is_some_and(|endpoint| endpoint.bare) {
+            return refuse("a tcp:// server sends bytes back as they came: measure a ws:// one".to_owned());
+        }
+        let least = layout.end();
+        if self.payload.as_u64() < least as u64 {
+            return refuse(format!(
+                "stamps take messages of {least} B or more: --payload {least}, not {}",
+                self.payload
+            ));
+        }
+        Ok(Some(layout))
     }
 
     fn generator_cpus(&self) -> Result<Vec<usize>, OptionsError> {

@@ -3,6 +3,7 @@
 //! Invariant: every message of the measured window is in exactly one of `unsent`, `answered` and, by
 //! difference, `outstanding`; a duration is recorded once, in nanoseconds, where it was measured.
 
+use crate::measure::anatomy::{Collector, Parts};
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::{Accounting, Latencies};
 
@@ -75,13 +76,15 @@ pub(super) struct Tally {
     pub(super) slice: Slice,
     /// Answers that came after the window: part of the whole, and of no interval.
     pub(super) late: Slice,
+    /// The parts of response times, where the server stamps its answers.
+    pub(super) anatomy: Option<Box<Collector>>,
     open_loop: bool,
 }
 
 impl Tally {
     pub(super) fn new(open_loop: bool) -> Self {
         let (accounting, latency) = (Accounting::default(), Latencies::default());
-        Self { accounting, latency, slice: Slice::new(), late: Slice::new(), open_loop }
+        Self { accounting, latency, slice: Slice::new(), late: Slice::new(), anatomy: None, open_loop }
     }
 
     /// The schedule's message was reached at `now_ns`, and is sent now or, if the server does not read, later.
@@ -130,6 +133,13 @@ impl Tally {
             histogram::record(&mut self.latency.service, service_ns);
         } else {
             histogram::record(&mut slice.headline, service_ns);
+        }
+    }
+
+    /// The parts of an answered message's response time, where they could be told.
+    pub(super) fn on_parts(&mut self, window: &Window, intended_ns: u64, parts: Option<Parts>) {
+        if let Some(anatomy) = self.anatomy.as_mut().filter(|_| window.measures(intended_ns)) {
+            anatomy.add(parts);
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub mod anatomy;
 pub mod compare;
 pub mod terminal;
 pub mod text;
