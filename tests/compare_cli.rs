@@ -145,6 +145,7 @@ fn an_anatomy_reads_as_golden() {
     closed_loop.plan.mode = Mode::ClosedLoop { pipeline: 1 };
     closed_loop.anatomy.as_mut().unwrap().overlapped = 1_234;
     closed_loop.anatomy.as_mut().unwrap().disordered = 1;
+    closed_loop.target.engine_features.push("kernel timestamps".to_owned());
     closed_loop.exemplars.iter_mut().for_each(|exemplar| exemplar.server = None);
     assert_golden("anatomy-narrow.txt", &anatomy::render(&closed_loop, narrow));
     let whole = terminal::render(&explained_run(false), Style::PLAIN);

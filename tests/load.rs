@@ -128,6 +128,46 @@ fn the_parts_of_every_answer_add_up_to_its_response_time() {
 }
 
 #[test]
+fn kernel_timestamps_split_both_ways_or_are_refused_by_name() {
+    for engine in ["uring", "tokio-uring"] {
+        let ended = run(&["--anatomy", "--kernel-timestamps", "--engine", engine]);
+        assert_eq!((ended.code, ended.results.len()), (Some(2), 0), "{}", ended.errors);
+        assert!(ended.errors.contains(engine) && ended.errors.contains("--engine epoll"), "{}", ended.errors);
+    }
+    for mode in [&["--rate", "3000"][..], &["--closed-loop", "-c", "8"]] {
+        let flags = ["--anatomy", "--kernel-timestamps", "--engine", "epoll", "--warmup", "200ms"];
+        let ended = run(&[&flags, mode].concat());
+        if ended.errors.contains("noted no arrivals") {
+            eprintln!("SKIPPED, nothing was tested: {}", ended.errors);
+            return;
+        }
+        let result = ended.result(0, Status::Completed);
+        let anatomy = result.anatomy.as_ref().unwrap();
+        assert_eq!((anatomy.disordered, anatomy.back.len()), (0, result.accounting.answered));
+        for (split, way) in
+            [(&anatomy.to_server_split, &anatomy.to_server), (&anatomy.back_split, &anatomy.back)]
+        {
+            let split = split.as_ref().expect("arrivals");
+            assert_eq!(split.kernel.len(), split.wake_up.len());
+            // The kernel may have begun to note them within the window.
+            assert!(!split.kernel.is_empty() && split.kernel.len() <= way.len(), "{mode:?}");
+            assert!(split.kernel.max().max(split.wake_up.max()) <= way.max(), "{mode:?}");
+        }
+        assert!(
+            ended.output.contains("\n  wake-up ") && ended.output.contains("w wake-up"),
+            "{}",
+            ended.output
+        );
+        assert!(!ended.output.contains("is not split"), "{}", ended.output);
+        assert!(result.target.engine_features.contains(&"kernel timestamps".to_owned()));
+    }
+    let ended = run(&["--anatomy", "--kernel-timestamps", "--engine", "epoll", "--server-engine", "uring"]);
+    let anatomy = ended.result(0, Status::Completed).anatomy.as_ref().unwrap();
+    assert!(anatomy.to_server_split.is_none() && anatomy.back_split.is_some());
+    assert!(ended.output.contains("the way to the server is not split"), "{}", ended.output);
+}
+
+#[test]
 fn a_server_that_does_not_stamp_ends_a_run_for_its_anatomy_at_once() {
     let address = misbehaving(|messages, answer| answer.message(messages - 1));
     for flags in [&["--rate", "2000"][..], &["--closed-loop", "--pipeline", "4"]] {
@@ -284,6 +324,8 @@ fn wrong_flags_end_with_2() {
         &["--duration", "0s"],
         &["--connections", "0"],
         &["--payload", "65MiB"],
+        &["--kernel-timestamps"],
+        &["--anatomy", "--kernel-timestamps", "--payload", "31", "--engine", "epoll"],
         &["--anatomy", "--text"],
         &["--anatomy", "--payload", "23"],
         &["--anatomy", "tcp://127.0.0.1:9/"],

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use ringsock::engine::{EngineError, Probe};
+use ringsock::engine::Probe;
 use ringsock::load::{Interrupter, Options, OptionsError, Run, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::store;
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     let plan = match flags.load.validate(&Probe::of_this_kernel()) {
         Ok(plan) => plan,
-        Err(OptionsError::Engine(refusal)) if !matches!(refusal, EngineError::NoSwitches { .. }) => {
+        Err(OptionsError::Engine(refusal)) if !refusal.is_of_flags() => {
             return Err(refusal.into());
         }
         Err(error) => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use ringsock::engine::{EngineError, Probe};
+use ringsock::engine::Probe;
 use ringsock::report;
 use ringsock::server::{Options, OptionsError, Server, StatsLine, Survey};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -70,7 +70,7 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     }
     let plan = match flags.server.validate(&probe) {
         Ok(plan) => plan,
-        Err(OptionsError::Engine(refusal)) if !matches!(refusal, EngineError::NoSwitches { .. }) => {
+        Err(OptionsError::Engine(refusal)) if !refusal.is_of_flags() => {
             return Err(refusal.into());
         }
         Err(error) => {

@@ -468,7 +468,7 @@ impl Client {
         self.unanswered -= 1;
         self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
         if self.tally.anatomy.is_some() {
-            let parts = self.parts(conn, &sent, now_ns);
+            let parts = self.parts(conn, &sent, now_ns, io.arrived_ns());
             self.tally.on_parts(&self.window, sent.intended_ns, parts);
         }
         let goes_on = self.stage == Stage::Running && now_ns < self.window.end_ns && conn.failure.is_none();
@@ -480,7 +480,13 @@ impl Client {
     /// Where the response time of the message just answered went, by the server's stamps; `None` where they cannot be of our
     /// clock.
     #[cold]
-    fn parts(&mut self, conn: &mut Peer, sent: &Sent, now_ns: u64) -> Option<Parts> {
+    fn parts(
+        &mut self,
+        conn: &mut Peer,
+        sent: &Sent,
+        now_ns: u64,
+        returned_ns: Option<u64>,
+    ) -> Option<Parts> {
         let Some(stamps) = std::mem::take(&mut conn.stamps).read() else {
             self.tally.anatomy = None;
             self.tell(Report::Unstamped);
@@ -492,7 +498,7 @@ impl Client {
             arrived_ns: stamps.arrived_ns,
             seen_ns: stamps.seen_ns,
             queued_ns: stamps.queued_ns,
-            returned_ns: None,
+            returned_ns,
             answered_ns: now_ns,
             read_ns: clock_ns(),
         })

@@ -522,8 +522,13 @@ fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Cl
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
     let connections_max = (task.connections as u32).max(1);
-    let uring = engine.uring.clone();
-    let config = Config { connections_max, outbox_bytes: usize::MAX, uring, ..Config::default() };
+    let config = Config {
+        connections_max,
+        outbox_bytes: usize::MAX,
+        uring: engine.uring.clone(),
+        kernel_timestamps: engine.kernel_timestamps,
+        ..Config::default()
+    };
     Ok(engine.kind.run(config, waker, Client::new(task), || {})?)
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
-use crate::engine::{Choice, Chosen, EngineError, Probe, files};
+use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, files};
 use crate::limits;
 use crate::measure::result;
 use crate::scenario::stamps::Layout;
@@ -129,6 +129,12 @@ pub struct Options {
     /// the message and when it queued the answer
     #[arg(long)]
     pub anatomy: bool,
+
+    /// With --anatomy: note when the kernel received what arrives, to tell the kernels' and the wire's share of each way
+    /// from the wake-up at its end. For the engine epoll; a server with a URL has a flag of the same name, and needs it for
+    /// its end
+    #[arg(long, requires = "anatomy")]
+    pub kernel_timestamps: bool,
 
     /// Seed of the schedule, the payloads and the masking keys
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
@@ -298,13 +304,21 @@ impl Options {
         let choose = |choice: Choice, switches: &Switches| {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
-        let engine = choose(self.engine, &self.uring_features)?;
-        let server_engine = match (self.server_engine, &self.server_uring_features) {
+        let mut engine = choose(self.engine, &self.uring_features)?;
+        if self.kernel_timestamps {
+            engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
+        let mut server_engine = match (self.server_engine, &self.server_uring_features) {
             (None, None) => engine.clone(),
             (choice, switches) => {
                 choose(choice.unwrap_or(self.engine), switches.as_ref().unwrap_or(&Switches::default()))?
             }
         };
+        // Where only the generator's engine can, only the way back is split, and the report says so.
+        let can_note = server_engine.kind == EngineKind::Epoll && !server_engine.kernel_timestamps;
+        if self.kernel_timestamps && can_note {
+            server_engine = server_engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
         Ok(Plan {
             endpoint,
             connections,
@@ -336,7 +350,7 @@ impl Options {
             return Ok(None);
         }
         let refuse = |why: String| Err(OptionsError::Anatomy(why));
-        let layout = Layout::Pair;
+        let layout = if self.kernel_timestamps { Layout::WithArrival } else { Layout::Pair };
         if self.text {
             return refuse("stamps are no text: leave out --text".to_owned());
         }

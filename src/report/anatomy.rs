@@ -15,8 +15,8 @@ use crate::measure::result::{Mode, RunResult};
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 /// The percentiles of the whole that have a bar.
 const BARS: [&str; 4] = ["p50", "p90", "p99", "p99.9"];
-/// A part's name and what its stretch of a bar is made of.
-const PARTS: [(&str, char); 4] = [("generator", '░'), ("to server", '▒'), ("in server", '▓'), ("back", '█')];
+/// What the generator's engine is said to use where it notes arrivals.
+const KERNEL_TIMESTAMPS: &str = "kernel timestamps";
 const BAR_COLUMNS: usize = 40;
 const LABEL_COLUMNS: usize = 7;
 
@@ -29,7 +29,11 @@ pub fn render(result: &RunResult, style: Style) -> String {
         let first = usize::from(!is_open_loop);
         let name = if is_open_loop { "response" } else { "service" };
         if !anatomy.back.is_empty() {
-            text.push_str(&part_table(anatomy, first, name, style));
+            text.push_str(&part_table(anatomy, first, name));
+            let was_asked = result.target.engine_features.iter().any(|name| name == KERNEL_TIMESTAMPS);
+            for note in notes(anatomy, was_asked) {
+                text.push_str(&format!("{}\n", wrap(&note, style.width_columns, 2)));
+            }
             text.push_str(&bars(anatomy, first, name, style));
         }
         text.push_str(&show_warnings(&warnings(anatomy), style));
@@ -38,7 +42,7 @@ pub fn render(result: &RunResult, style: Style) -> String {
     text
 }
 
-fn part_table(anatomy: &Anatomy, first: usize, name: &str, style: Style) -> String {
+fn part_table(anatomy: &Anatomy, first: usize, name: &str) -> String {
     let split_rows = |split: &Option<Split>| {
         let rows = split.as_ref().map(|split| {
             [row("  kernels and wire", &split.kernel), row("  wake-up", &split.wake_up)].to_vec()
@@ -56,11 +60,7 @@ fn part_table(anatomy: &Anatomy, first: usize, name: &str, style: Style) -> Stri
     heading.extend(PERCENTILES.map(|(label, _)| label.to_owned()));
     heading.push("max".to_owned());
     rows.insert(0, heading);
-    let mut text = format!("\n{}", table(&rows));
-    for note in notes(anatomy) {
-        text.push_str(&format!("{}\n", wrap(&note, style.width_columns, 2)));
-    }
-    text
+    format!("\n{}", table(&rows))
 }
 
 fn row(label: &str, histogram: &Histogram) -> Vec<String> {
@@ -71,14 +71,16 @@ fn row(label: &str, histogram: &Histogram) -> Vec<String> {
 }
 
 /// What a reader must know of how the parts were told apart.
-fn notes(anatomy: &Anatomy) -> Vec<String> {
+fn notes(anatomy: &Anatomy, kernel_was_asked: bool) -> Vec<String> {
     let mut notes = Vec::new();
-    let splits = [(&anatomy.to_server_split, "to the server"), (&anatomy.back_split, "back")];
-    if splits.iter().any(|(split, _)| split.is_some()) {
-        let unsplit = splits.iter().filter(|(split, _)| split.is_none());
-        notes.extend(
-            unsplit.map(|(_, way)| format!("the way {way} is not split: its end noted no kernel timestamps")),
+    if kernel_was_asked && anatomy.to_server_split.is_none() {
+        notes.push(
+            "the way to the server is not split: the server noted no arrivals (--engine epoll --kernel-timestamps)"
+                .to_owned(),
         );
+    }
+    if kernel_was_asked && anatomy.back_split.is_none() {
+        notes.push("the way back is not split: the kernel has yet to note arrivals".to_owned());
     }
     if anatomy.overlapped > 0 {
         let share = 100.0 * anatomy.overlapped as f64 / anatomy.back.len() as f64;
@@ -101,42 +103,61 @@ fn warnings(anatomy: &Anatomy) -> Vec<String> {
     )]
 }
 
+/// A part of a bar: its name, what it is made of, and how long it is.
+type Stretch = (&'static str, char, f64);
+
+/// What one mean message is made of; a way's wake-up apart, where it is known.
+fn stretches(row: &Explained, first: usize) -> Vec<Stretch> {
+    let way = |name, fill, whole_ns: f64, wake_up_ns: Option<f64>| {
+        let wake_up_ns = wake_up_ns.map(|ns| ns.min(whole_ns));
+        let wake_up = wake_up_ns.map(|ns| ("wake-up", 'w', ns));
+        [Some((name, fill, whole_ns - wake_up_ns.unwrap_or(0.0))), wake_up].into_iter().flatten()
+    };
+    let mut parts = vec![("generator", '░', row.generator_ns)];
+    parts.drain(..first);
+    parts.extend(way("to server", '▒', row.to_server_ns, row.to_server_wake_up_ns));
+    parts.push(("in server", '▓', row.in_server_ns));
+    parts.extend(way("back", '█', row.back_ns, row.back_wake_up_ns));
+    parts
+}
+
 /// The mean message about each percentile, as a bar of its parts.
 fn bars(anatomy: &Anatomy, first: usize, name: &str, style: Style) -> String {
-    let shown: Vec<_> =
-        anatomy.explained.iter().filter(|row| BARS.contains(&row.percentile.as_str())).collect();
-    if shown.is_empty() {
-        return String::new();
+    let shown = anatomy.explained.iter().filter(|row| BARS.contains(&row.percentile.as_str()));
+    let shown: Vec<_> = shown.map(|row| (row, stretches(row, first))).collect();
+    let Some((_, longest)) = shown.iter().max_by_key(|(_, parts)| parts.len()) else { return String::new() };
+    let mut legend: Vec<String> = Vec::new();
+    for (part, fill, _) in longest {
+        let entry = format!("{fill} {part}");
+        if !legend.contains(&entry) {
+            legend.push(entry);
+        }
     }
-    let parts = &PARTS[first..];
-    let legend: Vec<_> = parts.iter().map(|(part, fill)| format!("{fill} {part}")).collect();
     let heading = format!("where it goes: the mean message about each percentile of {name} time");
     let mut text = format!("\n{}\n", wrap(&heading, style.width_columns, 2));
     text.push_str(&format!("{:LABEL_COLUMNS$}{}\n", "", legend.join("  ")));
-    for row in shown {
-        text.push_str(&bar_line(row, first, style));
+    for (row, parts) in shown {
+        text.push_str(&bar_line(row, &parts, style));
     }
     text
 }
 
 /// `p99    ░▒▒▓██  12.0 µs = 1.00 µs + 5.00 µs + …`, the sum below the bar where it does not fit beside it.
-fn bar_line(row: &Explained, first: usize, style: Style) -> String {
-    let parts_ns = &[row.generator_ns, row.to_server_ns, row.in_server_ns, row.back_ns][first..];
-    let sum: Vec<_> = parts_ns.iter().map(|&ns| duration(ns)).collect();
+fn bar_line(row: &Explained, parts: &[Stretch], style: Style) -> String {
+    let sum: Vec<_> = parts.iter().map(|&(_, _, ns)| duration(ns)).collect();
     let sum = format!("{} = {}", duration(row.response_ns), sum.join(" + "));
     let bar_columns = BAR_COLUMNS.min(style.width_columns.saturating_sub(LABEL_COLUMNS));
-    let fills: Vec<char> = PARTS[first..].iter().map(|&(_, fill)| fill).collect();
-    let bar = stacked(parts_ns, &fills, bar_columns);
+    let bar = stacked(parts, bar_columns);
     let is_beside = LABEL_COLUMNS + bar_columns + 2 + sum.chars().count() <= style.width_columns;
     let joint = if is_beside { "  ".to_owned() } else { format!("\n{:LABEL_COLUMNS$}", "") };
     format!("{:<LABEL_COLUMNS$}{bar}{joint}{sum}\n", row.percentile)
 }
 
 /// Parts of a whole as stretches of a bar, each ending where the parts so far do.
-fn stacked(parts: &[f64], fills: &[char], columns: usize) -> String {
-    let whole: f64 = parts.iter().sum();
+fn stacked(parts: &[Stretch], columns: usize) -> String {
+    let whole: f64 = parts.iter().map(|(_, _, part)| part).sum();
     let (mut bar, mut so_far, mut filled) = (String::new(), 0.0, 0);
-    for (part, &fill) in parts.iter().zip(fills) {
+    for &(_, fill, part) in parts {
         so_far += part;
         let end = if whole > 0.0 { (so_far / whole * columns as f64).round() as usize } else { 0 };
         bar.extend(std::iter::repeat_n(fill, end - filled));
@@ -223,15 +244,20 @@ mod tests {
 
     #[test]
     fn a_bar_is_as_long_as_the_whole_however_its_parts_round() {
+        let bar_of = |parts: [f64; 4], columns| {
+            let stretches: Vec<_> =
+                parts.into_iter().zip("abcd".chars()).map(|(part, fill)| ("", fill, part)).collect();
+            stacked(&stretches, columns)
+        };
         for parts in [[1.0, 1.0, 1.0, 1.0], [0.0, 0.3, 0.3, 99.4], [1e9, 1.0, 0.0, 0.0], [5.0, 0.0, 0.0, 7.0]]
         {
             for columns in [1, 7, 50] {
-                let bar = stacked(&parts, &['a', 'b', 'c', 'd'], columns);
+                let bar = bar_of(parts, columns);
                 assert_eq!(bar.len(), columns, "{parts:?}: {bar}");
                 assert!(bar.as_bytes().is_sorted(), "{bar}");
             }
         }
-        assert_eq!(stacked(&[0.0; 4], &['a'; 4], 50), "");
-        assert_eq!(stacked(&[1.0, 2.0, 1.0, 4.0], &['a', 'b', 'c', 'd'], 8), "abbcdddd");
+        assert_eq!(bar_of([0.0; 4], 50), "");
+        assert_eq!(bar_of([1.0, 2.0, 1.0, 4.0], 8), "abbcdddd");
     }
 }

@@ -144,7 +144,7 @@ impl<R: FnMut(Served)> Serve<R> {
                 if let Some(layout) = stamps {
                     let stamper = Stamper::new(layout);
                     *conn = Peer::Stamped(Box::new(Stamped { connection, stamper }));
-                    self.on_frames_to_stamp(conn, io, received, head_bytes, now_ns, None);
+                    self.on_frames_to_stamp(conn, io, received, head_bytes, now_ns);
                 } else {
                     *conn = Peer::Open(connection);
                     self.on_frames(conn, io, received, head_bytes, now_ns);
@@ -184,10 +184,10 @@ impl<R: FnMut(Served)> Serve<R> {
         received: Received<'_>,
         skipped_bytes: usize,
         now_ns: u64,
-        arrived_ns: Option<u64>,
     ) {
         let Peer::Stamped(stamped) = conn else { return };
         let Stamped { connection, stamper } = &mut **stamped;
+        let arrived_ns = io.arrived_ns();
         let answered =
             echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns, arrived_ns);
         self.served.messages += answered.messages;
@@ -313,9 +313,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         match conn {
             Peer::Open(_) => self.on_frames(conn, &mut io, received, 0, now_ns),
             Peer::Opening { .. } => self.on_head(conn, &mut io, received, now_ns),
-            Peer::Stamped(_) => {
-                self.on_frames_to_stamp(conn, &mut io, received, 0, now_ns, None);
-            }
+            Peer::Stamped(_) => self.on_frames_to_stamp(conn, &mut io, received, 0, now_ns),
             Peer::Leaving { .. } => {}
         }
     }

@@ -1,19 +1,25 @@
 //! A client that asks for stamps: what comes back is the echo, but for the stamps, however the bytes are cut.
 
-use ringsock::engine::{EngineKind, clock_ns};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringsock::engine::{Config, EngineKind, Waker, clock_ns};
+use ringsock::scenario::serve::Serve;
 use ringsock::scenario::stamps::{Layout, START};
 use ringsock::ws::frame::Opcode;
 
 use crate::listener::Heard;
-use crate::peer::request;
+use crate::peer::{PATIENCE, Peer, request, tcp};
 use crate::server::{Hears, Said, client, echoed, goodbye, hold_all, text};
-use crate::serving::limits;
+use crate::serving::{Serving, config, limits};
 
 crate::conversations!("server":
     stamps_stand_where_they_were_asked_for_however_the_message_is_cut,
     stamps_stand_in_fragments_and_large_messages,
     what_cannot_be_stamped_comes_back_as_it_came,
     frames_right_behind_a_request_for_stamps_are_stamped,
+    the_kernels_arrival_is_stamped_or_refused_by_name,
 );
 
 /// What must come back where answers are stamped: each message, and whether it is.
@@ -136,6 +142,43 @@ mod conversation {
         let unasked = Hears::Frames(vec![Heard::Binary(payload(40)), Heard::Close(Some(1000))]);
         hold_all(engine, limits(), &conversations);
         hold_all(engine, limits(), &[(text_in_pieces, unasked)]);
+    }
+
+    pub(super) fn the_kernels_arrival_is_stamped_or_refused_by_name(engine: EngineKind) {
+        let config = Config { kernel_timestamps: true, ..config(4096) };
+        if engine != EngineKind::Epoll {
+            let serve = Serve::new(limits(), Arc::default(), |_| {});
+            let refused = engine.run(config, &Waker::new().unwrap(), serve, || {}).err().unwrap().to_string();
+            assert!(refused.contains(engine.name()) && refused.contains("--engine epoll"), "{refused}");
+            return;
+        }
+        let serving = Serving::start(engine, config, limits());
+        let mut stream = tcp(serving.address);
+        stream.write_all(&target(Layout::WithArrival)).unwrap();
+        let mut peer = Peer::after_request(stream, serving.address);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let asked_ns = clock_ns();
+            peer.send(Opcode::Binary, &payload(64));
+            let (_, _, answer) = peer.next().expect("an answer");
+            let number = |at: usize| u64::from_le_bytes(answer[at..at + 8].try_into().unwrap());
+            let (queued_ns, arrived_ns) = (number(START + 8), number(START + 16));
+            if arrived_ns != 0 {
+                // Two clocks, whose offset is known to within the time of reading it.
+                let tolerated_ns = 1_000_000;
+                assert!(asked_ns < arrived_ns + tolerated_ns && arrived_ns < queued_ns + tolerated_ns);
+                break;
+            }
+            if Instant::now() > deadline {
+                eprintln!("SKIPPED, nothing was tested: this kernel notes no arrivals");
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        peer.send(Opcode::Close, &1000_u16.to_be_bytes());
+        peer.expect(Opcode::Close, &1000_u16.to_be_bytes());
+        peer.expect_end();
+        serving.stop();
     }
 
     pub(super) fn frames_right_behind_a_request_for_stamps_are_stamped(engine: EngineKind) {
