@@ -121,6 +121,11 @@ fn the_parts_of_every_answer_add_up_to_its_response_time() {
             let sum_ns = row.generator_ns + row.to_server_ns + row.in_server_ns + row.back_ns;
             assert!((sum_ns - row.response_ns).abs() <= row.response_ns * 1e-9, "{flags:?}: {row:?}");
         }
+        assert!(!result.exemplars.is_empty(), "{flags:?}");
+        for exemplar in &result.exemplars {
+            let server = exemplar.server.expect("stamps");
+            assert!(server.to_server_ns + server.in_server_ns <= exemplar.service_ns, "{exemplar:?}");
+        }
         assert!(ended.output.contains("where it goes"), "{}", ended.output);
         assert!(!ended.output.contains("left out of the parts"), "{}", ended.output);
     }

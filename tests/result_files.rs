@@ -167,7 +167,7 @@ fn a_file_with_any_byte_changed_never_panics() {
 fn fields_from_a_later_program_of_the_same_version_are_tolerated() {
     let saved = Saved::new();
     let text =
-        saved.replaced(r#""plan": {"#, r#""verdict": {"trusted": true}, "plan": { "colour": [1, {}],"#);
+        saved.replaced(r#""plan": {"#, r#""forecast": {"trusted": true}, "plan": { "colour": [1, {}],"#);
     assert_eq!(saved.load_variant(text.as_bytes()).unwrap(), sample());
 }
 

@@ -1,13 +1,16 @@
 //! `ringsock-load`: flags in, one run, exit code out.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use ringsock::engine::Probe;
-use ringsock::load::{Interrupter, Options, OptionsError, Run, Verbosity};
+use ringsock::load::config::{self, ConfigError, Settled};
+use ringsock::load::{self, Interrupter, Options, OptionsError, Plan, PlanFlags, Run, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
-use ringsock::measure::store;
+use ringsock::measure::{calibration, store};
+use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -27,6 +30,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Flags {
     #[command(flatten)]
     load: Options,
+    #[command(flatten)]
+    plan: PlanFlags,
 }
 
 const EXAMPLES: &str = "\
@@ -37,11 +42,20 @@ Examples:
   ringsock-load ws://127.0.0.1:9001/ --rate 50000 --cpus 1   open loop, Poisson arrivals
   ringsock-load ws://127.0.0.1:9001/ --closed-loop --pipeline 64    peak throughput
   ringsock-load ws://127.0.0.1:8080/chat --text --payload 1KiB --arrivals fixed --duration 1m
+  ringsock-load --rate 50k --dry-run > bench.toml            the flags in effect, as a file for --config
+  ringsock-load --replay results/A.json                      the same run again
+  ringsock-load --export hlog,csv                            the result for other tools, too
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    match run(&flags) {
+    let command = Flags::command();
+    let settled = match config::settle(&command, std::env::args_os().collect()) {
+        Ok(settled) => settled,
+        Err(ConfigError::Flags(error)) => error.exit(),
+        Err(error) => return refuse(&error),
+    };
+    let flags = Flags::from_arg_matches(&settled.matches).unwrap_or_else(|error| error.exit());
+    match run(&flags, &command, &settled) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ringsock-load: {}", report::explain(&*error));
@@ -50,29 +64,69 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+fn refuse(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("ringsock-load: {error}");
+    ExitCode::from(2)
+}
+
+fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<ExitCode> {
     let plan = match flags.load.validate(&Probe::of_this_kernel()) {
         Ok(plan) => plan,
         Err(OptionsError::Engine(refusal)) if !refusal.is_of_flags() => {
             return Err(refusal.into());
         }
-        Err(error) => {
-            eprintln!("ringsock-load: {error}");
-            return Ok(ExitCode::from(2));
-        }
+        Err(error) => return Ok(refuse(&error)),
     };
+    say_notes(settled, &plan);
+    if flags.plan.dry_run {
+        let values = config::effective(command, &settled.matches, |_| true);
+        report::print(&config::render(command, &values, &config::chosen(&plan, &values)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     store::prepare(&flags.load.results)?;
+    if let Some(step) = flags.load.calibrate {
+        return calibrate(flags, &plan, step);
+    }
     let run = Run::new(plan);
     watch_signals(run.interrupter())?;
     let verbosity = if flags.load.quiet { Verbosity::Quiet } else { Verbosity::Progress };
-    let result = run.execute(std::env::args().collect(), verbosity)?;
+    let mut result = run.execute(std::env::args().collect(), verbosity)?;
+    result.config = Some(config::effective(command, &settled.matches, config::is_of_a_run));
     // Saved first: a report that cannot be printed must not cost the result.
     let saved = store::save(&flags.load.results, &result);
     if !flags.load.quiet {
         report::print(&terminal::render(&result, Style::of_stdout())).context("standard output")?;
     }
-    report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
+    let saved = saved?;
+    report::print(&format!("saved {}\n", saved.display())).context("standard output")?;
+    for path in write_beside(&saved, &result, &flags.load.export)? {
+        report::print(&format!("exported {}\n", path.display())).context("standard output")?;
+    }
     Ok(judge(&result))
+}
+
+fn calibrate(flags: &Flags, plan: &Plan, step: Duration) -> anyhow::Result<ExitCode> {
+    let say = |what: &str| {
+        if !flags.load.quiet {
+            eprintln!("{what}");
+        }
+    };
+    let found = load::calibrate::calibrate(plan, step, say)?;
+    let saved = calibration::save(&flags.load.results, &found);
+    if !flags.load.quiet {
+        let text = report::calibration::render(&found, Style::of_stdout());
+        report::print(&text).context("standard output")?;
+    }
+    report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
+    Ok(if found.rate_max_per_s.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What of a file was left out, and what is not as it was.
+fn say_notes(settled: &Settled, plan: &Plan) {
+    let differences = settled.replayed.as_ref().map(|then| config::differences(then, plan));
+    for note in settled.notes.iter().chain(differences.iter().flatten()) {
+        eprintln!("note: {note}");
+    }
 }
 
 /// Success only if all went as planned.

@@ -18,6 +18,7 @@ pub mod memory;
 mod outbox;
 pub mod probe;
 pub mod socket;
+mod thread;
 mod timers;
 pub mod tokio_uring;
 pub mod uring;
@@ -32,6 +33,7 @@ pub use choice::{Choice, Chosen, Use};
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
+pub use thread::Switches;
 use timers::Timers;
 pub use wake::Waker;
 
@@ -222,6 +224,8 @@ struct Common {
     timers: Timers,
     pool: BufferPool,
     now_ns: u64,
+    /// Time is fake, and stands still within a turn.
+    simulated: bool,
     /// The receive buffer that the handler is looking at, and how many segments of it were queued.
     current_buffer: u32,
     /// Its length; 0 while the handler is looking at none.
@@ -231,6 +235,13 @@ struct Common {
     arrived_ns: Option<u64>,
     accepting: bool,
     stopping: bool,
+}
+
+impl Common {
+    #[inline]
+    fn clock_ns(&self) -> u64 {
+        if self.simulated { self.now_ns } else { clock_ns() }
+    }
 }
 
 /// The connections of one engine, by id. Any of them may be written to from any callback.
@@ -250,6 +261,7 @@ impl<C> Connections<C> {
             timers: Timers::default(),
             pool: BufferPool::stocked(),
             now_ns: clock_ns(),
+            simulated: false,
             current_buffer: 0,
             current_bytes: 0,
             current_uses: 0,
@@ -272,6 +284,12 @@ impl<C> Connections<C> {
     #[inline]
     pub fn now_ns(&self) -> u64 {
         self.common.now_ns
+    }
+
+    /// The time at this very moment; see [`Io::clock_ns`].
+    #[inline]
+    pub fn clock_ns(&self) -> u64 {
+        self.common.clock_ns()
     }
 
     /// What the engine did so far.
@@ -447,6 +465,19 @@ pub struct Io<'a> {
 }
 
 impl Io<'_> {
+    /// The time at this very moment, where that of the turn ([`Connections::now_ns`]) is not exact enough: in nanoseconds
+    /// of [`clock_ns`], and of fake time over [`memory`].
+    #[inline]
+    pub fn clock_ns(&self) -> u64 {
+        self.common.clock_ns()
+    }
+
+    /// A small number that no other open connection of this engine has: its [`ConnId::index`].
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.index as usize
+    }
+
     /// Sends a part of the memory that is being handled in `on_bytes`, without copying it.
     ///
     /// # Panics

@@ -11,13 +11,16 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::options::Endpoint;
+use super::arrivals::Spans;
+use super::endpoint::Endpoint;
 use super::schedule::Schedule;
 use super::tally::{Slice, Tally, Window};
+use super::worst::Worst;
 use crate::cpu;
-use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received, clock_ns};
+use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
 use crate::limits;
 use crate::measure::anatomy::{Moments, Parts};
+use crate::measure::evidence::{Exemplar, ServerStamps};
 use crate::scenario::echo::{Mismatch, Payloads};
 use crate::scenario::stamps::{self, Layout};
 use crate::ws::connection::{Connection, Event as WsEvent};
@@ -27,8 +30,9 @@ use crate::ws::mask::Mask;
 
 /// Connections that one thread opens at a time.
 const OPENING_MAX: usize = 32;
-/// Output that may wait on a connection before the schedule's messages stay in its backlog.
-const QUEUED_BYTES_MAX: usize = 1 << 20;
+/// Output that may wait on a connection before the schedule's messages stay in its backlog. It counts as sent, so the
+/// service time would hide less of a server that does not read if it were more.
+const QUEUED_BYTES_MAX: usize = 64 << 10;
 /// Messages that the schedule may have sent before the engine has its turn.
 const SENDS_PER_TURN_MAX: usize = 1 << 8;
 /// Messages that fell due in the window's last turn and are sent after its end; a generator that is behind by
@@ -83,13 +87,15 @@ impl Orders {
 pub(super) enum Report {
     /// All of its connections have opened or failed.
     Ready {
+        /// The generator thread, from 0.
+        thread: usize,
         /// Those that are open.
         open: usize,
         /// The generator thread, for its CPU time.
         thread_id: i32,
     },
-    /// What happened since the last slice.
-    Slice(Slice),
+    /// What happened on a thread since its last slice.
+    Slice(usize, Slice),
     /// The server was asked to stamp its answers, and does not.
     Unstamped,
     /// The last of its connections is gone, and not by our doing.
@@ -98,14 +104,22 @@ pub(super) enum Report {
 
 /// What a thread is to do.
 pub(super) struct Task {
+    /// The thread, from 0.
+    pub(super) thread: usize,
     pub(super) endpoint: Endpoint,
     pub(super) connections: usize,
     pub(super) connect_gap_ns: f64,
     pub(super) connect_timeout_ns: u64,
     /// The open loop's schedule; `None` in a closed loop.
     pub(super) schedule: Option<Schedule>,
+    /// A sample of when the schedule's messages were reached is taken so.
+    pub(super) spans: Option<Spans>,
     /// Messages in flight per connection of a closed loop.
     pub(super) pipeline: u64,
+    /// Poll without ever sleeping.
+    pub(super) spin: bool,
+    /// How many of the worst messages to keep.
+    pub(super) exemplars: usize,
     pub(super) payloads: Payloads,
     pub(super) random: fastrand::Rng,
     pub(super) orders: Arc<Orders>,
@@ -127,6 +141,13 @@ enum Stage {
 pub(super) struct Client {
     task: Task,
     pub(super) tally: Tally,
+    pub(super) worst: Worst,
+    /// Time of the measured window in turns that found nothing to do, while spinning.
+    pub(super) idle_ns: u64,
+    /// Whether this turn has had anything to do; whether the one before had, and when it began.
+    turn_worked: bool,
+    last_turn_worked: bool,
+    last_turn_ns: u64,
     stage: Stage,
     window: Window,
     /// Connections yet to begin, and begun but not open.
@@ -175,13 +196,18 @@ pub(super) struct Peer {
 }
 
 impl Client {
-    pub(super) fn new(task: Task) -> Self {
+    pub(super) fn new(mut task: Task) -> Self {
         let never =
             Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
-        let mut tally = Tally::new(task.schedule.is_some());
+        let mut tally = Tally::new(task.spans.take());
         tally.anatomy = task.payloads.stamps().map(|_| Box::default());
         Self {
             tally,
+            worst: Worst::new(task.exemplars),
+            idle_ns: 0,
+            turn_worked: false,
+            last_turn_worked: false,
+            last_turn_ns: 0,
             stage: Stage::Opening,
             window: never,
             unopened: task.connections,
@@ -200,7 +226,7 @@ impl Client {
     // ---- opening ----
 
     fn open_more(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
-        let now_ns = clock_ns();
+        let now_ns = connections.clock_ns();
         if self.next_connect_ns == 0.0 {
             self.next_connect_ns = now_ns as f64;
         }
@@ -211,7 +237,7 @@ impl Client {
             self.next_connect_ns += self.task.connect_gap_ns;
             self.unopened -= 1;
             self.opening += 1;
-            let id = connections.connect(self.task.endpoint.address, Peer::new(clock_ns()));
+            let id = connections.connect(self.task.endpoint.address, Peer::new(connections.clock_ns()));
             if let Some((_, mut io)) = connections.get(id) {
                 io.wake_by(now_ns + self.task.connect_timeout_ns);
             }
@@ -223,7 +249,8 @@ impl Client {
         self.opening -= 1;
         if self.opening == 0 && self.unopened == 0 && self.stage == Stage::Opening {
             self.stage = Stage::Ready;
-            self.tell(Report::Ready { open: self.open.len(), thread_id: cpu::current_thread_id() });
+            let (thread, open) = (self.task.thread, self.open.len());
+            self.tell(Report::Ready { thread, open, thread_id: cpu::current_thread_id() });
         }
     }
 
@@ -286,6 +313,7 @@ impl Client {
         conn.next_number += 1;
         conn.in_flight.push_back(Sent { intended_ns, sent_ns: now_ns });
         self.unanswered += 1;
+        self.turn_worked = true;
         self.tally.on_sent(&self.window, intended_ns);
     }
 
@@ -297,7 +325,7 @@ impl Client {
                 return Some(self.window.end_ns);
             }
             // Read for each message: the lag is a measurement.
-            let now_ns = clock_ns();
+            let now_ns = connections.clock_ns();
             if intended_ns > now_ns {
                 return Some(intended_ns);
             }
@@ -328,6 +356,7 @@ impl Client {
             self.backlogged.push(id);
         }
         conn.backlog.push_back(intended_ns);
+        self.tally.on_held_back(&self.window, intended_ns);
     }
 
     fn send_backlogs(&mut self, connections: &mut Connections<Peer>) {
@@ -336,7 +365,8 @@ impl Client {
             let Some((conn, mut io)) = connections.get(id) else { return false };
             while io.queued_bytes() <= QUEUED_BYTES_MAX && conn.failure.is_none() {
                 let Some(intended_ns) = conn.backlog.pop_front() else { return false };
-                self.send(conn, &mut io, intended_ns, clock_ns());
+                let now_ns = io.clock_ns();
+                self.send(conn, &mut io, intended_ns, now_ns);
             }
             true
         });
@@ -351,7 +381,7 @@ impl Client {
         for index in 0..self.open.len() {
             let Some((conn, mut io)) = connections.get(self.open[index]) else { continue };
             for _ in 0..self.task.pipeline {
-                let now_ns = clock_ns();
+                let now_ns = io.clock_ns();
                 self.send(conn, &mut io, now_ns, now_ns);
             }
         }
@@ -464,12 +494,15 @@ impl Client {
         let Some(sent) = conn.in_flight.pop_front() else {
             return self.tally.accounting.count_error("unasked answer");
         };
+        let number = conn.answer_number;
         conn.answer_number += 1;
         self.unanswered -= 1;
-        self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
-        if self.tally.anatomy.is_some() {
-            let parts = self.parts(conn, &sent, now_ns, io.arrived_ns());
-            self.tally.on_parts(&self.window, sent.intended_ns, parts);
+        let parts = self.tally.anatomy.is_some().then(|| self.parts(conn, io, &sent, now_ns)).flatten();
+        let headline_ns = self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
+        if let Some(headline_ns) = headline_ns
+            && self.worst.is_worth(headline_ns)
+        {
+            self.on_bad_answer(&sent, io.index(), number, now_ns, parts);
         }
         let goes_on = self.stage == Stage::Running && now_ns < self.window.end_ns && conn.failure.is_none();
         if self.task.schedule.is_none() && goes_on {
@@ -480,33 +513,56 @@ impl Client {
     /// Where the response time of the message just answered went, by the server's stamps; `None` where they cannot be of our
     /// clock.
     #[cold]
-    fn parts(
-        &mut self,
-        conn: &mut Peer,
-        sent: &Sent,
-        now_ns: u64,
-        returned_ns: Option<u64>,
-    ) -> Option<Parts> {
+    fn parts(&mut self, conn: &mut Peer, io: &Io<'_>, sent: &Sent, now_ns: u64) -> Option<Parts> {
         let Some(stamps) = std::mem::take(&mut conn.stamps).read() else {
             self.tally.anatomy = None;
             self.tell(Report::Unstamped);
             return None;
         };
-        Parts::of(&Moments {
+        let parts = Parts::of(&Moments {
             intended_ns: sent.intended_ns,
             sent_ns: sent.sent_ns,
             arrived_ns: stamps.arrived_ns,
             seen_ns: stamps.seen_ns,
             queued_ns: stamps.queued_ns,
-            returned_ns,
+            returned_ns: io.arrived_ns(),
             answered_ns: now_ns,
-            read_ns: clock_ns(),
-        })
+            read_ns: io.clock_ns(),
+        });
+        self.tally.on_parts(&self.window, sent.intended_ns, parts);
+        parts
     }
 
     /// The server was asked for stamps and gave none.
     pub(super) fn is_unstamped(&self) -> bool {
         self.task.payloads.stamps().is_some() && self.tally.anatomy.is_none()
+    }
+
+    /// One of the slowest so far.
+    #[cold]
+    fn on_bad_answer(
+        &mut self,
+        sent: &Sent,
+        connection: usize,
+        number: u64,
+        now_ns: u64,
+        parts: Option<Parts>,
+    ) {
+        let exemplar = Exemplar {
+            thread: self.task.thread as u64,
+            connection: connection as u64,
+            number,
+            intended_s: sent.intended_ns.saturating_sub(self.window.measure_ns) as f64 / 1e9,
+            response_ns: now_ns.saturating_sub(sent.intended_ns),
+            queued_ns: sent.sent_ns.saturating_sub(sent.intended_ns),
+            service_ns: now_ns.saturating_sub(sent.sent_ns),
+            server: parts.map(|parts| ServerStamps {
+                to_server_ns: parts.to_server_ns,
+                in_server_ns: parts.in_server_ns,
+            }),
+            ..Exemplar::default()
+        };
+        self.worst.consider(exemplar, sent.intended_ns);
     }
 
     /// One error a message, however many of its pieces are wrong.
@@ -538,7 +594,7 @@ impl Client {
 
     fn begin_close(&mut self, connections: &mut Connections<Peer>) {
         self.stage = Stage::Closing;
-        let now_ns = clock_ns();
+        let now_ns = connections.clock_ns();
         self.close_by_ns = now_ns + CLOSE_NS;
         for id in std::mem::take(&mut self.open) {
             let key = self.random_key();
@@ -559,7 +615,54 @@ impl Client {
     fn hand_over_slice(&mut self) {
         let spare = self.task.spare.lock().ok().and_then(|mut spare| spare.pop());
         let full = std::mem::replace(&mut self.tally.slice, spare.unwrap_or_else(Slice::new));
-        self.tell(Report::Slice(full));
+        self.tell(Report::Slice(self.task.thread, full));
+    }
+
+    /// The turn before has lasted until this one began, at `now_ns`.
+    #[inline]
+    fn look_back(&mut self, now_ns: u64) {
+        if self.task.spin && !self.last_turn_worked {
+            let from_ns = self.last_turn_ns.max(self.window.measure_ns);
+            self.idle_ns += now_ns.min(self.window.end_ns).saturating_sub(from_ns);
+        }
+        self.last_turn_ns = now_ns;
+    }
+
+    /// Does what the stage asks for; when it has to be called again.
+    fn advance(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
+        self.forget_lost(connections);
+        match self.stage {
+            Stage::Opening => self.open_more(connections),
+            Stage::Ready => None,
+            Stage::Running if connections.now_ns() >= self.window.end_ns => {
+                self.send_due(connections, SENDS_AT_END_MAX);
+                self.stop_sending(connections);
+                // Everything may be answered, and the thread dismissed, already: nothing else need bring a turn.
+                Some(0)
+            }
+            Stage::Running => {
+                // Bounded, so that a rate beyond what can be queued does not keep what is queued from being sent.
+                let next_ns = self.send_due(connections, SENDS_PER_TURN_MAX);
+                if self.backlogged.is_empty() {
+                    return next_ns;
+                }
+                self.send_backlogs(connections);
+                let look_ns = connections.clock_ns() + BACKLOG_INTERVAL_NS;
+                Some(next_ns.map_or(look_ns, |next_ns| next_ns.min(look_ns)))
+            }
+            Stage::Draining if !self.task.orders.dismissed.load(Ordering::Relaxed) => None,
+            Stage::Draining if self.unanswered == 0 || connections.now_ns() >= self.window.drained_ns => {
+                self.begin_close(connections);
+                Some(self.close_by_ns)
+            }
+            Stage::Draining => Some(self.window.drained_ns),
+            Stage::Closing => {
+                if connections.is_empty() || connections.now_ns() >= self.close_by_ns {
+                    connections.stop();
+                }
+                Some(self.close_by_ns)
+            }
+        }
     }
 }
 
@@ -650,6 +753,7 @@ impl Handler for Client {
     #[inline]
     fn on_bytes(&mut self, connections: &mut Connections<Peer>, id: ConnId, received: Received<'_>) {
         let now_ns = connections.now_ns();
+        self.turn_worked = true;
         let Some((conn, mut io)) = connections.get(id) else { return };
         let mut memory = &mut received.memory[received.range];
         if !matches!(conn.protocol, Protocol::Open(_)) {
@@ -714,7 +818,7 @@ impl Handler for Client {
             Stage::Closing => {}
         }
         if self.stage == Stage::Running && self.task.orders.stop.load(Ordering::Relaxed) {
-            self.window.end_at(clock_ns());
+            self.window.end_at(connections.clock_ns());
             // Now: where no answers come, nothing else would bring another turn of a closed loop.
             self.send_due(connections, SENDS_AT_END_MAX);
             self.stop_sending(connections);
@@ -722,38 +826,14 @@ impl Handler for Client {
     }
 
     fn on_turn(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
-        self.forget_lost(connections);
-        match self.stage {
-            Stage::Opening => self.open_more(connections),
-            Stage::Ready => None,
-            Stage::Running if connections.now_ns() >= self.window.end_ns => {
-                self.send_due(connections, SENDS_AT_END_MAX);
-                self.stop_sending(connections);
-                // Everything may be answered, and the thread dismissed, already: nothing else need bring a turn.
-                Some(0)
-            }
-            Stage::Running => {
-                // Bounded, so that a rate beyond what can be queued does not keep what is queued from being sent.
-                let next_ns = self.send_due(connections, SENDS_PER_TURN_MAX);
-                if self.backlogged.is_empty() {
-                    return next_ns;
-                }
-                self.send_backlogs(connections);
-                let look_ns = clock_ns() + BACKLOG_INTERVAL_NS;
-                Some(next_ns.map_or(look_ns, |next_ns| next_ns.min(look_ns)))
-            }
-            Stage::Draining if !self.task.orders.dismissed.load(Ordering::Relaxed) => None,
-            Stage::Draining if self.unanswered == 0 || connections.now_ns() >= self.window.drained_ns => {
-                self.begin_close(connections);
-                Some(self.close_by_ns)
-            }
-            Stage::Draining => Some(self.window.drained_ns),
-            Stage::Closing => {
-                if connections.is_empty() || connections.now_ns() >= self.close_by_ns {
-                    connections.stop();
-                }
-                Some(self.close_by_ns)
-            }
+        let now_ns = connections.now_ns();
+        self.look_back(now_ns);
+        if self.worst.end_turn(now_ns) {
+            self.worst.look(now_ns, &connections.counters());
         }
+        let next_ns = self.advance(connections);
+        self.last_turn_worked = std::mem::take(&mut self.turn_worked);
+        let spins = self.task.spin && matches!(self.stage, Stage::Running | Stage::Draining);
+        if spins { Some(0) } else { next_ns }
     }
 }

@@ -3,11 +3,22 @@
 //! Each thread has a core, an engine and connections of its own, and shares nothing with the others while it
 //! measures; this thread only keeps the time, asks for slices once a second, and merges histograms at the end.
 
+mod arrivals;
+pub mod calibrate;
 mod client;
+pub mod config;
+mod endpoint;
+mod flags;
+pub mod heading;
 mod options;
 mod progress;
+mod record;
 mod schedule;
+#[cfg(test)]
+mod simulation;
 mod tally;
+mod witness;
+mod worst;
 
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
@@ -16,29 +27,41 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 
-pub use options::{Arrivals, Endpoint, Options, OptionsError, Plan};
+pub use endpoint::Endpoint;
+pub use flags::PlanFlags;
+pub use options::{Arrivals, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 
 use crate::cpu;
 use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::environment::Environment;
-use crate::measure::histogram;
+use crate::measure::evidence::{self, Evidence, Exemplar};
 use crate::measure::result::{
-    self, Accounting, CpuUse, Interval, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary,
-    Target, Tool,
+    self, Accounting, CpuUse, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
 };
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
+use arrivals::Spans;
 use client::{Client, Orders, Report, Task};
 use progress::Progress;
+use record::{Record, Recorded};
 use schedule::Schedule;
 use tally::{Slice, Window};
+use witness::Look;
 
 /// Between the last connection's opening and the first message: threads wake up and see their orders.
 const START_DELAY_NS: u64 = 20_000_000;
-/// How often threads are asked what has happened.
-const SLICE_NS: u64 = 1_000_000_000;
+/// How often threads are asked what has happened: so often that a run is cut into enough batches to tell how much
+/// its samples depend on each other, and seldom enough to cost nothing.
+const SLICES_PER_RUN: u64 = 32;
+const SLICE_NS_MIN: u64 = 100_000_000;
+const SLICE_NS_MAX: u64 = 1_000_000_000;
+/// How long the timekeeper looks away at most.
+const LOOK_NS: u64 = 100_000_000;
+/// The 99th percentile of lag that is put up with: of a generator that sleeps, and of one that spins.
+const LAG_BOUND_NS: u64 = 100_000;
+const LAG_BOUND_SPINNING_NS: u64 = 20_000;
 /// How often threads that are to end are looked at.
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
 /// How long after the end of the drain a thread may take to say goodbye to its connections.
@@ -144,7 +167,7 @@ impl Run {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
                 let server = start_server(&self.plan)?;
-                let endpoint = Endpoint::embedded(server.address());
+                let endpoint = Endpoint::embedded(server.address(), self.plan.bare_server);
                 (Some(server), endpoint)
             }
         };
@@ -174,7 +197,10 @@ impl Run {
         let opened = crew.wait_until_open(&self.events);
         if !matches!(opened, Ok(open) if open > 0) {
             crew.order_end_now();
-            let accounting = crew.join(&self.events)?.accounting;
+            let mut accounting = Accounting::default();
+            for client in crew.join(&self.events, |_, _| {})? {
+                accounting.merge(&client.tally.accounting);
+            }
             opened?;
             let causes: Vec<String> =
                 accounting.errors.iter().map(|(class, count)| format!("{class} ({count})")).collect();
@@ -195,7 +221,18 @@ impl Run {
     }
 
     fn into_result(self, measured: Measured, endpoint: &Endpoint, command_line: Vec<String>) -> RunResult {
-        let Measured { outcome, accounting, latency, intervals, cpu, anatomy, measured_s, .. } = measured;
+        let Measured {
+            outcome,
+            accounting,
+            latency,
+            recorded,
+            cpu,
+            anatomy,
+            is_unstamped: _,
+            measured_s,
+            evidence,
+            exemplars,
+        } = measured;
         let plan = record_of(&self.plan);
         let summary = Summary::new(&plan, &accounting, &latency, measured_s);
         RunResult {
@@ -206,7 +243,7 @@ impl Run {
             verdict: None,
             config: None,
             series: None,
-            calibration: None,
+            calibration: self.plan.calibration.clone(),
             plan,
             environment: Environment::capture(),
             io_uring: Some(record_of_probe(&self.plan.probe)),
@@ -214,12 +251,12 @@ impl Run {
             outcome,
             accounting,
             latency,
-            intervals,
-            batches: Vec::new(),
+            intervals: recorded.intervals,
+            batches: recorded.batches,
             cpu,
-            evidence: None,
+            evidence: Some(evidence),
             anatomy,
-            exemplars: Vec::new(),
+            exemplars,
             summary,
         }
     }
@@ -230,12 +267,70 @@ struct Measured {
     outcome: Outcome,
     accounting: Accounting,
     latency: Latencies,
-    intervals: Vec<Interval>,
+    recorded: Recorded,
     cpu: CpuUse,
     anatomy: Option<Anatomy>,
     /// It was asked for, and the server does not stamp its answers.
     is_unstamped: bool,
     measured_s: f64,
+    evidence: Evidence,
+    exemplars: Vec<Exemplar>,
+}
+
+impl Measured {
+    /// What the threads come to together.
+    fn merge(
+        plan: &Plan,
+        outcome: Outcome,
+        clients: Vec<Client>,
+        mut recorded: Recorded,
+        cpu: CpuUse,
+        mut evidence: Evidence,
+        measured_s: f64,
+    ) -> Self {
+        let (mut accounting, mut latency) = (Accounting::default(), Latencies::default());
+        let mut exemplars = Vec::new();
+        let mut spans = Vec::new();
+        let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
+        for (thread, client) in clients.into_iter().enumerate() {
+            accounting.merge(&client.tally.accounting);
+            latency.merge(&client.tally.latency);
+            evidence.held_back += client.tally.held_back;
+            client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
+            is_unstamped |= client.is_unstamped();
+            if let Some(of_thread) = evidence.threads.get_mut(thread) {
+                of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
+                std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
+            }
+            spans.extend(client.tally.spans);
+            exemplars.extend(client.worst.into_exemplars());
+        }
+        accounting.outstanding = accounting.sent - accounting.answered;
+        match plan.mode {
+            Mode::OpenLoop { .. } => latency.response = recorded.headline.clone(),
+            Mode::ClosedLoop { .. } => latency.service = recorded.headline.clone(),
+        }
+        evidence.arrivals = spans.first().map(|first| evidence::Arrivals {
+            messages_per_span: first.messages_per_span(),
+            planned_span_ns: first.planned_span_ns(),
+            spans_ns: spans.iter().flat_map(Spans::kept_ns).copied().collect(),
+        });
+        exemplars.sort_by_key(|exemplar| std::cmp::Reverse(exemplar.response_ns));
+        exemplars.truncate(plan.exemplars);
+        let anatomy = anatomy.finish();
+        Self {
+            outcome,
+            accounting,
+            latency,
+            recorded,
+            cpu,
+            anatomy,
+            is_unstamped,
+            measured_s,
+            evidence,
+            exemplars,
+        }
+    }
 }
 
 fn list(cpus: &[usize]) -> String {
@@ -280,7 +375,10 @@ fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
         engine_reason: reason.cloned(),
         server_engine: ours.map(|engine| engine.kind.name().to_owned()),
         server_engine_features: ours.map(|engine| engine.features.clone()),
-        server_cpus: ours.map(|_| list(&plan.server_cpus)),
+        server_cpus: match plan.server_pid {
+            Some(process_id) => witness::bound_cpus(process_id),
+            None => ours.map(|_| list(&plan.server_cpus)),
+        },
         load_cpus: Some(list(&plan.cpus)),
     }
 }
@@ -295,6 +393,7 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     let mut options = Flags::parse_from(["embedded", "--listen", "127.0.0.1:0"]).server;
     options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
     options.max_connections = Some(plan.connections);
+    options.bare = plan.bare_server;
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();
@@ -329,15 +428,14 @@ impl ServerCpu {
 /// The generator's threads.
 struct Crew {
     threads: Vec<JoinHandle<Result<Client, LoadError>>>,
+    /// By thread, once it has opened its connections; 0 before.
     thread_ids: Vec<i32>,
+    ready_count: usize,
     /// Threads whose last connection has gone.
     deserted_count: usize,
     wakers: Vec<Waker>,
     orders: Arc<Orders>,
     spare: Arc<Mutex<Vec<Slice>>>,
-    /// The headline durations that the slices brought.
-    latency: Latencies,
-    open_loop: bool,
     drain_timeout: Duration,
 }
 
@@ -345,13 +443,12 @@ impl Crew {
     fn start(plan: &Plan, endpoint: &Endpoint, events: &Sender<Event>) -> Result<Self, LoadError> {
         let mut crew = Self {
             threads: Vec::new(),
-            thread_ids: Vec::new(),
+            thread_ids: vec![0; plan.cpus.len()],
+            ready_count: 0,
             deserted_count: 0,
             wakers: Vec::new(),
             orders: Arc::new(Orders::default()),
             spare: Arc::new(Mutex::new(Vec::new())),
-            latency: Latencies::default(),
-            open_loop: matches!(plan.mode, Mode::OpenLoop { .. }),
             drain_timeout: plan.drain_timeout,
         };
         for index in 0..plan.cpus.len() {
@@ -377,11 +474,14 @@ impl Crew {
         let share = connections / thread_count + usize::from(index < connections % thread_count);
         let events = events.clone();
         let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(index as u64));
-        let (schedule, pipeline) = match plan.mode {
+        let (schedule, spans, pipeline) = match plan.mode {
             Mode::OpenLoop { rate_per_s, arrivals } => {
-                (Some(Schedule::new(rate_per_s, arrivals, plan.seed, index, thread_count)), 0)
+                let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
+                let lag_bound_ns = if plan.spin { LAG_BOUND_SPINNING_NS } else { LAG_BOUND_NS };
+                let schedule = Schedule::new(rate_per_s, arrivals, plan.seed, index, thread_count);
+                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns)), 0)
             }
-            Mode::ClosedLoop { pipeline } => (None, pipeline),
+            Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
         let mut endpoint = endpoint.clone();
         let mut payloads = Payloads::new(plan.payload_bytes, plan.text, &mut random);
@@ -390,12 +490,16 @@ impl Crew {
             payloads = payloads.stamped(layout);
         }
         Task {
+            thread: index,
             endpoint,
             connections: share,
             connect_gap_ns: plan.connect_rate_per_s.map_or(0.0, |rate| 1e9 * thread_count as f64 / rate),
             connect_timeout_ns: plan.connect_timeout.as_nanos() as u64,
             schedule,
+            spans,
             pipeline,
+            spin: plan.spin,
+            exemplars: plan.exemplars,
             payloads,
             random,
             orders: Arc::clone(&self.orders),
@@ -414,18 +518,19 @@ impl Crew {
     /// How many connections are open, when all have opened or failed.
     fn wait_until_open(&mut self, events: &Receiver<Event>) -> Result<usize, LoadError> {
         let mut open_count = 0;
-        while self.thread_ids.len() < self.threads.len() {
+        while self.ready_count < self.threads.len() {
             match events.recv() {
-                Ok(Event::Thread(Report::Ready { open, thread_id })) => {
+                Ok(Event::Thread(Report::Ready { thread, open, thread_id })) => {
+                    self.ready_count += 1;
                     self.deserted_count += usize::from(open == 0);
                     open_count += open;
-                    self.thread_ids.push(thread_id);
+                    self.thread_ids[thread] = thread_id;
                 }
                 Ok(Event::Interrupt) | Err(_) => return Err(LoadError::InterruptedEarly),
                 // An engine that refused: joining it tells why.
                 Ok(Event::Ended) => return Ok(0),
                 Ok(Event::Thread(Report::Deserted)) => self.deserted_count += 1,
-                Ok(Event::Thread(Report::Slice(_) | Report::Unstamped)) => {}
+                Ok(Event::Thread(Report::Slice(..) | Report::Unstamped)) => {}
             }
         }
         Ok(open_count)
@@ -452,26 +557,27 @@ impl Crew {
         cpu::used_ns(std::process::id(), Some(&self.thread_ids)).unwrap_or(0)
     }
 
-    /// Adds a slice to the whole, and has its memory used again.
-    fn take_in(&mut self, mut slice: Slice) {
-        let headline = if self.open_loop { &mut self.latency.response } else { &mut self.latency.service };
-        histogram::merge(headline, &slice.headline);
+    /// Has a slice's memory used again.
+    fn reuse(&self, mut slice: Slice) {
         slice.clear();
         if let Ok(mut spare) = self.spare.lock() {
             spare.push(slice);
         }
     }
 
-    /// Waits for the threads to end, and merges what they counted and timed.
-    fn join(mut self, events: &Receiver<Event>) -> Result<Whole, LoadError> {
+    /// Waits for the threads to end, and hands out what they were, in order; their slices go to `on_slice`.
+    fn join(
+        mut self,
+        events: &Receiver<Event>,
+        mut on_slice: impl FnMut(usize, &Slice),
+    ) -> Result<Vec<Client>, LoadError> {
         let deadline = Instant::now() + self.drain_timeout + GOODBYE;
-        let mut rest = Slice::new();
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             // A thread says that it has ended a moment before it has: don't wait for another word of it.
             match events.recv_timeout(JOIN_INTERVAL) {
-                Ok(Event::Thread(Report::Slice(slice))) => {
-                    rest.merge(&slice);
-                    self.take_in(slice);
+                Ok(Event::Thread(Report::Slice(thread, slice))) => {
+                    on_slice(thread, &slice);
+                    self.reuse(slice);
                 }
                 Ok(_) => {}
                 Err(_) if Instant::now() < deadline => {}
@@ -479,39 +585,16 @@ impl Crew {
             }
         }
         for event in events.try_iter() {
-            if let Event::Thread(Report::Slice(slice)) = event {
-                rest.merge(&slice);
-                self.take_in(slice);
+            if let Event::Thread(Report::Slice(thread, slice)) = event {
+                on_slice(thread, &slice);
             }
         }
-        let mut accounting = Accounting::default();
-        let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
-        for thread in std::mem::take(&mut self.threads) {
-            let client = match thread.join() {
-                Ok(client) => client?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            };
-            accounting.merge(&client.tally.accounting);
-            self.latency.merge(&client.tally.latency);
-            rest.merge(&client.tally.slice);
-            client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
-            is_unstamped |= client.is_unstamped();
-            self.take_in(client.tally.late);
-            self.take_in(client.tally.slice);
-        }
-        accounting.outstanding = accounting.sent - accounting.answered;
-        let anatomy = anatomy.finish();
-        Ok(Whole { accounting, latency: self.latency, rest, anatomy, is_unstamped })
+        let ended = std::mem::take(&mut self.threads).into_iter().map(|thread| match thread.join() {
+            Ok(client) => client,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        ended.collect()
     }
-}
-
-struct Whole {
-    accounting: Accounting,
-    latency: Latencies,
-    /// What the threads had not handed over when the run ended.
-    rest: Slice,
-    anatomy: Option<Anatomy>,
-    is_unstamped: bool,
 }
 
 /// A generator thread's life.
@@ -534,38 +617,43 @@ fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Cl
 
 /// Keeps the time of a run.
 struct Watch<'a> {
+    plan: &'a Plan,
     crew: Crew,
     window: Window,
+    slice_ns: u64,
     progress: &'a Progress,
     server_cpu: ServerCpu,
-    load_used_ns: u64,
     server_used_ns: Option<u64>,
+    load_used_ns: u64,
+    looked: Look,
     cpu: CpuUse,
-    intervals: Vec<Interval>,
-    /// What the threads have handed over since the last interval ended.
-    slice: Slice,
+    evidence: Evidence,
+    record: Record,
     slices_awaited: usize,
-    interval_start_ns: u64,
 }
 
 impl<'a> Watch<'a> {
-    fn new(plan: &Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a Progress) -> Self {
+    fn new(plan: &'a Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a Progress) -> Self {
         let start_ns = clock_ns() + START_DELAY_NS;
         let measure_ns = start_ns + plan.warmup.as_nanos() as u64;
-        let end_ns = measure_ns + plan.duration.as_nanos() as u64;
+        let duration_ns = plan.duration.as_nanos() as u64;
+        let end_ns = measure_ns + duration_ns;
         let drained_ns = end_ns + plan.drain_timeout.as_nanos() as u64;
+        let window = Window { start_ns, measure_ns, end_ns, drained_ns };
         Self {
+            plan,
             crew,
-            window: Window { start_ns, measure_ns, end_ns, drained_ns },
+            window,
+            slice_ns: (duration_ns / SLICES_PER_RUN).clamp(SLICE_NS_MIN, SLICE_NS_MAX),
             progress,
             server_cpu,
-            load_used_ns: 0,
             server_used_ns: None,
+            load_used_ns: 0,
+            looked: Look::default(),
             cpu: CpuUse { load_cpu_s: 0.0, server_cpu_s: None },
-            intervals: Vec::new(),
-            slice: Slice::new(),
+            evidence: Evidence::default(),
+            record: Record::new(window, plan.cpus.len()),
             slices_awaited: 0,
-            interval_start_ns: measure_ns,
         }
     }
 
@@ -575,11 +663,12 @@ impl<'a> Watch<'a> {
         if let Some(early) = self.wait(self.window.measure_ns, events) {
             return early;
         }
+        self.looked = Look::take(&self.crew.thread_ids);
         self.load_used_ns = self.crew.used_ns();
         self.server_used_ns = self.server_cpu.used_ns();
         let mut tick_ns = self.window.measure_ns;
         let early = loop {
-            tick_ns = (tick_ns + SLICE_NS).min(self.window.end_ns);
+            tick_ns = (tick_ns + self.slice_ns).min(self.window.end_ns);
             if let Some(early) = self.wait(tick_ns, events) {
                 break Some(early);
             }
@@ -596,6 +685,14 @@ impl<'a> Watch<'a> {
         self.cpu.load_cpu_s = self.crew.used_ns().saturating_sub(self.load_used_ns) as f64 / 1e9;
         let server_ns = self.server_cpu.used_ns().zip(self.server_used_ns);
         self.cpu.server_cpu_s = server_ns.map(|(now, before)| now.saturating_sub(before) as f64 / 1e9);
+        let look = Look::take(&self.crew.thread_ids);
+        self.evidence = Evidence {
+            spin: self.plan.spin,
+            threads: look.threads_since(&self.looked, &self.plan.cpus),
+            cpus: look.cpus_since(&self.looked),
+            throttled: look.throttled_since(&self.looked),
+            ..Evidence::default()
+        };
     }
 
     fn ask_for_slices(&mut self) {
@@ -618,8 +715,8 @@ impl<'a> Watch<'a> {
                 let elapsed = now_ns.saturating_sub(self.window.start_ns);
                 self.progress.phase(Duration::from_nanos(elapsed), "warming up");
             }
-            match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(SLICE_NS / 10))) {
-                Ok(Event::Thread(Report::Slice(slice))) => self.on_slice(slice),
+            match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(LOOK_NS))) {
+                Ok(Event::Thread(Report::Slice(thread, slice))) => self.on_slice(thread, slice),
                 Ok(Event::Thread(Report::Deserted)) => {
                     self.crew.deserted_count += 1;
                 }
@@ -640,22 +737,17 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn on_slice(&mut self, slice: Slice) {
-        self.slice.merge(&slice);
-        self.crew.take_in(slice);
+    fn on_slice(&mut self, thread: usize, slice: Slice) {
+        self.record.add(thread, &slice);
+        self.crew.reuse(slice);
         self.slices_awaited = self.slices_awaited.saturating_sub(1);
-        if self.slices_awaited == 0 {
-            self.end_interval(clock_ns());
+        if self.slices_awaited > 0 {
+            return;
         }
-    }
-
-    fn end_interval(&mut self, now_ns: u64) {
-        let length = Duration::from_nanos(now_ns.saturating_sub(self.interval_start_ns));
-        let elapsed = Duration::from_nanos(now_ns - self.window.start_ns);
-        self.progress.slice(elapsed, length, &self.slice);
-        self.intervals.push(interval(&self.window, self.interval_start_ns, now_ns, &self.slice));
-        self.interval_start_ns = now_ns;
-        self.slice.clear();
+        let now_ns = clock_ns();
+        let Some((start_ns, interval)) = self.record.end_batch(now_ns) else { return };
+        let length = Duration::from_nanos(now_ns.saturating_sub(start_ns));
+        self.progress.slice(Duration::from_nanos(now_ns - self.window.start_ns), length, interval);
     }
 
     /// Ends the run: now, where it ends early. Then the last answers are waited for.
@@ -665,38 +757,24 @@ impl<'a> Watch<'a> {
             if outcome.status == Status::Interrupted && now_ns < self.window.measure_ns {
                 self.crew.orders.stop();
                 self.crew.dismiss();
-                self.crew.join(events)?;
+                self.crew.join(events, |_, _| {})?;
                 return Err(LoadError::InterruptedEarly);
             }
             self.crew.orders.stop();
             self.window.end_at(now_ns);
+            self.record.set_window(self.window);
         }
         self.progress
             .phase(Duration::from_nanos(self.window.end_ns.saturating_sub(self.window.start_ns)), "draining");
         self.crew.dismiss();
-        let Whole { accounting, latency, rest, anatomy, is_unstamped } = self.crew.join(events)?;
-        self.slice.merge(&rest);
-        let (intervals, cpu) = (std::mem::take(&mut self.intervals), self.cpu);
-        let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
-        let mut measured =
-            Measured { outcome, accounting, latency, intervals, cpu, anatomy, is_unstamped, measured_s };
-        if self.window.end_ns > self.interval_start_ns {
-            let last = interval(&self.window, self.interval_start_ns, self.window.end_ns, &self.slice);
-            measured.intervals.push(last);
+        let mut record = self.record;
+        let clients = self.crew.join(events, |thread, slice| record.add(thread, slice))?;
+        for (thread, client) in clients.iter().enumerate() {
+            record.add(thread, &client.tally.slice);
+            record.add_late(thread, &client.tally.late);
         }
-        Ok(measured)
-    }
-}
-
-/// What `slice` says of the part of the window from `start_ns` to `end_ns`.
-fn interval(window: &Window, start_ns: u64, end_ns: u64, slice: &Slice) -> Interval {
-    Interval {
-        start_s: start_ns.saturating_sub(window.measure_ns) as f64 / 1e9,
-        length_s: end_ns.saturating_sub(start_ns) as f64 / 1e9,
-        sent: slice.sent,
-        answered: slice.answered,
-        p50_ns: histogram::percentile_ns(&slice.headline, 0.5),
-        p99_ns: histogram::percentile_ns(&slice.headline, 0.99),
-        max_ns: histogram::maximum_ns(&slice.headline),
+        let recorded = record.finish();
+        let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
+        Ok(Measured::merge(self.plan, outcome, clients, recorded, self.cpu, self.evidence, measured_s))
     }
 }

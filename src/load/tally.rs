@@ -3,6 +3,7 @@
 //! Invariant: every message of the measured window is in exactly one of `unsent`, `answered` and, by
 //! difference, `outstanding`; a duration is recorded once, in nanoseconds, where it was measured.
 
+use super::arrivals::Spans;
 use crate::measure::anatomy::{Collector, Parts};
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::{Accounting, Latencies};
@@ -78,13 +79,25 @@ pub(super) struct Tally {
     pub(super) late: Slice,
     /// The parts of response times, where the server stamps its answers.
     pub(super) anatomy: Option<Box<Collector>>,
-    open_loop: bool,
+    /// When the schedule's messages were reached; `None` in a closed loop.
+    pub(super) spans: Option<Spans>,
+    /// Messages that could not be sent when they were, because the server was not reading.
+    pub(super) held_back: u64,
 }
 
 impl Tally {
-    pub(super) fn new(open_loop: bool) -> Self {
+    /// Of an open loop, with `spans`, or of a closed one.
+    pub(super) fn new(spans: Option<Spans>) -> Self {
         let (accounting, latency) = (Accounting::default(), Latencies::default());
-        Self { accounting, latency, slice: Slice::new(), late: Slice::new(), anatomy: None, open_loop }
+        Self {
+            accounting,
+            latency,
+            slice: Slice::new(),
+            late: Slice::new(),
+            anatomy: None,
+            spans,
+            held_back: 0,
+        }
     }
 
     /// The schedule's message was reached at `now_ns`, and is sent now or, if the server does not read, later.
@@ -92,7 +105,15 @@ impl Tally {
     pub(super) fn on_due(&mut self, window: &Window, intended_ns: u64, now_ns: u64) {
         if window.measures(intended_ns) {
             histogram::record(&mut self.latency.lag, now_ns.saturating_sub(intended_ns));
+            if let Some(spans) = &mut self.spans {
+                spans.on_due(now_ns);
+            }
         }
+    }
+
+    /// It could not be sent then.
+    pub(super) fn on_held_back(&mut self, window: &Window, intended_ns: u64) {
+        self.held_back += u64::from(window.measures(intended_ns));
     }
 
     #[inline]
@@ -117,23 +138,31 @@ impl Tally {
         }
     }
 
+    /// The answer's headline duration, if its message was measured: response time in an open loop, service time in a
+    /// closed one.
     #[inline]
-    pub(super) fn on_answered(&mut self, window: &Window, intended_ns: u64, sent_ns: u64, now_ns: u64) {
+    pub(super) fn on_answered(
+        &mut self,
+        window: &Window,
+        intended_ns: u64,
+        sent_ns: u64,
+        now_ns: u64,
+    ) -> Option<u64> {
         if !window.measures(intended_ns) {
-            return;
+            return None;
         }
         self.accounting.answered += 1;
         let late = now_ns >= window.end_ns;
         self.accounting.answered_late += u64::from(late);
         let slice = if late { &mut self.late } else { &mut self.slice };
         slice.answered += 1;
-        let service_ns = now_ns.saturating_sub(sent_ns);
-        if self.open_loop {
-            histogram::record(&mut slice.headline, now_ns.saturating_sub(intended_ns));
-            histogram::record(&mut self.latency.service, service_ns);
-        } else {
-            histogram::record(&mut slice.headline, service_ns);
+        // In a closed loop a message is intended when it is sent.
+        let headline_ns = now_ns.saturating_sub(intended_ns);
+        histogram::record(&mut slice.headline, headline_ns);
+        if self.spans.is_some() {
+            histogram::record(&mut self.latency.service, now_ns.saturating_sub(sent_ns));
         }
+        Some(headline_ns)
     }
 
     /// The parts of an answered message's response time, where they could be told.
@@ -162,7 +191,7 @@ mod tests {
 
     #[test]
     fn response_counts_from_the_intended_send_and_service_from_the_actual_one() {
-        let mut tally = Tally::new(true);
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
         // Reached 100 ns late, kept back by a server that does not read, sent at 700,000.
         tally.on_due(&WINDOW, 2_000, 2_100);
         tally.on_sent(&WINDOW, 2_000);
@@ -178,7 +207,7 @@ mod tests {
 
     #[test]
     fn late_answers_are_counted_and_belong_to_no_interval() {
-        let mut tally = Tally::new(true);
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
         tally.on_sent(&WINDOW, 999_000);
         tally.on_answered(&WINDOW, 999_000, 999_000, 1_000_000);
         assert_eq!((tally.accounting.answered, tally.accounting.answered_late), (1, 1));

@@ -46,6 +46,11 @@ pub fn record(histogram: &mut Histogram, duration_ns: u64) {
     histogram.saturating_record(duration_ns.clamp(LOWEST_NS, HIGHEST_NS));
 }
 
+/// Counts `count` durations of the same length, as [`record`] would.
+pub fn record_n(histogram: &mut Histogram, duration_ns: u64, count: u64) {
+    histogram.saturating_record_n(duration_ns.clamp(LOWEST_NS, HIGHEST_NS), count);
+}
+
 /// How many values stand at the upper bound: an hour (to within resolution) or longer.
 pub fn clamped_count(histogram: &Histogram) -> u64 {
     histogram.count_at(HIGHEST_NS)
@@ -87,6 +92,8 @@ const V2_COOKIE: u32 = 0x1c84_9313;
 const V2_HEADER_BYTES: usize = 40;
 /// A full histogram inflates to some 34,000 counts of at most 9 bytes each.
 const INFLATED_BYTES_MAX: usize = 1 << 20;
+/// Of five digits and all of 63 bits, to some 6,300,000; no run comes near.
+const FOREIGN_INFLATED_BYTES_MAX: usize = 16 << 20;
 const _: () = assert!(INFLATED_BYTES_MAX > 34_000 * 9 + V2_HEADER_BYTES);
 
 /// Why a text is not a histogram of ours.
@@ -98,6 +105,9 @@ pub enum DecodeError {
     /// Base64, but not an intact HdrHistogram V2 deflate encoding inside.
     #[error("a histogram is damaged: {0}")]
     Damaged(String),
+    /// A histogram, but in an older encoding, or in one without compression.
+    #[error("a histogram is not in the V2 deflate encoding; write it again with a newer HdrHistogram")]
+    OtherEncoding,
     /// Intact, but recorded with other bounds, so that it could not be merged with ours.
     #[error(
         "a histogram runs from {lowest_ns} to {highest_ns} ns at {digits} digits, not from 1 ns to 1 h at 3"
@@ -123,16 +133,56 @@ pub fn encode(histogram: &Histogram) -> String {
 
 /// The inverse of [`encode`]. Any text is safe to hand in: memory is bounded, and damage is an error.
 pub fn decode(text: &str) -> Result<Histogram, DecodeError> {
+    let plain = unwrap(text, INFLATED_BYTES_MAX)?;
+    let (digits, lowest_ns, highest_ns) = bounds(&plain);
+    if (digits, lowest_ns, highest_ns) != (u32::from(SIGNIFICANT_DIGITS), LOWEST_NS, HIGHEST_NS) {
+        return Err(DecodeError::OtherBounds { lowest_ns, highest_ns, digits });
+    }
+    deserialize(&plain)
+}
+
+/// As [`decode`], of a histogram that another tool recorded, in nanoseconds, with whatever bounds and digits.
+/// Each of its values is counted anew at the upper end of its slot, which is what that tool reports it as.
+pub fn decode_foreign(text: &str) -> Result<Histogram, DecodeError> {
+    let plain = unwrap(text, FOREIGN_INFLATED_BYTES_MAX)?;
+    let (_, _, highest_ns) = bounds(&plain);
+    if highest_ns > i64::MAX as u64 {
+        return Err(damaged("its bounds are out of range"));
+    }
+    let mut ours = new_histogram();
+    let foreign = deserialize(&plain)?;
+    for slot in foreign.iter_recorded() {
+        record_n(&mut ours, slot.value_iterated_to(), slot.count_at_value());
+    }
+    Ok(ours)
+}
+
+/// The histogram's plain form, with nothing but its counts unchecked.
+fn unwrap(text: &str, bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     let bytes = STANDARD.decode(text).map_err(|error| DecodeError::Base64(error.to_string()))?;
-    let plain = inflate(&bytes)?;
-    check_header(&plain)?;
+    let plain = inflate(&bytes, bytes_max)?;
+    if plain.len() < V2_HEADER_BYTES || big_endian_u32(&plain, 0) != V2_COOKIE {
+        return Err(damaged("its inner header is missing"));
+    }
+    if big_endian_u32(&plain, 4) as usize != plain.len() - V2_HEADER_BYTES {
+        return Err(damaged("its inner length is not the length it states"));
+    }
+    Ok(plain)
+}
+
+/// Digits, lowest and highest value, as the plain form states them.
+fn bounds(plain: &[u8]) -> (u32, u64, u64) {
+    (big_endian_u32(plain, 12), big_endian_u64(plain, 16), big_endian_u64(plain, 24))
+}
+
+fn deserialize(plain: &[u8]) -> Result<Histogram, DecodeError> {
     // Nine 0xff bytes are the one number the crate cannot negate; real counts are far below 2^55.
     if plain[V2_HEADER_BYTES..].windows(9).any(|window| window == [0xff; 9]) {
         return Err(damaged("a count is out of range"));
     }
-    let histogram: Histogram = Deserializer::new()
-        .deserialize(&mut plain.as_slice())
-        .map_err(|error| damaged(&error.to_string()))?;
+    let mut plain = plain;
+    let histogram: Histogram =
+        Deserializer::new().deserialize(&mut plain).map_err(|error| damaged(&error.to_string()))?;
     // The crate sums counts without looking for overflow.
     if histogram.len() > 1 << 62 { Err(damaged("its counts overflow")) } else { Ok(histogram) }
 }
@@ -143,34 +193,25 @@ fn damaged(cause: &str) -> DecodeError {
 
 /// Takes the zlib wrapping off, to the very end: the crate's own decoder stops before the checksum, and so
 /// would take a flipped bit for a measurement.
-fn inflate(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
+fn inflate(bytes: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     if bytes.len() < 8 || big_endian_u32(bytes, 0) != V2_DEFLATE_COOKIE {
-        return Err(damaged("it does not begin as a V2 deflate histogram"));
+        return Err(match bytes {
+            // The three bytes that every encoding of a histogram begins with, which base64 shows as HIST.
+            [0x1c, 0x84, 0x93, cookie, ..] if *cookie != V2_DEFLATE_COOKIE as u8 => {
+                DecodeError::OtherEncoding
+            }
+            _ => damaged("it does not begin as a V2 deflate histogram"),
+        });
     }
     if big_endian_u32(bytes, 4) as usize != bytes.len() - 8 {
         return Err(damaged("its length is not the length it states"));
     }
     let mut plain = Vec::new();
     ZlibDecoder::new(&bytes[8..])
-        .take(INFLATED_BYTES_MAX as u64 + 1)
+        .take(bytes_max as u64 + 1)
         .read_to_end(&mut plain)
         .map_err(|error| damaged(&error.to_string()))?;
-    if plain.len() > INFLATED_BYTES_MAX { Err(damaged("it inflates without end")) } else { Ok(plain) }
-}
-
-fn check_header(plain: &[u8]) -> Result<(), DecodeError> {
-    if plain.len() < V2_HEADER_BYTES || big_endian_u32(plain, 0) != V2_COOKIE {
-        return Err(damaged("its inner header is missing"));
-    }
-    if big_endian_u32(plain, 4) as usize != plain.len() - V2_HEADER_BYTES {
-        return Err(damaged("its inner length is not the length it states"));
-    }
-    let (digits, lowest_ns, highest_ns) =
-        (big_endian_u32(plain, 12), big_endian_u64(plain, 16), big_endian_u64(plain, 24));
-    if (digits, lowest_ns, highest_ns) != (u32::from(SIGNIFICANT_DIGITS), LOWEST_NS, HIGHEST_NS) {
-        return Err(DecodeError::OtherBounds { lowest_ns, highest_ns, digits });
-    }
-    Ok(())
+    if plain.len() > bytes_max { Err(damaged("it inflates without end")) } else { Ok(plain) }
 }
 
 fn big_endian_u32(bytes: &[u8], at: usize) -> u32 {
@@ -268,11 +309,15 @@ mod tests {
 
     /// A histogram text with a chosen header and chosen count bytes.
     fn forged(stated_bytes: u32, highest_ns: u64, counts: &[u8]) -> String {
+        forged_with(stated_bytes, u32::from(SIGNIFICANT_DIGITS), LOWEST_NS, highest_ns, counts)
+    }
+
+    fn forged_with(stated_bytes: u32, digits: u32, lowest_ns: u64, highest_ns: u64, counts: &[u8]) -> String {
         let mut plain = V2_COOKIE.to_be_bytes().to_vec();
         plain.extend(stated_bytes.to_be_bytes());
         plain.extend([0; 4]);
-        plain.extend(u32::from(SIGNIFICANT_DIGITS).to_be_bytes());
-        plain.extend(LOWEST_NS.to_be_bytes());
+        plain.extend(digits.to_be_bytes());
+        plain.extend(lowest_ns.to_be_bytes());
         plain.extend(highest_ns.to_be_bytes());
         plain.extend(1.0_f64.to_be_bytes());
         plain.extend(counts);
@@ -299,10 +344,40 @@ mod tests {
             ("!".to_owned(), "base64"),
             (String::new(), "begin"),
             (STANDARD.encode(V2_DEFLATE_COOKIE.to_be_bytes()), "begin"),
+            ("HISTiQAAAGV42pNp".to_owned(), "not in the V2 deflate encoding"),
         ];
         for (text, expected) in cases {
             let error = decode(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_histogram_is_counted_anew_whatever_its_bounds() {
+        let mut foreign = Histogram::new_with_bounds(1_000, 10_000_000_000_000, 2).unwrap();
+        [1, 5_000, 123_456, 9_000_000_000_000].iter().for_each(|&value_ns| foreign.record(value_ns).unwrap());
+        let ours = decode_foreign(&encode(&foreign)).unwrap();
+        let upper = |value_ns| foreign.highest_equivalent(value_ns);
+        assert_eq!(ours, filled([upper(1), upper(5_000), upper(123_456), HIGHEST_NS]));
+        let histogram = filled((0..1 << 40).step_by(1 << 24));
+        assert_eq!(decode_foreign(&encode(&histogram)), Ok(histogram));
+    }
+
+    #[test]
+    fn a_foreign_header_cannot_do_harm() {
+        let extremes = [0, 1, 2, 1_000, 1 << 40, 1 << 62, i64::MAX as u64, 1 << 63, u64::MAX];
+        for digits in [0, 1, 5, 6, u32::MAX] {
+            for (lowest_ns, highest_ns) in
+                extremes.into_iter().flat_map(|low| extremes.map(|high| (low, high)))
+            {
+                for counts in [vec![2], vec![2; 40], [vec![0xff; 4], vec![1, 2]].concat()] {
+                    let stated_bytes = counts.len() as u32;
+                    let text = forged_with(stated_bytes, digits, lowest_ns, highest_ns, &counts);
+                    if let Ok(histogram) = decode_foreign(&text) {
+                        assert!(histogram.len() <= 40, "{digits} {lowest_ns} {highest_ns}");
+                    }
+                }
+            }
         }
     }
 }

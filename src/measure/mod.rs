@@ -5,6 +5,7 @@
 //! Deliberately absent: clocks, sockets and anything for people to read (that is [`crate::report`]).
 
 pub mod anatomy;
+pub mod calibration;
 pub mod environment;
 pub mod evidence;
 pub mod histogram;

@@ -1,4 +1,4 @@
-//! Result files: written whole or not at all, never over another, and read with suspicion.
+//! Result files, and what is made from them: written whole or not at all, never over another, and read with suspicion.
 //!
 //! Invariant: a file of a finished name is complete and on disk, and is never touched again. Two processes
 //! that finish in the same second both keep their result.
@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::result::{RunResult, SCHEMA, SCHEMA_NAME, SCHEMA_VERSION};
 
@@ -23,6 +23,12 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The name is taken by a file that holds something else, and stays as it was.
+    #[error("{} is there already and holds something else; move it away, or delete it", .path.display())]
+    Taken {
+        /// The file.
+        path: PathBuf,
     },
     /// The file cannot be read at all.
     #[error("cannot read result {}: {source}; {}", .path.display(), read_mend(.source))]
@@ -107,16 +113,66 @@ fn schema_version(schema: &str) -> Option<u64> {
 /// Saves to `<directory>/<kernel release>/<UTC time>-<scenario>.json` and returns that path, with `-2`, `-3` …
 /// before `.json` where the name was taken. When this returns, the file has reached the disk.
 pub fn save(directory: &Path, result: &RunResult) -> Result<PathBuf, StoreError> {
-    let directory = directory.join(kernel_directory(result));
-    fs::create_dir_all(&directory).map_err(write_error(&directory))?;
-    let mut text = serde_json::to_string_pretty(result).expect("a result is plain data");
+    save_as(&directory.join(kernel_directory(result)), &file_stem(result), "json", &json(result))
+}
+
+/// As it is written: indented, and ending in a newline.
+pub(super) fn json(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("what is saved is plain data");
     text.push('\n');
-    let mut temporary = Temporary::create(&directory)?;
-    temporary.fill(text.as_bytes())?;
-    let path = temporary.publish(&directory, &file_stem(result))?;
-    let synced = File::open(&directory).and_then(|directory| directory.sync_all());
-    synced.map_err(write_error(&directory))?;
-    Ok(path)
+    text
+}
+
+/// Saves `text` to `<directory>/<stem>.<extension>` and returns that path, with `-2`, `-3` … before the dot where the
+/// name was taken. When this returns, the file has reached the disk.
+///
+/// # Errors
+/// [`StoreError::Write`].
+pub(super) fn save_as(
+    directory: &Path,
+    stem: &str,
+    extension: &str,
+    text: &str,
+) -> Result<PathBuf, StoreError> {
+    fs::create_dir_all(directory).map_err(write_error(directory))?;
+    let stem = path_component(stem, "unnamed");
+    for number in 1_u32.. {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let path = directory.join(format!("{stem}{suffix}.{extension}"));
+        match publish(&path, text.as_bytes()) {
+            Ok(()) => return Ok(path),
+            Err(StoreError::Taken { .. }) => continue,
+            Err(error) => return Err(error),
+        }
+    }
+    unreachable!("a directory holds fewer than 2^32 names")
+}
+
+/// Writes a file whole, under a name that is free. When this returns, it has reached the disk.
+///
+/// # Errors
+/// [`StoreError::Taken`] where there is a file of this name, whatever it holds; [`StoreError::Write`].
+pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut temporary = Temporary::create(directory)?;
+    temporary.fill(bytes)?;
+    temporary.publish(path)?;
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(write_error(directory))
+}
+
+/// As [`publish`], but content with a file that holds these very bytes already.
+///
+/// # Errors
+/// [`StoreError::Taken`] where it holds others; [`StoreError::Write`].
+pub fn publish_once(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    match publish(path, bytes) {
+        Err(StoreError::Taken { .. }) if fs::read(path).is_ok_and(|there| there == bytes) => Ok(()),
+        other => other,
+    }
 }
 
 /// Makes the directory and sees whether results can be saved below it, before a run is made for nothing.
@@ -180,21 +236,16 @@ impl Temporary {
         written.map_err(write_error(&self.path))
     }
 
-    /// Gives the file the first free name of `stem`, `stem-2`, `stem-3` …
-    fn publish(mut self, directory: &Path, stem: &str) -> Result<PathBuf, StoreError> {
-        for number in 1_u32.. {
-            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
-            let path = directory.join(format!("{stem}{suffix}.json"));
-            match rename_to_free_name(&self.path, &path) {
-                Ok(()) => {
-                    self.is_published = true;
-                    return Ok(path);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(write_error(&path)(error)),
+    /// Gives the file its name, if that is free.
+    fn publish(mut self, path: &Path) -> Result<(), StoreError> {
+        match rename_to_free_name(&self.path, path) {
+            Ok(()) => self.is_published = true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                return Err(StoreError::Taken { path: path.to_owned() });
             }
+            Err(error) => return Err(write_error(path)(error)),
         }
-        unreachable!("a directory holds fewer than 2^32 names")
+        Ok(())
     }
 }
 
@@ -221,17 +272,22 @@ fn rename_to_free_name(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Reads a result of this version. Fields it doesn't know are ignored; any damage is an error, never a panic.
 pub fn load(path: &Path) -> Result<RunResult, StoreError> {
-    let bytes = fs::read(path).map_err(|source| StoreError::Read { path: path.to_owned(), source })?;
-    parse(path, &bytes)
+    parse(path, &read(path)?)
 }
 
-/// The version decides whether the rest can be understood, so it is read first and alone.
-fn parse(path: &Path, bytes: &[u8]) -> Result<RunResult, StoreError> {
+/// All bytes of a file that may be a result.
+pub fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
+    fs::read(path).map_err(|source| StoreError::Read { path: path.to_owned(), source })
+}
+
+/// [`load`] of bytes that were read from `path`.
+pub fn parse(path: &Path, bytes: &[u8]) -> Result<RunResult, StoreError> {
     #[derive(Deserialize)]
     struct Head {
         schema: Option<serde_json::Value>,
     }
     let path = path.to_owned();
+    // The version decides whether the rest can be understood, so it is read first and alone.
     let head: Head = match serde_json::from_slice(bytes) {
         Ok(head) => head,
         Err(error) if error.is_eof() || is_unclosed_object(bytes) => {

@@ -1,7 +1,8 @@
-//! Two results side by side.
+//! Two results side by side, or a result and what another tool measured.
 //!
 //! Invariant: whatever differs in what was asked or where it ran is listed, by its name in the file, and a
-//! difference in the work itself is said before the numbers that it spoils.
+//! difference in the work itself is said before the numbers that it spoils. Of another tool's file only the durations are
+//! compared, and what is unknown of it is said.
 //! Deliberately absent: any statement that a difference is real. One run each can't tell that.
 
 use std::path::Path;
@@ -10,19 +11,72 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Style;
+use super::export::{headline, verdict};
+use super::import::{self, ImportError, Imported, Side};
 use super::terminal::{CLOSED_LOOP, machine, show_warnings, warnings, workload};
 use super::text::{self, count, duration, duration_ns, printable, rate, table, wrap};
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns, percentile_ns};
 use crate::measure::result::{Mode, RunResult};
-use crate::measure::store::{StoreError, load};
 
 /// The parts of a plan that decide what work is done; the others decide how long, from where and by whom.
 const WORKLOAD_FIELDS: [&str; 5] = ["scenario", "connections", "payload_bytes", "text", "mode"];
 
 /// Loads both files and compares them.
-pub fn compare_files(a: &Path, b: &Path, style: Style) -> Result<String, StoreError> {
+pub fn compare_files(a: &Path, b: &Path, style: Style) -> Result<String, ImportError> {
     let names = [a, b].map(|path| path.display().to_string());
-    Ok(render([&names[0], &names[1]], &load(a)?, &load(b)?, style))
+    let names = [names[0].as_str(), &names[1]];
+    Ok(match [import::load(a)?, import::load(b)?] {
+        [Side::Result(a), Side::Result(b)] => render(names, &a, &b, style),
+        sides => render_imported(names, &sides, style),
+    })
+}
+
+/// A comparison of which at least one side is another tool's: of durations alone.
+pub fn render_imported(names: [&str; 2], sides: &[Side; 2], style: Style) -> String {
+    let mut text = String::new();
+    for ((letter, name), side) in ["a", "b"].into_iter().zip(names).zip(sides) {
+        text.push_str(&style.bold(&format!("{letter}  {}", printable(name))));
+        text.push('\n');
+        let (facts, caveats) = match side {
+            Side::Result(result) => of_result(result),
+            Side::Imported(imported) => of_imported(imported),
+        };
+        for line in facts {
+            let line = wrap(&printable(&line), style.width_columns.saturating_sub(3), 3);
+            text.push_str(&format!("   {line}\n"));
+        }
+        text.push_str(&show_warnings(&caveats, style));
+    }
+    let [a, b] = sides.each_ref().map(|side| match side {
+        Side::Result(result) => headline(result).1,
+        Side::Imported(imported) => &imported.histogram,
+    });
+    let mut rows = vec![["", "a", "b", "b/a"].map(str::to_owned).to_vec()];
+    rows.extend(latency_rows("latency", a, b));
+    rows.push(vec!["samples".to_owned(), count(a.len()), count(b.len())]);
+    text.push('\n');
+    text.push_str(&table(&rows));
+    text
+}
+
+/// What is known of a result beside its durations, and what to mind.
+fn of_result(result: &RunResult) -> (Vec<String>, Vec<String>) {
+    let (level, reasons) = verdict(result);
+    let reasons = if reasons.is_empty() { reasons } else { format!(": {reasons}") };
+    let facts = vec![
+        workload(&result.plan),
+        format!("{}; {}", machine(result), result.created),
+        format!("{} times; verdict: {level}{reasons}", headline(result).0),
+    ];
+    (facts, warnings(result))
+}
+
+/// The same of what was imported.
+fn of_imported(imported: &Imported) -> (Vec<String>, Vec<String>) {
+    let mut facts = vec![format!("no verdict: imported from {}", imported.source)];
+    facts.extend(imported.notes.iter().cloned());
+    let unknown = "unknown: the load, the machine, rates, processor time, lost messages, errors";
+    (facts, vec![unknown.to_owned()])
 }
 
 /// The whole comparison, ending in a newline. `names` is what to call the two, such as their paths.

@@ -7,7 +7,15 @@
 use std::io::{self, IsTerminal, Write};
 
 pub mod anatomy;
+pub mod calibration;
 pub mod compare;
+mod csv;
+pub mod export;
+mod gobench;
+mod hgrm;
+mod hlog;
+pub mod import;
+mod prometheus;
 pub mod terminal;
 pub mod text;
 

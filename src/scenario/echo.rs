@@ -35,7 +35,7 @@ pub fn answer(
     skipped_bytes: usize,
     now_ns: u64,
 ) -> Answered {
-    answer_and::<true>(connection, io, received, skipped_bytes, now_ns, |_, _| {})
+    answer_and::<true>(connection, io, received, skipped_bytes, now_ns, |_, _, _| {})
 }
 
 /// As [`answer`], and stamps what it answers; `arrived_ns` is when the kernel received it, if that is known.
@@ -52,8 +52,9 @@ pub fn answer_stamped(
     now_ns: u64,
     arrived_ns: Option<u64>,
 ) -> Answered {
-    answer_and::<false>(connection, io, received, skipped_bytes, now_ns, |data, in_place| {
-        stamper.stamp(data, in_place.last_mut(data.chunk.payload_bytes), now_ns, arrived_ns);
+    answer_and::<false>(connection, io, received, skipped_bytes, now_ns, |data, in_place, io| {
+        let payload = in_place.last_mut(data.chunk.payload_bytes);
+        stamper.stamp(data, payload, now_ns, arrived_ns, || io.clock_ns());
     })
 }
 
@@ -65,7 +66,7 @@ fn answer_and<const SHORTCUT: bool>(
     received: Received<'_>,
     skipped_bytes: usize,
     now_ns: u64,
-    echoed: impl FnMut(&Data, &mut InPlace<'_>),
+    echoed: impl FnMut(&Data, &mut InPlace<'_>, &Io<'_>),
 ) -> Answered {
     let mut answered = Answered::default();
     let mut in_place = InPlace::new(received.memory, received.range);
@@ -85,7 +86,7 @@ fn converse<const SHORTCUT: bool>(
     io: &mut Io<'_>,
     in_place: &mut InPlace<'_>,
     answered: &mut Answered,
-    mut echoed: impl FnMut(&Data, &mut InPlace<'_>),
+    mut echoed: impl FnMut(&Data, &mut InPlace<'_>, &Io<'_>),
 ) -> Result<(), Fault> {
     loop {
         if SHORTCUT {
@@ -96,7 +97,7 @@ fn converse<const SHORTCUT: bool>(
             Event::Data(data) => {
                 if connection.is_open() {
                     in_place.echo(connection, &data)?;
-                    echoed(&data, in_place);
+                    echoed(&data, in_place, io);
                 } else {
                     in_place.discard(connection, &data)?;
                 }

@@ -16,7 +16,6 @@
 
 use std::ops::Range;
 
-use crate::engine::clock_ns;
 use crate::ws::connection::Data;
 
 /// Where the first stamp begins.
@@ -97,7 +96,15 @@ impl Stamper {
 
     /// Stamps a piece of an answer, just composed in `payload`, whose message `data` says of. `turn_ns`: when the turn
     /// that brought it began; `arrived_ns`: when the kernel received it, if that is known.
-    pub fn stamp(&mut self, data: &Data, payload: &mut [u8], turn_ns: u64, arrived_ns: Option<u64>) {
+    /// `clock_ns` is asked for the time where a piece needs it.
+    pub fn stamp(
+        &mut self,
+        data: &Data,
+        payload: &mut [u8],
+        turn_ns: u64,
+        arrived_ns: Option<u64>,
+        clock_ns: impl FnOnce() -> u64,
+    ) {
         if data.begins_message() {
             self.offset = 0;
             self.is_stamped = !data.text && data.chunk.frame_bytes >= self.layout.end() as u64;

@@ -53,6 +53,29 @@ pub struct Plan {
     pub until_ns: u64,
     /// Whose [`Handler::on_wake`] is called, and when.
     pub wakes: Vec<(End, u64)>,
+    /// Whose loop stands still for a while, as if its process were stopped, again and again.
+    pub stall: Option<Stall>,
+}
+
+/// See [`Plan::stall`].
+#[derive(Debug, Clone, Copy)]
+pub struct Stall {
+    /// Who stands still.
+    pub end: End,
+    /// From the beginning of one stall to that of the next, in nanoseconds; the first comes so long after the beginning.
+    pub every_ns: u64,
+    /// How long each lasts, in nanoseconds.
+    pub length_ns: u64,
+}
+
+impl Stall {
+    /// `at_ns`, or, if `end` stands still then, when it no longer does.
+    fn put_off(&self, end: End, at_ns: u64) -> u64 {
+        let since_ns = at_ns.saturating_sub(START_NS);
+        let into_ns = since_ns % self.every_ns;
+        let stands_still = end == self.end && since_ns >= self.every_ns && into_ns < self.length_ns;
+        if stands_still { at_ns - into_ns + self.length_ns } else { at_ns }
+    }
 }
 
 impl Plan {
@@ -69,6 +92,7 @@ impl Plan {
             refuse_one_in: 0,
             until_ns: 3_600_000_000_000,
             wakes: Vec::new(),
+            stall: None,
         }
     }
 }
@@ -127,7 +151,12 @@ pub fn run_pair<S: Handler, C: Handler>(
         if server.stopped && client.stopped {
             break Ended::Stopped;
         }
-        let (server_ns, client_ns) = (server.next_ns(&net), client.next_ns(&net));
+        let put_off = |end, at_ns: u64| match &plan.stall {
+            Some(stall) if at_ns != NEVER_NS => stall.put_off(end, at_ns.max(net.now_ns)),
+            _ => at_ns,
+        };
+        let server_ns = put_off(End::Server, server.next_ns(&net));
+        let client_ns = put_off(End::Client, client.next_ns(&net));
         let next_ns = server_ns.min(client_ns);
         if next_ns == NEVER_NS {
             break Ended::Quiet;
@@ -283,7 +312,7 @@ struct Side<H: Handler> {
 impl<H: Handler> Side<H> {
     fn new(end: End, (config, handler): (Config, H), plan: &Plan) -> Self {
         let mut connections = Connections::with_capacity(0);
-        connections.common.now_ns = START_NS;
+        (connections.common.now_ns, connections.common.simulated) = (START_NS, true);
         let mut wakes: Vec<u64> =
             plan.wakes.iter().filter(|wake| wake.0 == end).map(|wake| START_NS + wake.1).collect();
         wakes.sort_unstable();

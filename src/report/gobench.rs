@@ -1,0 +1,85 @@
+//! Go's benchmark text, one benchmark a run: `benchstat -col kernel *.bench` compares kernels with it.
+//!
+//! A benchmark's iterations are its answered messages, its `ns/op` their mean headline duration. benchstat puts runs that
+//! differ in any `key: value` line into tables of their own, so only what sets configurations apart stands in one, and the
+//! verdict with it; what differs from run to run stands in comments, which benchstat passes over.
+//!
+//! Invariant: every key is written in every file, empty or not: else that of a file read before, in the same go, would stay
+//! in force. An INVALID run, or one without an answer, has no benchmark line.
+//! Deliberately absent: percentiles of too few samples; their unit is left out of the line.
+
+use super::export::{configuration, headline, verdict};
+use super::text::printable;
+use crate::measure::histogram::{PERCENTILES, percentile_ns};
+use crate::measure::result::{Arrivals, Mode, RunResult};
+use crate::measure::verdict::Level;
+
+/// Configuration, comments, and the benchmark line.
+pub(super) fn render(result: &RunResult) -> String {
+    let mut text = String::new();
+    let (level, reasons) = verdict(result);
+    let mut keys: Vec<_> = configuration(result).into();
+    keys.push(("verdict", level.to_owned()));
+    for (key, value) in keys {
+        text.push_str(format!("{key}: {value}").trim_end());
+        text.push('\n');
+    }
+    if !reasons.is_empty() {
+        text.push_str(&format!("# verdict-reasons: {reasons}\n"));
+    }
+    let name = headline(result).0;
+    text.push_str(&format!("# created: {}; ns/op: mean {name} time\n", printable(&result.created)));
+    let is_invalid = result.verdict.as_ref().is_some_and(|verdict| verdict.level == Level::Invalid);
+    if !is_invalid && !headline(result).1.is_empty() {
+        text.push_str("Unit msgs/s better=higher\n");
+        text.push_str(&benchmark(result));
+    }
+    text
+}
+
+fn benchmark(result: &RunResult) -> String {
+    let (_, histogram) = headline(result);
+    let mut line = format!("Benchmark{} {}", name(result), histogram.len());
+    let mut add =
+        |value: f64, unit: &str| line.push_str(&format!(" {} {unit}", (value * 10.0).round() / 10.0));
+    add(histogram.mean(), "ns/op");
+    for (label, quantile) in PERCENTILES {
+        if let Some(value_ns) = percentile_ns(histogram, quantile) {
+            add(value_ns as f64, &format!("{label}-ns"));
+        }
+    }
+    if let Some(lag_ns) = percentile_ns(&result.latency.lag, 0.99) {
+        add(lag_ns as f64, "lag-p99-ns");
+    }
+    if let Some(cpu_ns) = result.cpu.server_ns_per_message(&result.accounting) {
+        add(cpu_ns, "server-cpu-ns/op");
+    }
+    if let Some(cpu_ns) = result.cpu.load_ns_per_message(&result.accounting) {
+        add(cpu_ns, "load-cpu-ns/op");
+    }
+    add(result.summary.rate_achieved_per_s, "msgs/s");
+    line + "\n"
+}
+
+/// `Echo/conns=64/size=64/kind=binary/rate=20000/arrivals=poisson`. It never ends in something like `-8`, which would be
+/// read as a number of processors.
+fn name(result: &RunResult) -> String {
+    let plan = &result.plan;
+    let word = |text: &str| {
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect::<String>()
+    };
+    let scenario = word(&plan.scenario);
+    let (first, rest) = scenario.split_at(scenario.len().min(1));
+    let kind = if plan.text { "text" } else { "binary" };
+    let mode = match plan.mode {
+        Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Fixed } => {
+            format!("rate={rate_per_s}/arrivals=fixed")
+        }
+        Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Poisson } => {
+            format!("rate={rate_per_s}/arrivals=poisson")
+        }
+        Mode::ClosedLoop { pipeline } => format!("pipeline={pipeline}"),
+    };
+    let (connections, bytes) = (plan.connections, plan.payload_bytes);
+    format!("{}{rest}/conns={connections}/size={bytes}/kind={kind}/{mode}", first.to_ascii_uppercase())
+}
