@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use peer::{PATIENCE, Process};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::store;
+use ringsock::measure::verdict::Level;
 use ringsock::ws::frame::{Header, MAX_HEADER_BYTES, Opcode, Role, parse};
 use ringsock::ws::handshake::ServerHandshake;
 use ringsock::ws::mask;
@@ -199,6 +200,19 @@ fn stamps_of_another_clock_are_left_out_counted_and_said() {
     let anatomy = result.anatomy.as_ref().unwrap();
     assert_eq!((anatomy.disordered, anatomy.back.len()), (result.accounting.answered, 0));
     assert!(ended.output.contains("cannot be of this host's monotonic clock"), "{}", ended.output);
+}
+
+#[test]
+fn strict_succeeds_only_with_a_result_that_can_be_trusted() {
+    // A third of a second is no window to speak of, whatever else there is to say.
+    let flags = ["--rate", "2000", "-c", "4"];
+    let (lenient, strict) = (run(&flags), run(&[&flags[..], &["--strict"]].concat()));
+    for (ended, code) in [(lenient, 0), (strict, 3)] {
+        let verdict = ended.result(code, Status::Completed).verdict.as_ref().unwrap();
+        assert!(verdict.level != Level::Trusted, "{verdict:#?}");
+        assert!(verdict.reasons().iter().any(|finding| finding.check == "window"), "{verdict:#?}");
+        assert!(ended.output.contains("\nverdict "), "{}", ended.output);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use ringsock::engine::Probe;
 use ringsock::load::config::{self, ConfigError, Settled};
 use ringsock::load::{self, Interrupter, Options, OptionsError, Plan, PlanFlags, Run, Verbosity};
 use ringsock::measure::result::{RunResult, Status};
+use ringsock::measure::verdict::Level;
 use ringsock::measure::{calibration, store};
 use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
@@ -18,13 +19,19 @@ use signal_hook::iterator::Signals;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What `--strict` makes of a result that is not TRUSTED.
+const NOT_TRUSTED: u8 = 3;
+
 /// Load generator for WebSocket echo servers: latency histograms, free of coordinated omission.
 ///
 /// Without a URL it starts a ringsock server in this process and measures that. Ctrl-C ends the measurement
 /// early, and what was measured is still reported and saved; a second one exits at once.
 ///
+/// Every result carries a verdict: TRUSTED, SUSPECT (something that could have bent the numbers was seen) or INVALID (they do
+/// not say what they seem to), with a reason for each check that failed.
+///
 /// Exit code: 0 if every message was sent and answered rightly; 1 if not, or if nothing could be measured; 2 for a
-/// wrong flag.
+/// wrong flag; 3 with --strict, where something was measured and the verdict is not TRUSTED.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Flags {
@@ -45,6 +52,7 @@ Examples:
   ringsock-load --rate 50k --dry-run > bench.toml            the flags in effect, as a file for --config
   ringsock-load --replay results/A.json                      the same run again
   ringsock-load --export hlog,csv                            the result for other tools, too
+  ringsock-load --strict --duration 30s || exit              in a script: go on with numbers to be trusted only
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
 fn main() -> ExitCode {
@@ -102,7 +110,7 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     for path in write_beside(&saved, &result, &flags.load.export)? {
         report::print(&format!("exported {}\n", path.display())).context("standard output")?;
     }
-    Ok(judge(&result))
+    Ok(exit_code(&result, flags.load.strict))
 }
 
 fn calibrate(flags: &Flags, plan: &Plan, step: Duration) -> anyhow::Result<ExitCode> {
@@ -129,8 +137,11 @@ fn say_notes(settled: &Settled, plan: &Plan) {
     }
 }
 
-/// Success only if all went as planned.
-fn judge(result: &RunResult) -> ExitCode {
+/// Success only if all went as planned; if `strict`, only if the result can also be trusted.
+fn exit_code(result: &RunResult, strict: bool) -> ExitCode {
+    if strict && result.verdict.as_ref().is_none_or(|verdict| verdict.level != Level::Trusted) {
+        return ExitCode::from(NOT_TRUSTED);
+    }
     let as_planned = matches!(result.outcome.status, Status::Completed | Status::Interrupted);
     let accounting = &result.accounting;
     let accounted_for =

@@ -40,6 +40,7 @@ use crate::measure::evidence::{self, Evidence, Exemplar};
 use crate::measure::result::{
     self, Accounting, CpuUse, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
 };
+use crate::measure::verdict;
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
 use arrivals::Spans;
@@ -234,8 +235,8 @@ impl Run {
             exemplars,
         } = measured;
         let plan = record_of(&self.plan);
-        let summary = Summary::new(&plan, &accounting, &latency, measured_s);
-        RunResult {
+        let summary = Summary::new(&plan, &accounting, &latency, &[], measured_s);
+        let mut result = RunResult {
             schema: result::SCHEMA.to_owned(),
             created: result::utc_now(),
             tool: Tool::this("ringsock-load"),
@@ -258,7 +259,9 @@ impl Run {
             anatomy,
             exemplars,
             summary,
-        }
+        };
+        result.verdict = Some(verdict::judge(&result));
+        result
     }
 }
 

@@ -185,6 +185,10 @@ pub struct Options {
     /// No progress, no report: only where the result was saved
     #[arg(help_heading = OUTPUT, long, short)]
     pub quiet: bool,
+
+    /// Exit with 3 unless the verdict on the result is TRUSTED
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Why flags were refused.

@@ -1,8 +1,8 @@
 //! Two results side by side, or a result and what another tool measured.
 //!
 //! Invariant: whatever differs in what was asked or where it ran is listed, by its name in the file, and a
-//! difference in the work itself is said before the numbers that it spoils. Of another tool's file only the durations are
-//! compared, and what is unknown of it is said.
+//! difference in the work itself is said before the numbers that it spoils. Nothing is divided by, or into, an invalid
+//! run's numbers. Of another tool's file only the durations are compared, and what is unknown of it is said.
 //! Deliberately absent: any statement that a difference is real. One run each can't tell that.
 
 use std::path::Path;
@@ -10,13 +10,15 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Style;
-use super::export::{headline, verdict};
+use super::export::headline;
 use super::import::{self, ImportError, Imported, Side};
-use super::terminal::{CLOSED_LOOP, machine, show_warnings, warnings, workload};
+use super::terminal::{machine, show_warnings, workload};
 use super::text::{self, count, duration, duration_ns, printable, rate, table, wrap};
+use super::{Style, verdict};
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns, percentile_ns};
 use crate::measure::result::{Mode, RunResult};
+use crate::measure::samples::Inflation;
+use crate::measure::verdict::{CLOSED_LOOP, Finding, Level};
 
 /// The parts of a plan that decide what work is done; the others decide how long, from where and by whom.
 const WORKLOAD_FIELDS: [&str; 5] = ["scenario", "connections", "payload_bytes", "text", "mode"];
@@ -47,13 +49,14 @@ pub fn render_imported(names: [&str; 2], sides: &[Side; 2], style: Style) -> Str
         }
         text.push_str(&show_warnings(&caveats, style));
     }
-    let [a, b] = sides.each_ref().map(|side| match side {
-        Side::Result(result) => headline(result).1,
-        Side::Imported(imported) => &imported.histogram,
+    let durations = sides.each_ref().map(|side| match side {
+        Side::Result(result) => (result.headline(), Inflation::of_run(result)),
+        Side::Imported(imported) => (&imported.histogram, Inflation::UNKNOWN),
     });
     let mut rows = vec![["", "a", "b", "b/a"].map(str::to_owned).to_vec()];
-    rows.extend(latency_rows("latency", a, b));
-    rows.push(vec!["samples".to_owned(), count(a.len()), count(b.len())]);
+    rows.extend(latency_rows("latency", durations));
+    let samples = durations.map(|(histogram, _)| count(histogram.len()));
+    rows.push([vec!["samples".to_owned()], samples.to_vec()].concat());
     text.push('\n');
     text.push_str(&table(&rows));
     text
@@ -61,14 +64,14 @@ pub fn render_imported(names: [&str; 2], sides: &[Side; 2], style: Style) -> Str
 
 /// What is known of a result beside its durations, and what to mind.
 fn of_result(result: &RunResult) -> (Vec<String>, Vec<String>) {
-    let (level, reasons) = verdict(result);
-    let reasons = if reasons.is_empty() { reasons } else { format!(": {reasons}") };
+    let verdict = verdict::of(result);
     let facts = vec![
         workload(&result.plan),
         format!("{}; {}", machine(result), result.created),
-        format!("{} times; verdict: {level}{reasons}", headline(result).0),
+        format!("{} times; {}", headline(result).0, verdict::title(&verdict)),
     ];
-    (facts, warnings(result))
+    let reason = |finding: &&Finding| format!("{} {}: {}", finding.level.name(), finding.check, finding.says);
+    (facts, verdict.reasons().iter().map(reason).collect())
 }
 
 /// The same of what was imported.
@@ -91,10 +94,9 @@ pub fn render(names: [&str; 2], a: &RunResult, b: &RunResult, style: Style) -> S
                 wrap(&printable(&line), style.width_columns.saturating_sub(3), 3)
             ));
         }
-        let mut own = warnings(result);
-        // Said once for both, in the caveats.
-        own.retain(|warning| warning != CLOSED_LOOP);
-        text.push_str(&show_warnings(&own, style));
+        let verdict = verdict::of(result);
+        text.push_str(&format!("   {}\n", verdict::title(&verdict)));
+        text.push_str(&verdict::reasons(&verdict, style));
     }
     text.push_str(&show_warnings(&caveats(a, b), style));
     text.push('\n');
@@ -128,6 +130,17 @@ fn caveats(a: &RunResult, b: &RunResult) -> Vec<String> {
     if [a, b].iter().any(|result| matches!(result.plan.mode, Mode::ClosedLoop { .. })) {
         lines.push(CLOSED_LOOP.to_owned());
     }
+    let is_invalid = |result| verdict::of(result).level == Level::Invalid;
+    let invalid: Vec<_> = ["a", "b"]
+        .into_iter()
+        .zip([a, b])
+        .filter(|&(_, result)| is_invalid(result))
+        .map(|(letter, _)| letter)
+        .collect();
+    if !invalid.is_empty() {
+        let (who, verb) = (invalid.join(" and "), if invalid.len() == 1 { "is" } else { "are" });
+        lines.push(format!("no ratios: {who} {verb} INVALID, so its numbers do not say what they seem to"));
+    }
     lines
 }
 
@@ -148,13 +161,21 @@ fn row(
 }
 
 fn numbers(a: &RunResult, b: &RunResult) -> String {
-    let mut rows = vec![["", "a", "b", "b/a"].map(str::to_owned).to_vec()];
+    let levels = [a, b].map(|result| verdict::of(result).level);
+    let heading = |letter: &str, level: Level| match level {
+        Level::Trusted => letter.to_owned(),
+        _ => format!("{letter} ({})", level.name()),
+    };
+    let mut rows =
+        vec![vec![String::new(), heading("a", levels[0]), heading("b", levels[1]), "b/a".to_owned()]];
     let offered = [a, b].map(|result| result.summary.rate_offered_per_s);
     rows.push(row("rate asked for", offered[0], offered[1], rate, "-"));
     let achieved = [a, b].map(|result| result.summary.rate_achieved_per_s);
     rows.push(row("rate answered", Some(achieved[0]), Some(achieved[1]), rate, "-"));
-    rows.extend(latency_rows("response", &a.latency.response, &b.latency.response));
-    rows.extend(latency_rows("service", &a.latency.service, &b.latency.service));
+    let inflation = [a, b].map(Inflation::of_run);
+    let with_inflation = |[a, b]: [_; 2]| [(a, inflation[0]), (b, inflation[1])];
+    rows.extend(latency_rows("response", with_inflation([&a.latency.response, &b.latency.response])));
+    rows.extend(latency_rows("service", with_inflation([&a.latency.service, &b.latency.service])));
     let lag = [a, b].map(|result| percentile_ns(&result.latency.lag, 0.99).map(|lag_ns| lag_ns as f64));
     rows.push(row("generator lag p99", lag[0], lag[1], |lag_ns| duration_ns(lag_ns as u64), "-"));
     let server = [a, b].map(|result| result.cpu.server_ns_per_message(&result.accounting));
@@ -169,22 +190,27 @@ fn numbers(a: &RunResult, b: &RunResult) -> String {
         // Of such counts the numbers matter, not how many times more.
         rows.push(vec![label.to_owned(), count(counts[0]), count(counts[1])]);
     }
+    if levels.contains(&Level::Invalid) {
+        rows.iter_mut().skip(1).filter_map(|row| row.get_mut(3)).for_each(|ratio| *ratio = "-".to_owned());
+    }
     table(&rows)
 }
 
-fn latency_rows(name: &str, a: &Histogram, b: &Histogram) -> Vec<Vec<String>> {
+fn latency_rows(name: &str, sides: [(&Histogram, Inflation); 2]) -> Vec<Vec<String>> {
     let show = |value_ns: f64| duration_ns(value_ns as u64);
     let as_float = |value: Option<u64>| value.map(|value| value as f64);
-    let percentile = |histogram: &Histogram, quantile| as_float(percentile_ns(histogram, quantile));
     let mut rows: Vec<_> = PERCENTILES
         .iter()
-        .map(|&(label, quantile)| {
+        .enumerate()
+        .map(|(index, (label, _))| {
             let label = format!("{name} {label}");
-            row(&label, percentile(a, quantile), percentile(b, quantile), show, text::TOO_FEW)
+            let [a, b] =
+                sides.map(|(histogram, inflation)| as_float(inflation.percentile_ns(histogram, index)));
+            row(&label, a, b, show, text::TOO_FEW)
         })
         .collect();
-    let maximum = |histogram: &Histogram| as_float(maximum_ns(histogram));
-    rows.push(row(&format!("{name} max"), maximum(a), maximum(b), show, "-"));
+    let [a, b] = sides.map(|(histogram, _)| as_float(maximum_ns(histogram)));
+    rows.push(row(&format!("{name} max"), a, b, show, "-"));
     rows
 }
 

@@ -18,6 +18,7 @@ pub mod import;
 mod prometheus;
 pub mod terminal;
 pub mod text;
+pub mod verdict;
 
 /// How much a terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
