@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{derive, sample, sound};
+use ringsock::measure::anatomy::{Collector, Moments, Parts};
+use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
 use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status};
 use ringsock::measure::store::save;
-use ringsock::report::{Style, compare, terminal};
+use ringsock::report::{Style, anatomy, compare, terminal};
 
 fn assert_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -89,6 +91,78 @@ fn a_run_without_faults_reads_as_golden() {
 #[test]
 fn a_short_interrupted_closed_loop_run_reads_as_golden() {
     assert_golden("run-closed-loop.txt", &terminal::render(&short_run(), Style::PLAIN));
+}
+
+/// A run whose server stamped its answers: one in fifty waited in the server, one in a thousand in the generator as well.
+fn explained_run(with_kernel: bool) -> RunResult {
+    let mut result = sample();
+    let mut collector = Collector::default();
+    for number in 0..100_000_u64 {
+        let intended_ns = 1_000_000 * number;
+        let sent_ns = intended_ns + if number.is_multiple_of(1_000) { 2_000_000 } else { 200 + number % 100 };
+        let seen_ns = sent_ns + 9_000 + number % 3_000;
+        let queued_ns = seen_ns + if number.is_multiple_of(50) { 1_500_000 } else { 1_200 };
+        let answered_ns = queued_ns + 12_000 + number % 5_000;
+        collector.add(Parts::of(&Moments {
+            intended_ns,
+            sent_ns,
+            arrived_ns: None,
+            seen_ns,
+            queued_ns,
+            returned_ns: with_kernel.then_some(queued_ns + 5_000),
+            answered_ns,
+            read_ns: answered_ns + 500,
+        }));
+    }
+    result.anatomy = collector.finish();
+    let around = Around {
+        span_ns: 3_900_000,
+        turns: 12,
+        longest_turn_ns: 3_400_000,
+        waits: 11,
+        receives: 24,
+        involuntary_switches: 1,
+        ..Around::default()
+    };
+    result.exemplars = vec![
+        Exemplar {
+            thread: 0,
+            connection: 17,
+            number: 1_234,
+            intended_s: 3.210_987,
+            response_ns: 3_523_000,
+            queued_ns: 2_000_000,
+            service_ns: 1_523_000,
+            server: Some(ServerStamps { to_server_ns: 10_000, in_server_ns: 1_500_000 }),
+            others_in_turn: 3,
+            around,
+        },
+        Exemplar {
+            thread: 1,
+            connection: 3,
+            number: 7,
+            intended_s: 0.5,
+            response_ns: 1_500_400,
+            ..Exemplar::default()
+        },
+    ];
+    result
+}
+
+#[test]
+fn an_anatomy_reads_as_golden() {
+    assert_golden("anatomy.txt", &anatomy::render(&explained_run(false), Style::PLAIN));
+    let narrow = Style { width_columns: 60, color: false };
+    let mut closed_loop = explained_run(true);
+    closed_loop.plan.mode = Mode::ClosedLoop { pipeline: 1 };
+    closed_loop.anatomy.as_mut().unwrap().overlapped = 1_234;
+    closed_loop.anatomy.as_mut().unwrap().disordered = 1;
+    closed_loop.target.engine_features.push("kernel timestamps".to_owned());
+    closed_loop.exemplars.iter_mut().for_each(|exemplar| exemplar.server = None);
+    assert_golden("anatomy-narrow.txt", &anatomy::render(&closed_loop, narrow));
+    let whole = terminal::render(&explained_run(false), Style::PLAIN);
+    assert!(whole.contains("where it goes") && whole.contains("worst messages"), "{whole}");
+    assert_eq!(anatomy::render(&sample(), Style::PLAIN), "");
 }
 
 #[test]

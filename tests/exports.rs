@@ -19,7 +19,7 @@ use std::process::{Command, Output};
 use common::sample;
 use foreign::{Peer, Process};
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
-use ringsock::measure::anatomy::Collector;
+use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Evidence, ThreadUse};
 use ringsock::measure::histogram::{
     self, Histogram, PERCENTILES, decode, encode, new_histogram, percentile_ns, record,
@@ -87,7 +87,19 @@ fn full_sample() -> RunResult {
     let threads = vec![thread(1, shares[0].clone()), thread(3, second)];
     result.evidence = Some(Evidence { threads, ..Evidence::default() });
     let mut collector = Collector::default();
-    (0..1_000).for_each(|n| collector.add(n, n + 150, n + 6_000, n + 8_000, n + 12_000 + n % 100));
+    for n in 0..1_000 {
+        let answered_ns = n + 12_000 + n % 100;
+        collector.add(Parts::of(&Moments {
+            intended_ns: n,
+            sent_ns: n + 150,
+            arrived_ns: None,
+            seen_ns: n + 6_000,
+            queued_ns: n + 8_000,
+            returned_ns: None,
+            answered_ns,
+            read_ns: answered_ns,
+        }));
+    }
     result.anatomy = collector.finish();
     let finding =
         |level, check: &str, says: &str| Finding { level, check: check.to_owned(), says: says.to_owned() };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
-use ringsock::engine::{EngineError, Probe};
+use ringsock::engine::Probe;
 use ringsock::load::config::{self, ConfigError, Settled};
 use ringsock::load::{self, Interrupter, Options, OptionsError, Plan, PlanFlags, Run, restore_terminal};
 use ringsock::measure::result::{RunResult, Status};
@@ -80,7 +80,7 @@ fn refuse(error: &dyn std::error::Error) -> ExitCode {
 fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<ExitCode> {
     let plan = match flags.load.validate(&Probe::of_this_kernel()) {
         Ok(plan) => plan,
-        Err(OptionsError::Engine(refusal)) if !matches!(refusal, EngineError::NoSwitches { .. }) => {
+        Err(OptionsError::Engine(refusal)) if !refusal.is_of_flags() => {
             return Err(refusal.into());
         }
         Err(error) => return Ok(refuse(&error)),

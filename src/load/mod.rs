@@ -36,6 +36,7 @@ pub use tui::restore_terminal;
 
 use crate::cpu;
 use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
+use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::environment::Environment;
 use crate::measure::evidence::{self, Evidence, Exemplar};
 use crate::measure::result::{
@@ -99,6 +100,15 @@ pub enum LoadError {
     /// Ended by the user before anything was measured.
     #[error("interrupted before measuring began")]
     InterruptedEarly,
+    /// `--anatomy`, of a server that does not know what that is.
+    #[error(
+        "the server at {url} does not stamp its answers: --anatomy needs ringsock-server, of this version or a newer one; \
+         leave it out to measure another server"
+    )]
+    Unstamped {
+        /// The server's URL.
+        url: String,
+    },
     /// A thread hangs.
     #[error("a generator thread does not end; nothing was saved")]
     Stuck,
@@ -208,12 +218,26 @@ impl Run {
         let server_cpu = ServerCpu::new(&self.plan, embedded);
         let mut watch = Watch::new(&self.plan, crew, server_cpu, progress);
         let outcome = watch.run(&self.events);
-        watch.finish(outcome, &self.events)
+        let measured = watch.finish(outcome, &self.events)?;
+        match measured.is_unstamped {
+            true => Err(LoadError::Unstamped { url: endpoint.url.clone() }),
+            false => Ok(measured),
+        }
     }
 
     fn into_result(self, measured: Measured, endpoint: &Endpoint, command_line: Vec<String>) -> RunResult {
-        let Measured { outcome, accounting, latency, recorded, cpu, measured_s, evidence, exemplars } =
-            measured;
+        let Measured {
+            outcome,
+            accounting,
+            latency,
+            recorded,
+            cpu,
+            anatomy,
+            is_unstamped: _,
+            measured_s,
+            evidence,
+            exemplars,
+        } = measured;
         let plan = record_of(&self.plan);
         let summary = Summary::new(&plan, &accounting, &latency, &[], measured_s);
         let mut result = RunResult {
@@ -236,7 +260,7 @@ impl Run {
             batches: recorded.batches,
             cpu,
             evidence: Some(evidence),
-            anatomy: None,
+            anatomy,
             exemplars,
             summary,
         };
@@ -252,6 +276,9 @@ struct Measured {
     latency: Latencies,
     recorded: Recorded,
     cpu: CpuUse,
+    anatomy: Option<Anatomy>,
+    /// It was asked for, and the server does not stamp its answers.
+    is_unstamped: bool,
     measured_s: f64,
     evidence: Evidence,
     exemplars: Vec<Exemplar>,
@@ -271,10 +298,13 @@ impl Measured {
         let (mut accounting, mut latency) = (Accounting::default(), Latencies::default());
         let mut exemplars = Vec::new();
         let mut spans = Vec::new();
+        let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
         for (thread, client) in clients.into_iter().enumerate() {
             accounting.merge(&client.tally.accounting);
             latency.merge(&client.tally.latency);
             evidence.held_back += client.tally.held_back;
+            client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
+            is_unstamped |= client.is_unstamped();
             if let Some(of_thread) = evidence.threads.get_mut(thread) {
                 of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
@@ -294,7 +324,19 @@ impl Measured {
         });
         exemplars.sort_by_key(|exemplar| std::cmp::Reverse(exemplar.response_ns));
         exemplars.truncate(plan.exemplars);
-        Self { outcome, accounting, latency, recorded, cpu, measured_s, evidence, exemplars }
+        let anatomy = anatomy.finish();
+        Self {
+            outcome,
+            accounting,
+            latency,
+            recorded,
+            cpu,
+            anatomy,
+            is_unstamped,
+            measured_s,
+            evidence,
+            exemplars,
+        }
     }
 }
 
@@ -447,9 +489,15 @@ impl Crew {
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
+        let mut endpoint = endpoint.clone();
+        let mut payloads = Payloads::new(plan.payload_bytes, plan.text, &mut random);
+        if let Some(layout) = plan.stamps {
+            endpoint.target = layout.ask(&endpoint.target);
+            payloads = payloads.stamped(layout);
+        }
         Task {
             thread: index,
-            endpoint: endpoint.clone(),
+            endpoint,
             connections: share,
             connect_gap_ns: plan.connect_rate_per_s.map_or(0.0, |rate| 1e9 * thread_count as f64 / rate),
             connect_timeout_ns: plan.connect_timeout.as_nanos() as u64,
@@ -458,7 +506,7 @@ impl Crew {
             pipeline,
             spin: plan.spin,
             exemplars: plan.exemplars,
-            payloads: Payloads::new(plan.payload_bytes, plan.text, &mut random),
+            payloads,
             random,
             orders: Arc::clone(&self.orders),
             report: Box::new(move |report| {
@@ -488,7 +536,7 @@ impl Crew {
                 // An engine that refused: joining it tells why.
                 Ok(Event::Ended) => return Ok(0),
                 Ok(Event::Thread(Report::Deserted)) => self.deserted_count += 1,
-                Ok(Event::Thread(Report::Slice(..))) => {}
+                Ok(Event::Thread(Report::Slice(..) | Report::Unstamped)) => {}
             }
         }
         Ok(open_count)
@@ -563,8 +611,13 @@ fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Cl
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
     let connections_max = (task.connections as u32).max(1);
-    let uring = engine.uring.clone();
-    let config = Config { connections_max, outbox_bytes: usize::MAX, uring, ..Config::default() };
+    let config = Config {
+        connections_max,
+        outbox_bytes: usize::MAX,
+        uring: engine.uring.clone(),
+        kernel_timestamps: engine.kernel_timestamps,
+        ..Config::default()
+    };
     Ok(engine.kind.run(config, waker, Client::new(task), || {})?)
 }
 
@@ -679,6 +732,10 @@ impl<'a> Watch<'a> {
                 }
                 Ok(Event::Ended) => {
                     let reason = "a generator thread ended early".to_owned();
+                    return Some(Outcome { status: Status::Failed, reason: Some(reason) });
+                }
+                Ok(Event::Thread(Report::Unstamped)) => {
+                    let reason = "the server does not stamp its answers".to_owned();
                     return Some(Outcome { status: Status::Failed, reason: Some(reason) });
                 }
                 Ok(Event::Thread(Report::Ready { .. })) | Err(_) => {}

@@ -11,11 +11,12 @@ use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
 use super::{Verbosity, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
-use crate::engine::{Choice, Chosen, EngineError, Probe, files};
+use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, files};
 use crate::limits;
 use crate::measure::environment::Environment;
 use crate::measure::{calibration, result};
 use crate::report::export::Format;
+use crate::scenario::stamps::Layout;
 use crate::server::engine_parser;
 
 /// Descriptors that are not connections.
@@ -136,6 +137,17 @@ pub struct Options {
     #[arg(help_heading = LOAD, long, value_name = "COUNT", default_value_t = 1, requires = "closed_loop")]
     pub pipeline: u32,
 
+    /// Take response times apart: has the server, a ringsock-server on this host, write into each answer when it saw
+    /// the message and when it queued the answer
+    #[arg(help_heading = LOAD, long, conflicts_with = "calibrate")]
+    pub anatomy: bool,
+
+    /// With --anatomy: note when the kernel received what arrives, to tell the kernels' and the wire's share of each way
+    /// from the wake-up at its end. For the engine epoll; a server with a URL has a flag of the same name, and needs it for
+    /// its end
+    #[arg(help_heading = LOAD, long, requires = "anatomy")]
+    pub kernel_timestamps: bool,
+
     /// Never sleep: generator threads poll, and are late by less, at the price of their CPUs
     #[arg(help_heading = LOAD, long)]
     pub spin: bool,
@@ -239,6 +251,9 @@ pub enum OptionsError {
          line a second"
     )]
     NoTerminal,
+    /// `--anatomy` with what it does not go with.
+    #[error("--anatomy: {0}")]
+    Anatomy(String),
     /// No such process.
     #[error("--server-pid {0}: there is no process of this number whose CPU time can be read")]
     ServerPid(u32),
@@ -287,6 +302,8 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Open or closed loop.
     pub mode: result::Mode,
+    /// What the server is to stamp its answers with, see [`Options::anatomy`].
+    pub stamps: Option<Layout>,
     /// See [`Options::spin`].
     pub spin: bool,
     /// See [`Options::exemplars`].
@@ -373,16 +390,25 @@ impl Options {
             [url] => Some(Endpoint::parse(url)?),
             [_, second, ..] => return Err(OptionsError::SecondUrl { url: second.clone() }),
         };
+        let stamps = self.stamps(endpoint.as_ref())?;
         let choose = |choice: Choice, switches: &Switches| {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
-        let engine = choose(self.engine, &self.uring_features)?;
-        let server_engine = match (self.server_engine, &self.server_uring_features) {
+        let mut engine = choose(self.engine, &self.uring_features)?;
+        if self.kernel_timestamps {
+            engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
+        let mut server_engine = match (self.server_engine, &self.server_uring_features) {
             (None, None) => engine.clone(),
             (choice, switches) => {
                 choose(choice.unwrap_or(self.engine), switches.as_ref().unwrap_or(&Switches::default()))?
             }
         };
+        // Where only the generator's engine can, only the way back is split, and the report says so.
+        let can_note = server_engine.kind == EngineKind::Epoll && !server_engine.kernel_timestamps;
+        if self.kernel_timestamps && can_note {
+            server_engine = server_engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
         let mut plan = Plan {
             endpoint,
             bare_server: false,
@@ -405,6 +431,7 @@ impl Options {
             } else {
                 result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() }
             },
+            stamps,
             spin: self.spin,
             exemplars: self.exemplars,
             seed: self.seed,
@@ -413,6 +440,28 @@ impl Options {
         let generator = super::calibrate::generator(&plan);
         plan.calibration = calibration::latest(&self.results, &generator, &Environment::capture());
         Ok(plan)
+    }
+
+    fn stamps(&self, endpoint: Option<&Endpoint>) -> Result<Option<Layout>, OptionsError> {
+        if !self.anatomy {
+            return Ok(None);
+        }
+        let refuse = |why: String| Err(OptionsError::Anatomy(why));
+        let layout = if self.kernel_timestamps { Layout::WithArrival } else { Layout::Pair };
+        if self.text {
+            return refuse("stamps are no text: leave out --text".to_owned());
+        }
+        if endpoint.is_some_and(|endpoint| endpoint.bare) {
+            return refuse("a tcp:// server sends bytes back as they came: measure a ws:// one".to_owned());
+        }
+        let least = layout.end();
+        if self.payload.as_u64() < least as u64 {
+            return refuse(format!(
+                "stamps take messages of {least} B or more: --payload {least}, not {}",
+                self.payload
+            ));
+        }
+        Ok(Some(layout))
     }
 
     fn generator_cpus(&self) -> Result<Vec<usize>, OptionsError> {

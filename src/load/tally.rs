@@ -4,6 +4,7 @@
 //! difference, `outstanding`; a duration is recorded once, in nanoseconds, where it was measured.
 
 use super::arrivals::Spans;
+use crate::measure::anatomy::{Collector, Parts};
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::{Accounting, Latencies};
 
@@ -82,6 +83,8 @@ pub(super) struct Tally {
     pub(super) slice: Slice,
     /// Answers that came after the window: part of the whole, and of no interval.
     pub(super) late: Slice,
+    /// The parts of response times, where the server stamps its answers.
+    pub(super) anatomy: Option<Box<Collector>>,
     /// When the schedule's messages were reached; `None` in a closed loop.
     pub(super) spans: Option<Spans>,
     /// Messages that could not be sent when they were, because the server was not reading.
@@ -95,7 +98,7 @@ impl Tally {
     pub(super) fn new(spans: Option<Spans>) -> Self {
         let (accounting, latency) = (Accounting::default(), Latencies::default());
         let (slice, late) = (Slice::new(), Slice::new());
-        Self { accounting, latency, slice, late, spans, held_back: 0, errors_told: 0 }
+        Self { accounting, latency, slice, late, anatomy: None, spans, held_back: 0, errors_told: 0 }
     }
 
     /// Ends the slice under way; the next one begins in `fresh`, which is empty.
@@ -172,6 +175,13 @@ impl Tally {
             histogram::record(&mut self.latency.service, now_ns.saturating_sub(sent_ns));
         }
         Some(headline_ns)
+    }
+
+    /// The parts of an answered message's response time, where they could be told.
+    pub(super) fn on_parts(&mut self, window: &Window, intended_ns: u64, parts: Option<Parts>) {
+        if let Some(anatomy) = self.anatomy.as_mut().filter(|_| window.measures(intended_ns)) {
+            anatomy.add(parts);
+        }
     }
 
     pub(super) fn on_connected(&mut self, took_ns: u64) {

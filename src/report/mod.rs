@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub mod anatomy;
 pub mod calibration;
 pub mod compare;
 mod csv;

@@ -26,6 +26,7 @@ pub fn render(result: &RunResult, style: Style) -> String {
     text.push_str(&latency_table(result, style));
     text.push('\n');
     text.push_str(&side_table(result));
+    text.push_str(&super::anatomy::render(result, style));
     text.push_str(&distribution(result, style));
     text.push('\n');
     text.push_str(&books(result, style));

@@ -14,7 +14,7 @@ use crate::peer::PATIENCE;
 pub(crate) struct Answer<'a> {
     stream: &'a mut TcpStream,
     /// Every message so far.
-    messages: &'a [Vec<u8>],
+    pub(crate) messages: &'a [Vec<u8>],
 }
 
 impl Answer<'_> {
