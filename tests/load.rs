@@ -290,6 +290,7 @@ fn wrong_flags_end_with_2() {
         &["--rate", "0"],
         &["--rate", "5", "--closed-loop"],
         &["--pipeline", "2"],
+        &["--pipeline", "2", "--rate", "5"],
         &["--cpus", "999"],
         &["--duration", "0s"],
         &["--connections", "0"],

@@ -7,7 +7,9 @@ use anyhow::Context;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use ringsock::engine::Probe;
 use ringsock::load::config::{self, ConfigError, Settled};
-use ringsock::load::{self, Interrupter, Options, OptionsError, Plan, PlanFlags, Run, restore_terminal};
+use ringsock::load::heading;
+use ringsock::load::series::{Ending, Live, Request, SeriesError};
+use ringsock::load::{self, Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, restore_terminal};
 use ringsock::measure::result::{RunResult, Status};
 use ringsock::measure::verdict::Level;
 use ringsock::measure::{calibration, store};
@@ -30,13 +32,16 @@ const NOT_TRUSTED: u8 = 3;
 /// Every result carries a verdict: TRUSTED, SUSPECT (something that could have bent the numbers was seen) or INVALID (they do
 /// not say what they seem to), with a reason for each check that failed.
 ///
-/// Exit code: 0 if every message was sent and answered rightly; 1 if not, or if nothing could be measured; 2 for a
-/// wrong flag; 3 with --strict, where something was measured and the verdict is not TRUSTED.
+/// Exit code: 0 if every message was sent and answered rightly, of a series in every run; 1 if not, or if nothing could be
+/// measured, or a series was interrupted; 2 for a wrong flag; 3 with --strict, where something was measured and the verdict
+/// is not TRUSTED.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Flags {
     #[command(flatten)]
     load: Options,
+    #[command(flatten)]
+    series: SeriesFlags,
     #[command(flatten)]
     plan: PlanFlags,
 }
@@ -51,6 +56,10 @@ Examples:
   ringsock-load ws://127.0.0.1:8080/chat --text --payload 1KiB --arrivals fixed --duration 1m
   ringsock-load --rate 50k --dry-run > bench.toml            the flags in effect, as a file for --config
   ringsock-load --replay results/A.json                      the same run again
+  ringsock-load --runs 10 ws://127.0.0.1:9001/ ws://127.0.0.1:9002/         two servers in turn, compared
+  ringsock-load --runs 10 --contender '' --contender '--server-engine epoll'
+  ringsock-load ws://127.0.0.1:9001/ --find-max-rate 'p99<1ms'              the highest rate that keeps this
+  ringsock-load --resume results/6.1.0/20261122T080433Z-series              where Ctrl-C or a crash ended it
   ringsock-load --export hlog,csv                            the result for other tools, too
   ringsock-load --strict --duration 30s || exit              in a script: go on with numbers to be trusted only
   ringsock-compare results/A.json results/B.json             two runs side by side";
@@ -78,14 +87,18 @@ fn refuse(error: &dyn std::error::Error) -> ExitCode {
 }
 
 fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<ExitCode> {
-    let plan = match flags.load.validate(&Probe::of_this_kernel()) {
+    let probe = Probe::of_this_kernel();
+    if Request::is_wanted(&flags.series, &flags.load) {
+        return run_series(flags, command, settled, &probe);
+    }
+    let plan = match flags.load.validate(&probe) {
         Ok(plan) => plan,
         Err(OptionsError::Engine(refusal)) if !refusal.is_of_flags() => {
             return Err(refusal.into());
         }
         Err(error) => return Ok(refuse(&error)),
     };
-    say_notes(settled, &plan);
+    say_notes(settled, Some(&plan));
     if flags.plan.dry_run {
         let values = config::effective(command, &settled.matches, |_| true);
         report::print(&config::render(command, &values, &config::chosen(&plan, &values)))?;
@@ -96,7 +109,8 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
         return calibrate(flags, &plan, step);
     }
     let run = Run::new(plan);
-    watch_signals(run.interrupter())?;
+    let interrupter = run.interrupter();
+    watch_signals(move || interrupter.interrupt())?;
     let mut result = run.execute(std::env::args().collect(), flags.load.verbosity())?;
     result.config = Some(config::effective(command, &settled.matches, config::is_of_a_run));
     // Saved first: a report that cannot be printed must not cost the result.
@@ -110,6 +124,54 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
         report::print(&format!("exported {}\n", path.display())).context("standard output")?;
     }
     Ok(exit_code(&result, flags.load.strict))
+}
+
+/// Several runs with one purpose.
+fn run_series(
+    flags: &Flags,
+    command: &Command,
+    settled: &Settled,
+    probe: &Probe,
+) -> anyhow::Result<ExitCode> {
+    let request = Request {
+        flags: &flags.series,
+        options: &flags.load,
+        config: config::effective(command, &settled.matches, |arg| {
+            arg.get_help_heading() != Some(heading::OUTPUT) && arg.get_id() != "resume"
+        }),
+        probe,
+        command_line: std::env::args().collect(),
+    };
+    let mut controller = match request.plan() {
+        Ok(controller) => controller,
+        Err(error) => return refuse_series(error),
+    };
+    say_notes(settled, None);
+    if flags.plan.dry_run {
+        let values = config::effective(command, &settled.matches, |_| true);
+        report::print(&(config::render(command, &values, &[]) + &request.describe(&*controller)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut live = Live::new(probe.clone(), request.command_line.clone(), flags.load.verbosity());
+    let stopper = live.stopper();
+    watch_signals(move || stopper.stop())?;
+    let outcome = match request.execute(&mut *controller, &mut live, Style::of_stdout()) {
+        Ok(outcome) => outcome,
+        Err(error) => return refuse_series(error),
+    };
+    let saved = || format!("saved {}\n", outcome.folder.display());
+    report::print(&if flags.load.quiet { saved() } else { outcome.report.clone() })
+        .context("standard output")?;
+    let is_complete = outcome.ending == Ending::Complete;
+    if !is_complete {
+        let folder = outcome.folder.display();
+        eprintln!("ringsock-load: interrupted; go on with: ringsock-load --resume {folder}");
+    }
+    Ok(if outcome.success && is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn refuse_series(error: SeriesError) -> anyhow::Result<ExitCode> {
+    if error.is_wrong_flags() { Ok(refuse(&error)) } else { Err(error.into()) }
 }
 
 fn calibrate(flags: &Flags, plan: &Plan, step: Duration) -> anyhow::Result<ExitCode> {
@@ -129,8 +191,8 @@ fn calibrate(flags: &Flags, plan: &Plan, step: Duration) -> anyhow::Result<ExitC
 }
 
 /// What of a file was left out, and what is not as it was.
-fn say_notes(settled: &Settled, plan: &Plan) {
-    let differences = settled.replayed.as_ref().map(|then| config::differences(then, plan));
+fn say_notes(settled: &Settled, plan: Option<&Plan>) {
+    let differences = settled.replayed.as_ref().zip(plan).map(|(then, plan)| config::differences(then, plan));
     for note in settled.notes.iter().chain(differences.iter().flatten()) {
         eprintln!("note: {note}");
     }
@@ -149,12 +211,13 @@ fn exit_code(result: &RunResult, strict: bool) -> ExitCode {
     if as_planned && accounted_for && measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn watch_signals(interrupter: Interrupter) -> anyhow::Result<()> {
+/// The first signal has `end` called; the second ends this process.
+fn watch_signals(end: impl Fn() + Send + 'static) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
     std::thread::spawn(move || {
         let mut arrived = signals.forever();
         arrived.next();
-        interrupter.interrupt();
+        end();
         let signal = arrived.next().unwrap_or(SIGTERM);
         restore_terminal();
         std::process::exit(128 + signal);

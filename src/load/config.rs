@@ -1,4 +1,4 @@
-//! Flags from files beside those typed: `--config`, `--replay`, and the flags in effect as `--dry-run` shows and a
+//! Flags from files beside those typed: `--config`, `--replay`, `--resume`, and the flags in effect as `--dry-run` shows and a
 //! result keeps them.
 //!
 //! Invariant: there is one list of flags, clap's [`Command`]. A file's keys are checked against it, a file's values are
@@ -19,6 +19,7 @@ use toml::de::{DeTable, DeValue};
 use super::heading::{OUTPUT, SERIES};
 use super::options::Plan;
 use crate::cpu;
+use crate::measure::manifest::{self, ManifestError};
 use crate::measure::result::RunResult;
 use crate::measure::store::{self, StoreError};
 
@@ -54,6 +55,19 @@ pub enum ConfigError {
     /// The result to be repeated cannot be read.
     #[error(transparent)]
     Result(#[from] StoreError),
+    /// The series to be continued cannot be read.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// A flag that is not the series'.
+    #[error("--{key} {typed} contradicts the series, which has {there}: leave it out, or start a new series")]
+    Contradiction {
+        /// The flag.
+        key: String,
+        /// As typed.
+        typed: Value,
+        /// As the series has it.
+        there: Value,
+    },
     /// The result does not say how it was made.
     #[error(
         "{} does not hold its flags: an older ringsock saved it; its command line was: {command_line}",
@@ -72,8 +86,6 @@ pub enum ConfigError {
 pub struct Settled {
     /// As clap reads them; from these a program takes its own types.
     pub matches: ArgMatches,
-    /// Those given, typed or by a file, by key.
-    pub given: BTreeSet<String>,
     /// What people should know: what of a file was left out.
     pub notes: Vec<String>,
     /// The result that is repeated.
@@ -85,6 +97,11 @@ pub struct Settled {
 /// # Errors
 /// A file cannot be used, or clap refuses the whole.
 pub fn settle(command: &Command, arguments: Vec<OsString>) -> Result<Settled, ConfigError> {
+    // What is wrong by itself is wrong with any file.
+    match command.clone().try_get_matches_from(&arguments) {
+        Err(error) if error.kind() != ErrorKind::MissingRequiredArgument => return Err(error.into()),
+        _ => {}
+    }
     // Typed flags may need a file's: here they need nothing.
     let typed = command.clone().ignore_errors(true).try_get_matches_from(&arguments)?;
     let path = |key: &str| {
@@ -99,6 +116,8 @@ pub fn settle(command: &Command, arguments: Vec<OsString>) -> Result<Settled, Co
         let layer = Layer::of_result(command, &path, &result, &mut notes)?;
         replayed = Some(Box::new(result));
         Some(layer)
+    } else if let Some(folder) = path("resume") {
+        Some(Layer::of_series(command, &folder, &typed)?)
     } else {
         None
     };
@@ -108,13 +127,11 @@ pub fn settle(command: &Command, arguments: Vec<OsString>) -> Result<Settled, Co
         all.splice(1..1, arguments_of(command, &values, &layer.place)?);
     }
     let matches = command.clone().try_get_matches_from(all)?;
-    let ids = given_ids(command, &matches);
-    let given = command.get_arguments().filter(|arg| ids.contains(arg.get_id().as_str())).map(key_of);
-    Ok(Settled { given: given.collect(), matches, notes, replayed })
+    Ok(Settled { matches, notes, replayed })
 }
 
 /// The key of a flag in a file.
-fn key_of(arg: &Arg) -> String {
+pub(super) fn key_of(arg: &Arg) -> String {
     arg.get_long().unwrap_or(arg.get_id().as_str()).to_owned()
 }
 
@@ -170,6 +187,24 @@ impl Layer {
         Ok(Self { place, values })
     }
 
+    /// The flags of a series that is to be continued, which typed ones may repeat but not change.
+    fn of_series(command: &Command, folder: &Path, typed: &ArgMatches) -> Result<Self, ConfigError> {
+        let values = manifest::read::<serde::de::IgnoredAny>(folder)?.header.config;
+        let given = given_ids(command, typed);
+        let is_bound = |arg: &&Arg| arg.get_help_heading() != Some(OUTPUT) && arg.get_id() != "resume";
+        for arg in
+            command.get_arguments().filter(is_bound).filter(|arg| given.contains(arg.get_id().as_str()))
+        {
+            let key = key_of(arg);
+            let (typed, there) = (value_in(arg, typed).unwrap_or_default(), values.get(&key));
+            if Some(&typed) != there {
+                let there = there.cloned().unwrap_or_default();
+                return Err(ConfigError::Contradiction { key, typed, there });
+            }
+        }
+        Ok(Self { place: folder.display().to_string(), values })
+    }
+
     /// What is left of it under flags that are given above it.
     fn under(&self, command: &Command, given: &BTreeSet<String>, notes: &mut Vec<String>) -> Values {
         let mut gone: BTreeMap<String, String> = BTreeMap::new();
@@ -191,7 +226,7 @@ impl Layer {
             let needs = find(command, key).map(|arg| needs_of(command, arg, value)).unwrap_or_default();
             let missing = needs.iter().find(|need| gone.get(*need).is_some_and(|why| !why.is_empty()));
             if let Some(need) = missing.filter(|_| !gone.contains_key(key)) {
-                gone.insert(key.clone(), format!("it needs --{need}, which was left out"));
+                gone.insert(key.clone(), format!("it needs {}, which was left out", name(command, need)));
             }
         }
         let of_effect = |key: &&String| self.values.get(*key) != Some(&Value::Bool(false));
@@ -206,11 +241,12 @@ fn owned((key, value): (&String, &Value)) -> (String, Value) {
     (key.clone(), value.clone())
 }
 
-fn name(command: &Command, id: &str) -> String {
-    let arg = command.get_arguments().find(|arg| arg.get_id() == id);
-    match arg.and_then(Arg::get_long) {
+/// A flag as it is typed, by its id or key.
+fn name(command: &Command, id_or_key: &str) -> String {
+    let arg = command.get_arguments().find(|arg| arg.get_id() == id_or_key);
+    match arg.or_else(|| find(command, id_or_key)).and_then(Arg::get_long) {
         Some(long) => format!("--{long}"),
-        None => format!("the {}", id.to_uppercase()),
+        None => format!("the {}", id_or_key.to_uppercase()),
     }
 }
 
@@ -460,6 +496,46 @@ pub fn read_back(command: &Command, values: &Values, place: &str) -> Result<ArgM
     let arguments = arguments_of(command, values, place)?;
     let program = OsString::from(command.get_name());
     Ok(command.clone().try_get_matches_from([program].into_iter().chain(arguments))?)
+}
+
+/// The flags in `words`, as they stand alone.
+///
+/// # Errors
+/// What clap says of them.
+pub(super) fn typed(command: &Command, words: &[String]) -> Result<Values, clap::Error> {
+    let all: Vec<_> = [command.get_name().to_owned()].into_iter().chain(words.iter().cloned()).collect();
+    let matches = match command.clone().try_get_matches_from(&all) {
+        // They may go with flags that are not among them.
+        Err(error)
+            if matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::ArgumentConflict) =>
+        {
+            command.clone().ignore_errors(true).try_get_matches_from(&all)?
+        }
+        other => other?,
+    };
+    let given = given_ids(command, &matches);
+    let args = command.get_arguments().filter(|arg| given.contains(arg.get_id().as_str()));
+    Ok(args.filter_map(|arg| Some((key_of(arg), value_in(arg, &matches)?))).collect())
+}
+
+/// The flags in effect where those of `above` are given over those of `below`.
+///
+/// # Errors
+/// They do not go together.
+pub(super) fn combined(
+    command: &Command,
+    below: &Values,
+    above: &Values,
+    place: &str,
+) -> Result<(ArgMatches, Values), ConfigError> {
+    let layer = Layer { place: place.to_owned(), values: below.clone() };
+    let on = above.iter().filter(|(_, value)| **value != Value::Bool(false));
+    let given = on.filter_map(|(key, _)| Some(find(command, key)?.get_id().to_string())).collect();
+    let mut values = layer.under(command, &given, &mut Vec::new());
+    values.extend(above.iter().map(owned));
+    let matches = read_back(command, &values, place)?;
+    let values = effective(command, &matches, |_| true);
+    Ok((matches, values))
 }
 
 /// A value that no flag gave, but this machine.

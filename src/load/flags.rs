@@ -1,14 +1,16 @@
-//! Flags that say where the others come from.
+//! Flags beside those of a single run: where flags come from, and which runs are made.
 //!
-//! Deliberately absent: what they do; see [`super::config`].
+//! Deliberately absent: what they do; see [`super::config`] and [`super::series`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::heading::OUTPUT;
+use super::heading::{OUTPUT, SERIES};
+use super::series::Condition;
 
-/// See the module's text.
+/// Where flags come from.
 #[derive(Debug, Clone, Args)]
 pub struct PlanFlags {
     /// Take flags from a TOML file: their long names are the keys, as rate = 50000 or closed-loop = true. Typed flags
@@ -23,4 +25,72 @@ pub struct PlanFlags {
     /// Run nothing: print every flag in effect as a file for --config, and what was chosen for this machine
     #[arg(help_heading = OUTPUT, long)]
     pub dry_run: bool,
+}
+
+/// Which runs are made.
+#[derive(Debug, Clone, Args)]
+pub struct SeriesFlags {
+    /// Make each run this often, and merge and compare what comes of them. Round r has the seed --seed + r, the same for all
+    /// that is compared
+    #[arg(help_heading = SERIES, long, value_name = "COUNT", default_value_t = 1, conflicts_with = "calibrate")]
+    pub runs: u64,
+
+    /// Flags of one of those compared, over the common ones, as "--server-engine epoll"; give it once for each, the one that
+    /// the others are compared with first. "" has the common flags as they are; the same twice shows the noise
+    #[arg(help_heading = SERIES, long, value_name = "FLAGS", allow_hyphen_values = true, conflicts_with = "calibrate")]
+    pub contender: Vec<String>,
+
+    /// Make the runs of a round in an order drawn by --seed, and those of the next one backwards (A B B A), so that a machine
+    /// that gets slower or faster meanwhile does so for all; as it is where several are compared
+    #[arg(help_heading = SERIES, long, overrides_with = "no_interleave")]
+    pub interleave: bool,
+
+    /// Make all runs of one, then all of the next
+    #[arg(help_heading = SERIES, long, overrides_with = "interleave")]
+    pub no_interleave: bool,
+
+    /// Find the highest rate of an open loop at which this holds, as "p99<1ms" or "p99.9<5ms,max<100ms": percentiles, max or
+    /// mean of response times. Begins at --rate. A step is judged by the percentile's confidence interval and repeated if
+    /// that does not tell; fewer than 99 % answered in time fail too. In the end it comes back down from overload, to see
+    /// whether the server recovers
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "CONDITION",
+        conflicts_with_all = ["closed_loop", "duration", "runs", "contender", "calibrate"]
+    )]
+    pub find_max_rate: Option<Condition>,
+
+    /// How close the highest rate that passes and the lowest that fails have to be: each within this of their middle
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "PERCENT",
+        default_value = "3%",
+        value_parser = parse_precision,
+        requires = "find_max_rate"
+    )]
+    pub precision: f64,
+
+    /// How long a step measures at least; longer where its percentiles need more messages
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "TIME",
+        default_value = "3s",
+        value_parser = humantime::parse_duration,
+        requires = "find_max_rate"
+    )]
+    pub step: Duration,
+
+    /// Go on with the series in this folder, which Ctrl-C, a crash or a reboot has ended; its flags are taken from there
+    #[arg(help_heading = SERIES, long, value_name = "FOLDER", conflicts_with_all = ["config", "replay", "results", "calibrate"])]
+    pub resume: Option<PathBuf>,
+}
+
+/// A share, from per cent: `3%`.
+fn parse_precision(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    let share = percent.map(|percent| percent / 100.0).filter(|share| (0.001..=0.25).contains(share));
+    share.ok_or("write 0.1% to 25%".to_owned())
 }

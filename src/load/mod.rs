@@ -14,6 +14,7 @@ mod options;
 mod progress;
 mod record;
 mod schedule;
+pub mod series;
 #[cfg(test)]
 mod simulation;
 mod tally;
@@ -29,7 +30,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 
 pub use endpoint::Endpoint;
-pub use flags::PlanFlags;
+pub use flags::{PlanFlags, SeriesFlags};
 pub use options::{Arrivals, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 pub use tui::restore_terminal;

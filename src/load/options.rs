@@ -134,7 +134,15 @@ pub struct Options {
     pub closed_loop: bool,
 
     /// Messages in flight per connection in a closed loop
-    #[arg(help_heading = LOAD, long, value_name = "COUNT", default_value_t = 1, requires = "closed_loop")]
+    // Clap does not ask for what conflicts with something that is there: so they are in conflict themselves.
+    #[arg(
+        help_heading = LOAD,
+        long,
+        value_name = "COUNT",
+        default_value_t = 1,
+        requires = "closed_loop",
+        conflicts_with_all = ["rate", "arrivals"]
+    )]
     pub pipeline: u32,
 
     /// Take response times apart: has the server, a ringsock-server on this host, write into each answer when it saw

@@ -113,7 +113,12 @@ fn schema_version(schema: &str) -> Option<u64> {
 /// Saves to `<directory>/<kernel release>/<UTC time>-<scenario>.json` and returns that path, with `-2`, `-3` …
 /// before `.json` where the name was taken. When this returns, the file has reached the disk.
 pub fn save(directory: &Path, result: &RunResult) -> Result<PathBuf, StoreError> {
-    save_as(&directory.join(kernel_directory(result)), &file_stem(result), "json", &json(result))
+    save_in(&directory.join(kernel_directory(result)), result)
+}
+
+/// Saves as [`save`] does, to `<directory>/<UTC time>-<scenario>.json`.
+pub fn save_in(directory: &Path, result: &RunResult) -> Result<PathBuf, StoreError> {
+    save_as(directory, &file_stem(result), "json", &json(result))
 }
 
 /// As it is written: indented, and ending in a newline.
@@ -175,6 +180,29 @@ pub fn publish_once(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     }
 }
 
+/// Makes a folder of its own for several results, `<directory>/<kernel release>/<UTC time>-<kind>`, with `-2`, `-3` …
+/// where the name was taken.
+///
+/// # Errors
+/// [`StoreError::Write`].
+pub fn new_folder(directory: &Path, release: &str, created: &str, kind: &str) -> Result<PathBuf, StoreError> {
+    let directory = directory.join(path_component(release, "unknown-kernel"));
+    fs::create_dir_all(&directory).map_err(write_error(&directory))?;
+    for number in 1_u32.. {
+        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+        let folder = directory.join(format!("{}-{kind}{suffix}", stamp(created)));
+        match fs::create_dir(&folder) {
+            Ok(()) => {
+                let synced = File::open(&directory).and_then(|directory| directory.sync_all());
+                return synced.map(|()| folder).map_err(write_error(&directory));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(write_error(&folder)(error)),
+        }
+    }
+    unreachable!("a directory holds fewer than 2^32 names")
+}
+
 /// Makes the directory and sees whether results can be saved below it, before a run is made for nothing.
 ///
 /// # Errors
@@ -195,9 +223,13 @@ fn kernel_directory(result: &RunResult) -> String {
 
 /// Such as `20261122T080433Z-echo`.
 fn file_stem(result: &RunResult) -> String {
-    let time: String = result.created.chars().filter(char::is_ascii_alphanumeric).collect();
-    let time = path_component(&time, "undated");
-    format!("{time}-{}", path_component(&result.plan.scenario, "run"))
+    format!("{}-{}", stamp(&result.created), path_component(&result.plan.scenario, "run"))
+}
+
+/// A time as file names have it.
+fn stamp(created: &str) -> String {
+    let time: String = created.chars().filter(char::is_ascii_alphanumeric).collect();
+    path_component(&time, "undated")
 }
 
 /// `text` as one name in a directory: short, no separators, nothing hidden, nothing a shell would mind.

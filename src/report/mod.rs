@@ -16,6 +16,7 @@ mod hgrm;
 mod hlog;
 pub mod import;
 mod prometheus;
+pub mod series;
 pub mod terminal;
 pub mod text;
 pub mod verdict;

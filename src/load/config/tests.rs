@@ -56,7 +56,7 @@ fn what_conflicts_with_a_typed_flag_goes_and_what_needs_that_goes_too() {
         notes,
         [
             "bench.toml: closed-loop was left out: it conflicts with --rate, which was typed",
-            "bench.toml: pipeline was left out: it needs --closed-loop, which was left out",
+            "bench.toml: pipeline was left out: it conflicts with --rate, which was typed",
         ]
     );
 
@@ -65,9 +65,17 @@ fn what_conflicts_with_a_typed_flag_goes_and_what_needs_that_goes_too() {
     assert_eq!((&values["pipeline"], notes.len()), (&1.into(), 1));
 
     // The conflict may be written at either of the two, and be about what has no dashes.
-    let (values, notes) = over("url = \"ws://127.0.0.1/\"\n", &["--server-engine", "epoll"]).unwrap();
+    let text = "url = \"ws://127.0.0.1/\"\nserver-pid = 1\n";
+    let (values, notes) = over(text, &["--server-engine", "epoll"]).unwrap();
     assert_eq!((&values["server-engine"], values.get("url")), (&"epoll".into(), None));
-    assert!(notes[0].contains("--server-engine"), "{notes:?}");
+    assert!(!values.contains_key("server-pid"), "{values:?}");
+    assert_eq!(
+        notes,
+        [
+            "bench.toml: server-pid was left out: it needs the URL, which was left out",
+            "bench.toml: url was left out: it conflicts with --server-engine, which was typed",
+        ]
+    );
 }
 
 #[test]

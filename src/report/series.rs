@@ -1,0 +1,321 @@
+//! Several runs, as their reader sees them when the last has ended.
+//!
+//! Invariant: what was left out is said where its absence shows; a difference that noise would explain is marked as such.
+//! Deliberately absent: any run's own report. [`super::terminal`] has it.
+
+use std::path::Path;
+
+use super::Style;
+use super::text::{count, counted, duration, duration_ns, printable, rate, ratio, table, wrap};
+use crate::measure::finding::{Descent, OVERLOAD, SearchFinding, SearchStep};
+use crate::measure::histogram::{self, Histogram};
+use crate::measure::rounds::{Contender, Metric, Spread};
+use crate::measure::verdict::Level;
+
+/// Rounds below which an interval made of them is narrower than it should be.
+const ROUNDS_FOR_INTERVALS: usize = 5;
+
+/// A generator whose lag has a higher p99 than this may be what a search has found the limit of, in nanoseconds.
+const GENERATOR_LAG_NS: u64 = 500_000;
+
+/// Repeated runs to be shown.
+pub struct Comparison<'a> {
+    /// What is compared; the others are compared with the first.
+    pub contenders: &'a [Contender],
+    /// Runs that were to be made.
+    pub planned: usize,
+    /// Rounds were interleaved, and so are drawn as a whole.
+    pub interleaved: bool,
+    /// Of the order, and of the bootstrap.
+    pub seed: u64,
+    /// Why the rest was not made.
+    pub given_up: Option<&'a str>,
+}
+
+/// The whole comparison, ending in a newline.
+pub fn render_comparison(comparison: &Comparison<'_>, folder: &Path, style: Style) -> String {
+    let contenders = comparison.contenders;
+    let made: usize = contenders.iter().map(|contender| contender.runs.len() + contender.failed.len()).sum();
+    let order = match (contenders.len() > 1, comparison.interleaved) {
+        (true, true) => ", interleaved",
+        (true, false) => ", one contender after the other",
+        _ => "",
+    };
+    let of = if made == comparison.planned { String::new() } else { format!(" of {}", comparison.planned) };
+    let title = format!(
+        "{} of {}{order}; seed {}",
+        counted_of(made, &of),
+        counted(contenders.len() as u64, "contender"),
+        comparison.seed
+    );
+    let mut text = format!("{}\n", style.bold(&wrap(&title, style.width_columns, 2)));
+    text.push_str(&notes(comparison, style));
+    text.push('\n');
+    text.push_str(&merged(contenders));
+    text.push('\n');
+    text.push_str(&spreads(contenders));
+    if contenders.len() > 1 {
+        text.push('\n');
+        text.push_str(&ratios(comparison));
+    }
+    text.push_str(&format!("\nsaved {}\n", folder.display()));
+    text
+}
+
+fn counted_of(made: usize, of: &str) -> String {
+    let runs = if made == 1 && of.is_empty() { "run" } else { "runs" };
+    format!("{made}{of} {runs}")
+}
+
+/// What a reader must know before the numbers.
+fn notes(comparison: &Comparison<'_>, style: Style) -> String {
+    let mut lines: Vec<String> =
+        comparison.given_up.map(|why| format!("given up: {why}")).into_iter().collect();
+    for contender in comparison.contenders {
+        let failed = contender.failed.iter().map(|(round, why)| (*round, why.as_str(), "failed"));
+        let left_out =
+            contender.runs.iter().filter_map(|run| Some((run.round, run.left_out.as_deref()?, "left out")));
+        for (round, why, what) in failed.chain(left_out) {
+            lines.push(format!("{what}: {}, round {}: {why}", contender.label, round + 1));
+        }
+    }
+    let all = comparison.contenders.iter().flat_map(Contender::kept);
+    let closed = all.clone().filter(|run| run.closed_loop).count();
+    if closed > 0 && closed == all.count() {
+        lines.push(crate::measure::verdict::CLOSED_LOOP.to_owned());
+    } else if closed > 0 {
+        lines.push(
+            "open and closed loops: their latencies are not comparable, nor are their merged ones".to_owned(),
+        );
+    }
+    let fewest = comparison.contenders.iter().map(|contender| contender.kept().len()).min().unwrap_or(0);
+    if comparison.contenders.len() > 1 && fewest < ROUNDS_FOR_INTERVALS {
+        lines.push(format!(
+            "fewer than {ROUNDS_FOR_INTERVALS} runs of each: the intervals mean little; give a higher --runs"
+        ));
+    }
+    super::terminal::show_warnings(&lines, style)
+}
+
+fn percentile_cell(merged: &Histogram, quantile: f64) -> String {
+    match merged.is_empty() {
+        true => "-".to_owned(),
+        false => histogram::percentile_ns(merged, quantile).map_or("too few".to_owned(), duration_ns),
+    }
+}
+
+/// All runs of each contender together.
+fn merged(contenders: &[Contender]) -> String {
+    let heading = [
+        "runs merged",
+        "runs",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "max",
+        "rate",
+        "server CPU",
+        "load CPU",
+        "verdicts",
+    ];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for contender in contenders {
+        let (merged, kept) = (contender.merged(), contender.kept());
+        let metric = |metric: Metric, show: fn(f64) -> String| metric.of(&kept).map_or("-".to_owned(), show);
+        let mut row = vec![printable(&contender.label), kept.len().to_string()];
+        row.extend([0.5, 0.9, 0.99, 0.999].map(|quantile| percentile_cell(&merged, quantile)));
+        row.push(histogram::maximum_ns(&merged).map_or("-".to_owned(), duration_ns));
+        row.push(metric(Metric::Rate, rate));
+        row.push(metric(Metric::ServerCpu, duration));
+        row.push(metric(Metric::LoadCpu, duration));
+        row.push(verdicts(contender));
+        rows.push(row);
+    }
+    table(&rows)
+}
+
+/// How many runs came to which verdict: `4 trusted, 1 suspect`.
+fn verdicts(contender: &Contender) -> String {
+    let levels = [
+        (Some(Level::Trusted), "trusted"),
+        (Some(Level::Suspect), "suspect"),
+        (Some(Level::Invalid), "INVALID"),
+        (None, "unjudged"),
+    ];
+    let counted =
+        levels.map(|(level, name)| (contender.runs.iter().filter(|run| run.level == level).count(), name));
+    let mut parts: Vec<String> = counted
+        .into_iter()
+        .filter(|&(count, _)| count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    if !contender.failed.is_empty() {
+        parts.push(format!("{} failed", contender.failed.len()));
+    }
+    if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
+}
+
+/// A metric with its name and how it is shown.
+type Column = (&'static str, Metric, fn(f64) -> String);
+
+/// What is compared beyond the merged percentiles, with a name and how it is shown.
+const COMPARED: [Column; 4] = [
+    ("p50", Metric::Percentile(0.5), duration),
+    ("p99", Metric::Percentile(0.99), duration),
+    ("server CPU a message", Metric::ServerCpu, duration),
+    ("rate", Metric::Rate, rate),
+];
+
+/// How far single runs lie apart.
+fn spreads(contenders: &[Contender]) -> String {
+    let mut rows = vec![headings("single runs: min – median – max")];
+    for contender in contenders {
+        let mut row = vec![printable(&contender.label)];
+        for (_, metric, show) in COMPARED {
+            let shown =
+                |Spread { min, median, max }| format!("{} – {} – {}", show(min), show(median), show(max));
+            row.push(contender.spread(metric).map_or("-".to_owned(), shown));
+        }
+        rows.push(row);
+    }
+    table(&rows)
+}
+
+fn headings(first: &str) -> Vec<String> {
+    [first].into_iter().chain(COMPARED.map(|(name, ..)| name)).map(str::to_owned).collect()
+}
+
+fn ratios(comparison: &Comparison<'_>) -> String {
+    let [base, others @ ..] = comparison.contenders else { return String::new() };
+    let mut rows = vec![headings(&format!("over {}", printable(&base.label)))];
+    for contender in others {
+        let mut row = vec![printable(&contender.label)];
+        for (_, metric, _) in COMPARED {
+            let found = contender.over(base, metric, comparison.interleaved, comparison.seed);
+            let shown = |found: crate::measure::rounds::Ratio| {
+                let mark = if found.is_noise() { "~ " } else { "" };
+                let ends = found.interval.map(|(low, high)| format!(" [{}, {}]", ratio(low), ratio(high)));
+                format!("{mark}{}{}", ratio(found.value), ends.unwrap_or_default())
+            };
+            row.push(found.map_or("-".to_owned(), shown));
+        }
+        rows.push(row);
+    }
+    let unit = if comparison.interleaved { "rounds" } else { "runs" };
+    let fewest = comparison.contenders.iter().map(|contender| contender.kept().len()).min().unwrap_or(0);
+    let note = format!(
+        "[95 % intervals, bootstrapped over {unit}: {} each]; ~: no difference beyond the noise\n",
+        count(fewest as u64)
+    );
+    table(&rows) + &note
+}
+
+/// What a search for the highest rate found, ending in a newline.
+pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &Path, style: Style) -> String {
+    let answer = match (found.highest_pass_per_s, found.lowest_fail_per_s) {
+        (Some(pass), Some(fail)) => {
+            format!("{} holds up to {}, and no longer at {}", found.condition, rate(pass), rate(fail))
+        }
+        (Some(pass), None) => {
+            format!("{} holds at {}, and was not seen to fail", found.condition, rate(pass))
+        }
+        (None, Some(fail)) => {
+            format!("{} holds at no rate that was tried, down to {}", found.condition, rate(fail))
+        }
+        (None, None) => format!("{}: nothing was measured", found.condition),
+    };
+    let mut text = format!("{}\n", style.bold(&wrap(&answer, style.width_columns, 2)));
+    text.push_str(&super::terminal::show_warnings(&search_notes(found, server_is_embedded), style));
+    let recovery = match (&found.descent, server_is_embedded) {
+        (Descent::Recovers, false) => "after overload the highest rate passes again: no hysteresis",
+        (Descent::Recovers, true) => {
+            "the highest rate passes again; each step had a server started anew, so hysteresis cannot show: give a URL for that"
+        }
+        _ => "",
+    };
+    if !recovery.is_empty() {
+        text.push_str(&format!("{}\n", wrap(recovery, style.width_columns, 2)));
+    }
+    text.push('\n');
+    let heading = ["step", "rate", "runs", "", "judged by", "generator lag p99"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for (index, step) in found.steps.iter().enumerate() {
+        let judged = match &step.why {
+            Some(why) if !step.figures.contains(why.split(" was ").next().unwrap_or(why)) => {
+                format!("{why}; {}", step.figures)
+            }
+            _ => step.figures.clone(),
+        };
+        rows.push(vec![
+            format!("{}. {}", index + 1, step.purpose),
+            rate(step.rate_per_s),
+            step.runs.to_string(),
+            match step.purpose == OVERLOAD {
+                true => "-".to_owned(),
+                false => format!(
+                    "{}{}",
+                    if step.passed { "pass" } else { "FAIL" },
+                    if step.by_value { " *" } else { "" }
+                ),
+            },
+            printable(&judged),
+            step.lag_p99_ns.map_or("-".to_owned(), duration_ns),
+        ]);
+    }
+    text.push_str(&table(&rows));
+    if found.steps.iter().any(|step| step.by_value && step.purpose != OVERLOAD) {
+        text.push_str(
+            "*: the bound lies within the confidence interval however often repeated: judged by the value\n",
+        );
+    }
+    text.push_str(&format!(
+        "\n{}, {:.0} s of load\nsaved {}\n",
+        counted(found.runs, "run"),
+        found.sent_s,
+        folder.display()
+    ));
+    text
+}
+
+/// What a reader must know before the steps.
+fn search_notes(found: &SearchFinding, server_is_embedded: bool) -> Vec<String> {
+    let mut lines: Vec<String> = found.ended_by.iter().map(|why| format!("ended early: {why}")).collect();
+    match &found.descent {
+        Descent::Hysteresis { passes_per_s, fails_per_s } if !server_is_embedded => lines.push(match passes_per_s {
+            Some(passes) => format!(
+                "hysteresis: coming back from overload it fails at {}, and passes at {} only",
+                rate(*fails_per_s),
+                rate(*passes)
+            ),
+            None => format!("hysteresis: coming back from overload it fails down to {}", rate(*fails_per_s)),
+        }),
+        Descent::Unsteady | Descent::Hysteresis { .. } => lines.push(
+            "unsteady: the highest rate failed when it was tried again; runs differ by more than the interval shows".to_owned(),
+        ),
+        Descent::NotMade | Descent::Recovers => {}
+    }
+    if found.steps.iter().any(|step| step.purpose == OVERLOAD && step.passed) {
+        lines.push("unsteady: the lowest rate that failed passed when it was tried again".to_owned());
+    }
+    let is_lowest_fail = |step: &&SearchStep| {
+        !step.passed && Some(step.rate_per_s) == found.lowest_fail_per_s && step.purpose != OVERLOAD
+    };
+    if let Some(step) = found.steps.iter().find(is_lowest_fail)
+        && let Some(lag_ns) = step.lag_p99_ns.filter(|&lag_ns| lag_ns > GENERATOR_LAG_NS)
+    {
+        lines.push(format!(
+            "at {} the generator itself was late, by {} (p99): it may be the generator that gave way, not the server",
+            rate(step.rate_per_s),
+            duration_ns(lag_ns)
+        ));
+    }
+    let invalid = found.steps.iter().filter(|step| step.passed && step.level == Some(Level::Invalid)).count();
+    if invalid > 0 {
+        lines.push(format!(
+            "{} passed with runs whose verdict is INVALID: see their results",
+            counted(invalid as u64, "step")
+        ));
+    }
+    lines
+}
