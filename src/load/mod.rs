@@ -41,6 +41,7 @@ use crate::measure::result::{
     self, Accounting, CpuUse, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
 };
 use crate::measure::verdict;
+use crate::measure::verdict::lag_bound_ns;
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
 use arrivals::Spans;
@@ -60,9 +61,7 @@ const SLICE_NS_MIN: u64 = 100_000_000;
 const SLICE_NS_MAX: u64 = 1_000_000_000;
 /// How long the timekeeper looks away at most.
 const LOOK_NS: u64 = 100_000_000;
-/// The 99th percentile of lag that is put up with: of a generator that sleeps, and of one that spins.
-const LAG_BOUND_NS: u64 = 100_000;
-const LAG_BOUND_SPINNING_NS: u64 = 20_000;
+
 /// How often threads that are to end are looked at.
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
 /// How long after the end of the drain a thread may take to say goodbye to its connections.
@@ -480,9 +479,8 @@ impl Crew {
         let (schedule, spans, pipeline) = match plan.mode {
             Mode::OpenLoop { rate_per_s, arrivals } => {
                 let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
-                let lag_bound_ns = if plan.spin { LAG_BOUND_SPINNING_NS } else { LAG_BOUND_NS };
                 let schedule = Schedule::new(rate_per_s, arrivals, plan.seed, index, thread_count);
-                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns)), 0)
+                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns(plan.spin))), 0)
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };

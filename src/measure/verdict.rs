@@ -10,6 +10,7 @@ mod generator;
 mod machine;
 mod numbers;
 
+pub use generator::lag_bound_ns;
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};

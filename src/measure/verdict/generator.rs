@@ -11,9 +11,9 @@ use crate::measure::result::{Arrivals, Mode};
 use crate::measure::units::{counted, duration_ns, percent, rate};
 
 /// A lag with a 99th percentile up to this is punctual, for a generator that spins.
-pub(super) const LAG_P99_SPINNING_NS: u64 = 20_000;
+const LAG_P99_SPINNING_NS: u64 = 20_000;
 /// The same for one that sleeps between messages: what waking up takes.
-pub(super) const LAG_P99_SLEEPING_NS: u64 = 100_000;
+const LAG_P99_SLEEPING_NS: u64 = 100_000;
 /// A lag's 99th percentile of less than this share of the median response time changes nothing that is seen.
 const LAG_SHARE_OF_MEDIAN: f64 = 0.05;
 /// A lag of more than this share of the response time at the same percentile is most of what was measured.
@@ -49,6 +49,11 @@ pub(super) fn evidence(case: &Case) -> Found {
     trusted(format!("{} left a record", counted(seen, "generator thread")))
 }
 
+/// The 99th percentile of lag that is put up with, in nanoseconds: of a generator that spins, or of one that sleeps.
+pub fn lag_bound_ns(spin: bool) -> u64 {
+    if spin { LAG_P99_SPINNING_NS } else { LAG_P99_SLEEPING_NS }
+}
+
 /// Whether messages were sent when they were to be.
 pub(super) fn lag(case: &Case) -> Found {
     case.offered_per_s?;
@@ -56,10 +61,7 @@ pub(super) fn lag(case: &Case) -> Found {
     let at = |durations: &Histogram, quantile| percentile_ns(durations, quantile).or(maximum_ns(durations));
     let (lag_ns, response_ns) = (at(&latency.lag, 0.99)?, at(&latency.response, 0.99)?);
     let spin = case.evidence.is_some_and(|evidence| evidence.spin);
-    let (bound_ns, how) = match spin {
-        true => (LAG_P99_SPINNING_NS, "spinning"),
-        false => (LAG_P99_SLEEPING_NS, "sleeping between messages"),
-    };
+    let (bound_ns, how) = (lag_bound_ns(spin), if spin { "spinning" } else { "sleeping between messages" });
     let mend = match spin {
         true => "give its CPUs to the generator alone (isolcpus, taskset), or lower --rate",
         false => "use --spin, give its CPUs to the generator alone, or lower --rate",
