@@ -10,9 +10,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use peer::{PATIENCE, Process};
-use ringsock::measure::result::{RunResult, Status};
+use ringsock::measure::result::{RunResult, Status, Summary};
+use ringsock::measure::samples::Inflation;
 use ringsock::measure::store;
-use ringsock::measure::verdict::Level;
+use ringsock::measure::verdict::{Level, judge};
 use ringsock::ws::frame::{Header, MAX_HEADER_BYTES, Opcode, Role, parse};
 use ringsock::ws::handshake::ServerHandshake;
 use ringsock::ws::mask;
@@ -93,6 +94,16 @@ fn a_run_against_the_embedded_server_adds_up() {
         assert_eq!(of_intervals, accounting.answered - accounting.answered_late, "{flags:?}");
         assert!(ended.output.contains("saved "), "{}", ended.output);
     }
+}
+
+#[test]
+fn percentiles_and_verdict_follow_from_what_is_saved() {
+    let ended = run(&["--rate", "2000", "--duration", "1200ms"]);
+    let result = ended.result(0, Status::Completed);
+    let RunResult { plan, accounting, latency, batches, summary, .. } = result;
+    assert!(Inflation::of_run(result).is_measured(), "{} batches", batches.len());
+    assert_eq!(*summary, Summary::new(plan, accounting, latency, batches, summary.measured_s));
+    assert_eq!(result.verdict, Some(judge(result)));
 }
 
 #[test]

@@ -211,7 +211,7 @@ impl Run {
         let Measured { outcome, accounting, latency, recorded, cpu, measured_s, evidence, exemplars } =
             measured;
         let plan = record_of(&self.plan);
-        let summary = Summary::new(&plan, &accounting, &latency, &[], measured_s);
+        let summary = Summary::new(&plan, &accounting, &latency, &recorded.batches, measured_s);
         let mut result = RunResult {
             schema: result::SCHEMA.to_owned(),
             created: result::utc_now(),

@@ -175,7 +175,7 @@ pub struct Options {
     pub quiet: bool,
 
     /// Exit with 3 unless the verdict on the result is TRUSTED
-    #[arg(long)]
+    #[arg(help_heading = OUTPUT, long)]
     pub strict: bool,
 }
 
