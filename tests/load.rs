@@ -12,8 +12,9 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use misbehaving::misbehaving;
-use ringsock::measure::result::Status;
-use ringsock::measure::verdict::Level;
+use ringsock::measure::result::{RunResult, Status, Summary};
+use ringsock::measure::samples::Inflation;
+use ringsock::measure::verdict::{Level, judge};
 use run::{end, run, start};
 use rustix::process::Signal;
 
@@ -47,110 +48,11 @@ fn a_run_against_the_embedded_server_adds_up() {
 }
 
 #[test]
-fn the_parts_of_every_answer_add_up_to_its_response_time() {
-    for flags in [
-        &["--rate", "5000"][..],
-        &["--rate", "5000", "--payload", "24", "--engine", "epoll"],
-        &["--rate", "3000", "-c", "4", "--threads", "2", "--engine", "tokio-uring"],
-        &["--rate", "500", "-c", "3", "--payload", "70000"],
-        &["--closed-loop", "--pipeline", "8", "-c", "4"],
-        &["--closed-loop", "--pipeline", "8", "-c", "16", "--engine", "epoll"],
-    ] {
-        let ended = run(&[flags, &["--anatomy"]].concat());
-        let result = ended.result(0, Status::Completed);
-        let anatomy = result.anatomy.as_ref().expect("an anatomy");
-        let parts = [&anatomy.generator, &anatomy.to_server, &anatomy.in_server, &anatomy.back];
-        assert_eq!(anatomy.disordered, 0, "{flags:?}");
-        for part in parts {
-            assert_eq!(part.len(), result.accounting.answered, "{flags:?}");
-        }
-        let is_open_loop = !flags.contains(&"--closed-loop");
-        let whole = if is_open_loop { &result.latency.response } else { &result.latency.service };
-        // Each histogram is exact to 0.1 %, and counts nothing as 1 ns.
-        let (sum_ns, mean_ns) = (parts.map(|part| part.mean()).iter().sum::<f64>(), whole.mean());
-        assert!((sum_ns - mean_ns).abs() <= mean_ns * 0.002 + 4.0, "{flags:?}: {sum_ns}, not {mean_ns}");
-        for row in &anatomy.explained {
-            let sum_ns = row.generator_ns + row.to_server_ns + row.in_server_ns + row.back_ns;
-            assert!((sum_ns - row.response_ns).abs() <= row.response_ns * 1e-9, "{flags:?}: {row:?}");
-        }
-        assert!(!result.exemplars.is_empty(), "{flags:?}");
-        for exemplar in &result.exemplars {
-            let server = exemplar.server.expect("stamps");
-            assert!(server.to_server_ns + server.in_server_ns <= exemplar.service_ns, "{exemplar:?}");
-        }
-        assert!(ended.output.contains("where it goes"), "{}", ended.output);
-        assert!(!ended.output.contains("left out of the parts"), "{}", ended.output);
-    }
-    assert!(run(&["--rate", "500"]).result(0, Status::Completed).anatomy.is_none());
-}
-
-#[test]
-fn kernel_timestamps_split_both_ways_or_are_refused_by_name() {
-    for engine in ["uring", "tokio-uring"] {
-        let ended = run(&["--anatomy", "--kernel-timestamps", "--engine", engine]);
-        assert_eq!((ended.code, ended.results.len()), (Some(2), 0), "{}", ended.errors);
-        assert!(ended.errors.contains(engine) && ended.errors.contains("--engine epoll"), "{}", ended.errors);
-    }
-    for mode in [&["--rate", "3000"][..], &["--closed-loop", "-c", "8"]] {
-        let flags = ["--anatomy", "--kernel-timestamps", "--engine", "epoll", "--warmup", "200ms"];
-        let ended = run(&[&flags, mode].concat());
-        if ended.errors.contains("noted no arrivals") {
-            eprintln!("SKIPPED, nothing was tested: {}", ended.errors);
-            return;
-        }
-        let result = ended.result(0, Status::Completed);
-        let anatomy = result.anatomy.as_ref().unwrap();
-        assert_eq!((anatomy.disordered, anatomy.back.len()), (0, result.accounting.answered));
-        for (split, way) in
-            [(&anatomy.to_server_split, &anatomy.to_server), (&anatomy.back_split, &anatomy.back)]
-        {
-            let split = split.as_ref().expect("arrivals");
-            assert_eq!(split.kernel.len(), split.wake_up.len());
-            // The kernel may have begun to note them within the window.
-            assert!(!split.kernel.is_empty() && split.kernel.len() <= way.len(), "{mode:?}");
-            assert!(split.kernel.max().max(split.wake_up.max()) <= way.max(), "{mode:?}");
-        }
-        assert!(
-            ended.output.contains("\n  wake-up ") && ended.output.contains("w wake-up"),
-            "{}",
-            ended.output
-        );
-        assert!(!ended.output.contains("is not split"), "{}", ended.output);
-        assert!(result.target.engine_features.contains(&"kernel timestamps".to_owned()));
-    }
-    let ended = run(&["--anatomy", "--kernel-timestamps", "--engine", "epoll", "--server-engine", "uring"]);
-    let anatomy = ended.result(0, Status::Completed).anatomy.as_ref().unwrap();
-    assert!(anatomy.to_server_split.is_none() && anatomy.back_split.is_some());
-    assert!(ended.output.contains("the way to the server is not split"), "{}", ended.output);
-}
-
-#[test]
-fn a_server_that_does_not_stamp_ends_a_run_for_its_anatomy_at_once() {
-    let address = misbehaving(|messages, answer| answer.message(messages - 1));
-    for flags in [&["--rate", "2000"][..], &["--closed-loop", "--pipeline", "4"]] {
-        let url = format!("ws://{address}/");
-        // It would take an hour otherwise.
-        let ended = run(&[flags, &["--anatomy", "--duration", "1h", &url]].concat());
-        assert_eq!((ended.code, ended.results.len()), (Some(1), 0), "{}", ended.errors);
-        let told = format!("the server at {url} does not stamp its answers: --anatomy needs ringsock-server");
-        assert!(ended.errors.contains(&told), "{}", ended.errors);
-    }
-}
-
-#[test]
-fn stamps_of_another_clock_are_left_out_counted_and_said() {
-    let address = misbehaving(|messages, answer| {
-        let mut payload = answer.messages[messages - 1].clone();
-        // As of a host that was started a moment ago.
-        payload[8..16].copy_from_slice(&1_000_u64.to_le_bytes());
-        payload[16..24].copy_from_slice(&2_000_u64.to_le_bytes());
-        answer.payload(&payload);
-    });
-    let ended = run(&["--anatomy", "--rate", "1000", "-c", "2", &format!("ws://{address}/")]);
-    let result = ended.result(0, Status::Completed);
-    let anatomy = result.anatomy.as_ref().unwrap();
-    assert_eq!((anatomy.disordered, anatomy.back.len()), (result.accounting.answered, 0));
-    assert!(ended.output.contains("cannot be of this host's monotonic clock"), "{}", ended.output);
+use misbehaving::misbehaving;
+use ringsock::measure::result::{RunResult, Status, Summary};
+use ringsock::measure::samples::Inflation;
+use ringsock::measure::verdict::{Level, judge};
+use run::{end, run, start};
 }
 
 #[test]

@@ -257,7 +257,7 @@ fn the_generator_is_judged() {
                 result.cpu.server_cpu_s = Some(5.0);
             },
         ),
-        ("waiting", Suspect, "at most 2.0 % of the window, bound 1.0 %", |result| {
+        ("waiting", Suspect, "not running for 2.0 % of the window, bound 1.0 %", |result| {
             result.evidence.as_mut().unwrap().threads[0].waited_s = 0.2;
         }),
         ("preemption", Suspect, "21.0/s, bound 20.0/s", |result| {

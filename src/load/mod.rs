@@ -240,7 +240,7 @@ impl Run {
             exemplars,
         } = measured;
         let plan = record_of(&self.plan);
-        let summary = Summary::new(&plan, &accounting, &latency, &[], measured_s);
+        let summary = Summary::new(&plan, &accounting, &latency, &recorded.batches, measured_s);
         let mut result = RunResult {
             schema: result::SCHEMA.to_owned(),
             created: result::utc_now(),

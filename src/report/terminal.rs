@@ -150,7 +150,7 @@ fn warnings(result: &RunResult) -> Vec<String> {
 }
 
 /// Warnings as they are shown: each begins a line with `!`.
-pub(super) fn show_warnings(warnings: &[String], style: Style) -> String {
+pub(super) fn show_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>, style: Style) -> String {
     let mut text = String::new();
     for warning in warnings {
         let lines = wrap(&format!("! {}", printable(warning)), style.width_columns, 2);

@@ -114,9 +114,13 @@ pub(super) fn arrivals(case: &Case) -> Found {
     match asked {
         Arrivals::Poisson => match poisson_p(arrivals) {
             None => too_few(),
-            Some(p) if p < ARRIVALS_P_MIN => suspect(format!(
-                "not Poisson at the planned rate (Anderson–Darling p = {p:.5}, bound {ARRIVALS_P_MIN}; {seen}): {mend}"
-            )),
+            Some(p) if p < ARRIVALS_P_MIN => {
+                // Further down the distribution's approximation ends.
+                let p = if p < 1e-5 { "< 0.00001".to_owned() } else { format!("= {p:.5}") };
+                suspect(format!(
+                    "not Poisson at the planned rate (Anderson–Darling p {p}, bound {ARRIVALS_P_MIN}; {seen}): {mend}"
+                ))
+            }
             Some(p) => trusted(format!("Poisson at the planned rate (Anderson–Darling p = {p:.3}; {seen})")),
         },
         Arrivals::Fixed => match off_plan_share(arrivals) {
@@ -162,14 +166,15 @@ pub(super) fn cpu(case: &Case) -> Found {
 /// Whether its threads had to wait for their CPU.
 pub(super) fn waiting(case: &Case) -> Found {
     let (cpu, waited) = most(case, |thread| case.share(thread.waited_s))?;
-    let says = format!("ready and not running for at most {} of the window", percent(waited));
+    let waited_share = percent(waited);
     if waited > WAITED_SHARE_MAX {
         return suspect(format!(
-            "the thread on CPU {cpu} was {says}, bound {}: another one runs there; bind it elsewhere",
+            "the thread on CPU {cpu} was ready and not running for {waited_share} of the window, bound {}: another \
+             one runs there; bind it elsewhere",
             percent(WAITED_SHARE_MAX)
         ));
     }
-    trusted(format!("threads were {says}"))
+    trusted(format!("threads were ready and not running for at most {waited_share} of the window"))
 }
 
 /// Whether its threads were interrupted.
