@@ -83,6 +83,13 @@ pub fn pin_current_thread(cpu: usize) -> std::io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
+/// Keeps the calling thread off `busy`, if it may run anywhere else; says whether it may.
+pub fn keep_current_thread_off(busy: &[usize]) -> bool {
+    let mut set = CpuSet::new();
+    available().into_iter().filter(|cpu| !busy.contains(cpu)).for_each(|cpu| set.set(cpu));
+    set.count() > 0 && sched_setaffinity(None, &set).is_ok()
+}
+
 /// The kernel's id of the calling thread.
 pub fn current_thread_id() -> i32 {
     rustix::thread::gettid().as_raw_nonzero().get()
@@ -128,6 +135,19 @@ mod tests {
         for text in ["", "a", "2-", "3-1", "0,,1", "-1", "99999999"] {
             assert_eq!(text.parse::<CpuList>(), Err(CpuError::Syntax(text.to_owned())), "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_thread_keeps_off_busy_cpus_only_where_there_are_others() {
+        std::thread::spawn(|| {
+            let all = available();
+            assert!(!keep_current_thread_off(&all));
+            assert_eq!(available(), all, "nowhere else to go: nothing changes");
+            assert_eq!(keep_current_thread_off(&all[..1]), all.len() > 1);
+            assert_eq!(available(), if all.len() > 1 { &all[1..] } else { &all[..] });
+        })
+        .join()
+        .unwrap();
     }
 
     #[test]

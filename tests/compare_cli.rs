@@ -8,10 +8,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::sample;
-use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status, Summary};
+use common::{derive, sample, sound};
+use ringsock::measure::anatomy::{Collector, Moments, Parts};
+use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
+use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status};
 use ringsock::measure::store::save;
-use ringsock::report::{Style, compare, terminal};
+use ringsock::report::{Style, anatomy, compare, terminal};
 
 fn assert_golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -45,19 +47,26 @@ fn short_run() -> RunResult {
     (result.target.server_engine, result.target.server_engine_features) = (None, None);
     result.target.server_cpus = None;
     result.cpu.server_cpu_s = None;
-    result.summary = Summary::new(&result.plan, &result.accounting, &result.latency, 0.5);
+    result.batches.clear();
+    let evidence = result.evidence.as_mut().unwrap();
+    evidence.arrivals = None;
+    evidence.threads[0].cpu_s = 0.1;
+    (evidence.threads[0].waited_s, evidence.threads[0].involuntary_switches) = (0.0, 1);
+    evidence.cpus.iter_mut().for_each(|cpu| cpu.busy_s = 0.1);
+    evidence.cpus.iter_mut().for_each(|cpu| cpu.steal_s = 0.0);
+    derive(&mut result, 0.5);
     result
 }
 
-/// The same work as [`sample`], a little slower.
+/// The same work as [`sound`], a little slower, and with a neighbour.
 fn slower_run() -> RunResult {
-    let mut result = sample();
+    let mut result = sound();
     result.latency.response = new_scaled(&result, 1.1);
     result.cpu.server_cpu_s = Some(1.2);
-    result.accounting.errors.clear();
     result.plan.seed = 8;
     result.environment.kernel.release = Some("6.18.0".to_owned());
-    result.summary = Summary::new(&result.plan, &result.accounting, &result.latency, 10.0);
+    result.evidence.as_mut().unwrap().cpus[1].busy_s = 2.5;
+    derive(&mut result, 10.0);
     result
 }
 
@@ -75,8 +84,85 @@ fn an_open_loop_run_reads_as_golden() {
 }
 
 #[test]
+fn a_run_without_faults_reads_as_golden() {
+    assert_golden("run-trusted.txt", &terminal::render(&sound(), Style::PLAIN));
+}
+
+#[test]
 fn a_short_interrupted_closed_loop_run_reads_as_golden() {
     assert_golden("run-closed-loop.txt", &terminal::render(&short_run(), Style::PLAIN));
+}
+
+/// A run whose server stamped its answers: one in fifty waited in the server, one in a thousand in the generator as well.
+fn explained_run(with_kernel: bool) -> RunResult {
+    let mut result = sample();
+    let mut collector = Collector::default();
+    for number in 0..100_000_u64 {
+        let intended_ns = 1_000_000 * number;
+        let sent_ns = intended_ns + if number.is_multiple_of(1_000) { 2_000_000 } else { 200 + number % 100 };
+        let seen_ns = sent_ns + 9_000 + number % 3_000;
+        let queued_ns = seen_ns + if number.is_multiple_of(50) { 1_500_000 } else { 1_200 };
+        let answered_ns = queued_ns + 12_000 + number % 5_000;
+        collector.add(Parts::of(&Moments {
+            intended_ns,
+            sent_ns,
+            arrived_ns: None,
+            seen_ns,
+            queued_ns,
+            returned_ns: with_kernel.then_some(queued_ns + 5_000),
+            answered_ns,
+            read_ns: answered_ns + 500,
+        }));
+    }
+    result.anatomy = collector.finish();
+    let around = Around {
+        span_ns: 3_900_000,
+        turns: 12,
+        longest_turn_ns: 3_400_000,
+        waits: 11,
+        receives: 24,
+        involuntary_switches: 1,
+        ..Around::default()
+    };
+    result.exemplars = vec![
+        Exemplar {
+            thread: 0,
+            connection: 17,
+            number: 1_234,
+            intended_s: 3.210_987,
+            response_ns: 3_523_000,
+            queued_ns: 2_000_000,
+            service_ns: 1_523_000,
+            server: Some(ServerStamps { to_server_ns: 10_000, in_server_ns: 1_500_000 }),
+            others_in_turn: 3,
+            around,
+        },
+        Exemplar {
+            thread: 1,
+            connection: 3,
+            number: 7,
+            intended_s: 0.5,
+            response_ns: 1_500_400,
+            ..Exemplar::default()
+        },
+    ];
+    result
+}
+
+#[test]
+fn an_anatomy_reads_as_golden() {
+    assert_golden("anatomy.txt", &anatomy::render(&explained_run(false), Style::PLAIN));
+    let narrow = Style { width_columns: 60, color: false };
+    let mut closed_loop = explained_run(true);
+    closed_loop.plan.mode = Mode::ClosedLoop { pipeline: 1 };
+    closed_loop.anatomy.as_mut().unwrap().overlapped = 1_234;
+    closed_loop.anatomy.as_mut().unwrap().disordered = 1;
+    closed_loop.target.engine_features.push("kernel timestamps".to_owned());
+    closed_loop.exemplars.iter_mut().for_each(|exemplar| exemplar.server = None);
+    assert_golden("anatomy-narrow.txt", &anatomy::render(&closed_loop, narrow));
+    let whole = terminal::render(&explained_run(false), Style::PLAIN);
+    assert!(whole.contains("where it goes") && whole.contains("worst messages"), "{whole}");
+    assert_eq!(anatomy::render(&sample(), Style::PLAIN), "");
 }
 
 #[test]
@@ -104,17 +190,41 @@ fn engines_that_differ_are_told_apart_and_one_that_auto_passed_over_is_named() {
 }
 
 #[test]
-fn books_that_do_not_balance_and_debug_builds_are_said_aloud() {
+fn a_verdict_stands_before_the_numbers_with_its_reasons_the_worst_first() {
     let mut result = sample();
     result.accounting.unsent += 1;
     result.environment.build.profile = Some("debug".to_owned());
+    derive(&mut result, 10.0);
     let text = terminal::render(&result, Style::PLAIN);
-    assert!(text.contains("! the books don't balance"), "{text}");
-    assert!(text.contains("! made by a debug build"), "{text}");
-    let mut flawless = sample();
-    flawless.accounting.offered -= flawless.accounting.unsent;
-    flawless.accounting.unsent = 0;
-    assert!(!terminal::render(&flawless, Style::PLAIN).contains('!'));
+    let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no {part}:\n{text}"));
+    let order = [
+        "\nverdict      INVALID (",
+        "\n! INVALID books: the books don't",
+        "\n! SUSPECT build: made by a debug",
+    ];
+    assert!(order.map(at).is_sorted() && at("! SUSPECT build") < at("\nlatency "), "{text}");
+    let text = terminal::render(&sound(), Style::PLAIN);
+    assert!(text.contains("\nverdict      TRUSTED (") && !text.contains('!'), "{text}");
+}
+
+#[test]
+fn a_file_older_than_verdicts_gets_the_one_that_it_still_can() {
+    let mut old = sound();
+    (old.verdict, old.evidence) = (None, None);
+    old.batches.clear();
+    let text = terminal::render(&old, Style::PLAIN);
+    assert!(text.contains("! SUSPECT evidence: an older file without evidence"), "{text}");
+    assert!(text.contains("\nIntervals take all samples as independent"), "{text}");
+}
+
+#[test]
+fn no_ratio_is_made_of_an_invalid_run() {
+    let text = compare::render(["a", "b"], &sound(), &sample(), Style::PLAIN);
+    assert!(text.contains("! no ratios: b is INVALID") && text.contains("b (INVALID)"), "{text}");
+    let ratios = text.lines().filter(|line| line.ends_with("  1.000")).count();
+    assert_eq!(ratios, 0, "{text}");
+    let both = compare::render(["a", "b"], &sample(), &sample(), Style::PLAIN);
+    assert!(both.contains("! no ratios: a and b are INVALID"), "{both}");
 }
 
 #[test]
@@ -134,13 +244,13 @@ fn a_narrow_terminal_gets_narrow_lines_and_colour_changes_no_letter() {
     let coloured = terminal::render(&short_run(), Style { color: true, ..Style::PLAIN });
     let bare =
         ["\x1b[1m", "\x1b[33m", "\x1b[0m"].iter().fold(coloured.clone(), |text, code| text.replace(code, ""));
-    assert!(coloured.contains("\x1b[33m! interrupted"), "{coloured}");
+    assert!(coloured.contains("\x1b[33m! SUSPECT outcome: interrupted"), "{coloured}");
     assert_eq!(bare, terminal::render(&short_run(), Style::PLAIN));
 }
 
 #[test]
 fn two_runs_of_the_same_work_read_as_golden() {
-    let text = compare::render(["old.json", "new.json"], &sample(), &slower_run(), Style::PLAIN);
+    let text = compare::render(["old.json", "new.json"], &sound(), &slower_run(), Style::PLAIN);
     assert_golden("compare-same-work.txt", &text);
 }
 
@@ -152,12 +262,12 @@ fn two_runs_of_different_work_read_as_golden() {
 
 #[test]
 fn a_run_differs_from_itself_in_nothing() {
-    let text = compare::render(["x", "x"], &sample(), &sample(), Style::PLAIN);
+    let text = compare::render(["x", "x"], &sound(), &sound(), Style::PLAIN);
     for part in ["plan", "target", "tool", "environment"] {
         assert!(text.contains(&format!("\n{part}: the same\n")), "{text}");
     }
     let ratios = |text: &str| text.lines().filter(|line| line.ends_with(" 1.000")).count();
-    assert_eq!(ratios(&text), 2 + 2 * 7 + 3, "p99.999 of both has too few samples:\n{text}");
+    assert_eq!(ratios(&text), 2 + 2 * 6 + 3, "p99.99 and p99.999 have too few samples:\n{text}");
 }
 
 fn compare_command(arguments: &[&str]) -> Command {
@@ -174,10 +284,10 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-/// A directory with `sample`, `slower_run` and whatever else is written there.
+/// A directory with `sound`, `slower_run` and whatever else is written there.
 fn two_files() -> (tempfile::TempDir, PathBuf, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
-    let a = save(directory.path(), &sample()).unwrap();
+    let a = save(directory.path(), &sound()).unwrap();
     let b = save(directory.path(), &slower_run()).unwrap();
     (directory, a, b)
 }
@@ -187,7 +297,7 @@ fn the_program_prints_the_comparison_and_succeeds() {
     let (_directory, a, b) = two_files();
     let (a, b) = (a.to_str().unwrap(), b.to_str().unwrap());
     let output = run(&[a, b]);
-    assert_eq!(text(&output.stdout), compare::render([a, b], &sample(), &slower_run(), Style::PLAIN));
+    assert_eq!(text(&output.stdout), compare::render([a, b], &sound(), &slower_run(), Style::PLAIN));
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
 }
 

@@ -25,6 +25,8 @@ mod server;
 mod serving;
 #[path = "engines/split.rs"]
 mod split;
+#[path = "engines/stamps.rs"]
+mod stamps;
 #[path = "engines/states.rs"]
 mod states;
 

@@ -1,71 +1,24 @@
 //! `ringsock-load` against servers that behave and servers that don't: what it reports, saves and returns.
 
+#[path = "common/misbehaving.rs"]
+mod misbehaving;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "common/run.rs"]
+mod run;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::Command;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use peer::{PATIENCE, Process};
-use ringsock::measure::result::{RunResult, Status};
-use ringsock::measure::store;
-use ringsock::ws::frame::{Header, MAX_HEADER_BYTES, Opcode, Role, parse};
-use ringsock::ws::handshake::ServerHandshake;
-use ringsock::ws::mask;
+use misbehaving::misbehaving;
+use ringsock::measure::result::{RunResult, Status, Summary};
+use ringsock::measure::samples::Inflation;
+use ringsock::measure::verdict::{Level, judge};
+use run::{end, run, start};
 use rustix::process::Signal;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_ringsock-load");
 const SERVER: &str = env!("CARGO_BIN_EXE_ringsock-server");
-
-/// What a run came to.
-struct Ended {
-    code: Option<i32>,
-    output: String,
-    errors: String,
-    results: Vec<RunResult>,
-}
-
-fn start(results: &Path, flags: &[&str]) -> Process {
-    let short = ["--duration", "300ms", "--warmup", "50ms", "--drain-timeout", "500ms"];
-    let given = |flag: &str| flags.contains(&flag);
-    let defaults = short.chunks(2).filter(|pair| !given(pair[0])).flatten();
-    Process::start(Command::new(BINARY).args(defaults).arg("--results").arg(results).args(flags))
-}
-
-fn end(mut process: Process, results: &Path) -> Ended {
-    let (status, output, errors) = process.end();
-    let mut files = Vec::new();
-    for release in std::fs::read_dir(results).into_iter().flatten() {
-        for file in std::fs::read_dir(release.unwrap().path()).unwrap() {
-            files.push(file.unwrap().path());
-        }
-    }
-    files.sort();
-    let results: Vec<RunResult> = files.iter().map(|file| store::load(file).unwrap()).collect();
-    for result in &results {
-        result.accounting.check().unwrap();
-    }
-    Ended { code: status.code(), output, errors, results }
-}
-
-fn run(flags: &[&str]) -> Ended {
-    let results = tempfile::tempdir().unwrap();
-    let process = start(results.path(), flags);
-    end(process, results.path())
-}
-
-impl Ended {
-    /// The one result, of a run that ended so.
-    fn result(&self, code: i32, status: Status) -> &RunResult {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.output, self.errors);
-        let [result] = &self.results[..] else { panic!("{} results", self.results.len()) };
-        assert_eq!(result.outcome.status, status, "{:?}", result.outcome);
-        result
-    }
-}
 
 #[test]
 fn a_run_against_the_embedded_server_adds_up() {
@@ -91,6 +44,29 @@ fn a_run_against_the_embedded_server_adds_up() {
         let of_intervals: u64 = result.intervals.iter().map(|interval| interval.answered).sum();
         assert_eq!(of_intervals, accounting.answered - accounting.answered_late, "{flags:?}");
         assert!(ended.output.contains("saved "), "{}", ended.output);
+    }
+}
+
+#[test]
+fn percentiles_and_verdict_follow_from_what_is_saved() {
+    let ended = run(&["--rate", "2000", "--duration", "1200ms"]);
+    let result = ended.result(0, Status::Completed);
+    let RunResult { plan, accounting, latency, batches, summary, .. } = result;
+    assert!(Inflation::of_run(result).is_measured(), "{} batches", batches.len());
+    assert_eq!(*summary, Summary::new(plan, accounting, latency, batches, summary.measured_s));
+    assert_eq!(result.verdict, Some(judge(result)));
+}
+
+#[test]
+fn strict_succeeds_only_with_a_result_that_can_be_trusted() {
+    // A third of a second is no window to speak of, whatever else there is to say.
+    let flags = ["--rate", "2000", "-c", "4"];
+    let (lenient, strict) = (run(&flags), run(&[&flags[..], &["--strict"]].concat()));
+    for (ended, code) in [(lenient, 0), (strict, 3)] {
+        let verdict = ended.result(code, Status::Completed).verdict.as_ref().unwrap();
+        assert!(verdict.level != Level::Trusted, "{verdict:#?}");
+        assert!(verdict.reasons().iter().any(|finding| finding.check == "window"), "{verdict:#?}");
+        assert!(ended.output.contains("\nverdict "), "{}", ended.output);
     }
 }
 
@@ -223,6 +199,11 @@ fn wrong_flags_end_with_2() {
         &["--duration", "0s"],
         &["--connections", "0"],
         &["--payload", "65MiB"],
+        &["--kernel-timestamps"],
+        &["--anatomy", "--kernel-timestamps", "--payload", "31", "--engine", "epoll"],
+        &["--anatomy", "--text"],
+        &["--anatomy", "--payload", "23"],
+        &["--anatomy", "tcp://127.0.0.1:9/"],
     ] {
         let ended = run(flags);
         assert_eq!((ended.code, ended.results.len()), (Some(2), 0), "{flags:?}: {}", ended.errors);
@@ -301,80 +282,5 @@ fn quiet_prints_the_saved_line_alone_and_nothing_is_overwritten() {
         assert_eq!((ended.code, ended.results.len()), (Some(0), count), "{}", ended.errors);
         assert_eq!((ended.output.lines().count(), ended.errors.as_str()), (1, ""), "{}", ended.output);
         assert!(ended.output.starts_with("saved "), "{}", ended.output);
-    }
-}
-
-/// What a misbehaving server may say on one connection.
-struct Answer<'a> {
-    stream: &'a mut TcpStream,
-    /// Every message so far.
-    messages: &'a [Vec<u8>],
-}
-
-impl Answer<'_> {
-    fn raw(&mut self, bytes: &[u8]) {
-        // A client that has gone is no concern of these tests.
-        let _ = self.stream.write_all(bytes);
-    }
-
-    fn payload(&mut self, payload: &[u8]) {
-        let header =
-            Header { fin: true, opcode: Opcode::Binary, mask: None, payload_bytes: payload.len() as u64 };
-        let mut head = [0; MAX_HEADER_BYTES];
-        let head_bytes = header.encode(&mut head);
-        self.raw(&[&head[..head_bytes], payload].concat());
-    }
-
-    /// Answers message `index`, as an echo does.
-    fn message(&mut self, index: usize) {
-        let payload = &self.messages[index];
-        self.payload(payload);
-    }
-}
-
-/// A server that calls `react` with the count of messages so far, for each that comes.
-fn misbehaving(react: impl FnMut(usize, &mut Answer<'_>) + Clone + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let react = react.clone();
-            std::thread::spawn(move || converse(stream, react));
-        }
-    });
-    address
-}
-
-fn converse(mut stream: TcpStream, mut react: impl FnMut(usize, &mut Answer<'_>)) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut handshake = ServerHandshake::new(8192);
-    let mut buffer = [0; 16 * 1024];
-    let mut unread = Vec::new();
-    loop {
-        let Ok(count @ 1..) = stream.read(&mut buffer) else { return };
-        if let Some(upgrade) = handshake.on_bytes(&buffer[..count]).unwrap() {
-            unread.extend_from_slice(&buffer[upgrade.consumed_bytes()..count]);
-            stream.write_all(&upgrade.accept()).unwrap();
-            break;
-        }
-    }
-    let mut messages: Vec<Vec<u8>> = Vec::new();
-    loop {
-        while let Some((header, header_bytes)) = parse(&unread, Role::Client).unwrap() {
-            let end = header_bytes + header.payload_bytes as usize;
-            if unread.len() < end {
-                break;
-            }
-            let mut payload: Vec<u8> = unread.drain(..end).skip(header_bytes).collect();
-            mask::unmask(header.mask.unwrap(), &mut payload);
-            if header.opcode == Opcode::Close {
-                return;
-            }
-            messages.push(payload);
-            react(messages.len(), &mut Answer { stream: &mut stream, messages: &messages });
-        }
-        let Ok(count @ 1..) = stream.read(&mut buffer) else { return };
-        unread.extend_from_slice(&buffer[..count]);
     }
 }

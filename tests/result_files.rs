@@ -81,7 +81,8 @@ fn a_result_survives_its_file_whatever_was_measured() {
         result.plan.mode = Mode::ClosedLoop { pipeline: random.u64(..) };
         result.outcome =
             Outcome { status: Status::ServerDied, reason: Some("reset \u{1b} \"quoted\"".to_owned()) };
-        result.summary = Summary::new(&result.plan, &result.accounting, &result.latency, random.f64());
+        result.summary =
+            Summary::new(&result.plan, &result.accounting, &result.latency, &result.batches, random.f64());
         assert_eq!(load(&save(directory.path(), &result).unwrap()).unwrap(), result);
     }
 }
@@ -94,7 +95,7 @@ fn the_name_tells_kernel_time_and_scenario() {
 }
 
 #[test]
-fn the_first_field_tells_the_version_and_histograms_and_intervals_are_a_line_each() {
+fn the_first_field_tells_the_version_and_histograms_intervals_and_batches_are_a_line_each() {
     let saved = Saved::new();
     let lines: Vec<_> = saved.text.lines().collect();
     assert_eq!(lines[1], format!(r#"  "schema": "{SCHEMA}","#));
@@ -102,8 +103,9 @@ fn the_first_field_tells_the_version_and_histograms_and_intervals_are_a_line_eac
         let start = format!(r#"    "{name}": "HISTFAA"#);
         assert_eq!(lines.iter().filter(|line| line.starts_with(&start)).count(), 1, "{name}");
     }
+    // Batches begin the same way.
     let intervals = lines.iter().filter(|line| line.starts_with(r#"    {"start_s":"#));
-    assert_eq!(intervals.count(), sample().intervals.len());
+    assert_eq!(intervals.count(), sample().intervals.len() + sample().batches.len());
     assert!(saved.text.ends_with("}\n"));
 }
 
@@ -166,8 +168,7 @@ fn a_file_with_any_byte_changed_never_panics() {
 #[test]
 fn fields_from_a_later_program_of_the_same_version_are_tolerated() {
     let saved = Saved::new();
-    let text =
-        saved.replaced(r#""plan": {"#, r#""forecast": {"trusted": true}, "plan": { "colour": [1, {}],"#);
+    let text = saved.replaced(r#""plan": {"#, r#""weather": {"fair": true}, "plan": { "colour": [1, {}],"#);
     assert_eq!(saved.load_variant(text.as_bytes()).unwrap(), sample());
 }
 
@@ -232,6 +233,21 @@ fn a_file_older_than_the_record_of_engines_and_kernel_can_still_be_read() {
     let mut expected = sample();
     expected.io_uring = None;
     (expected.target.server_engine, expected.target.server_engine_features) = (None, None);
+    assert_eq!(saved.load_variant(json.to_string().as_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn a_file_older_than_verdicts_and_batches_can_still_be_read() {
+    let saved = Saved::new();
+    let mut json: serde_json::Value = serde_json::from_str(&saved.text).unwrap();
+    for field in ["verdict", "batches", "evidence"] {
+        json.as_object_mut().unwrap().remove(field).unwrap();
+    }
+    json["summary"].as_object_mut().unwrap().remove("estimates").unwrap();
+    let mut expected = sample();
+    (expected.verdict, expected.evidence) = (None, None);
+    expected.batches.clear();
+    expected.summary.estimates.clear();
     assert_eq!(saved.load_variant(json.to_string().as_bytes()).unwrap(), expected);
 }
 

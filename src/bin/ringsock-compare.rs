@@ -52,8 +52,9 @@ Examples:
     benchstat -col kernel runs.bench
 
 What to know:
+  Each run's verdict stands above the numbers: SUSPECT marks its column, INVALID withholds all ratios.
   Response time counts from the intended send, service time from the actual send.
-  \"too few samples\" stands where a run was too short to state that percentile.
+  \"too few samples\" stands where a run has too few independent ones to state that percentile.
   One run each cannot tell a difference from noise: repeat both, in turn, before believing a ratio.
   Another tool's file holds durations only, so there is no verdict on it.
   benchstat keeps runs of unlike verdicts apart; its -ignore verdict puts them together.

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
-use ringsock::engine::{EngineError, Probe};
+use ringsock::engine::Probe;
 use ringsock::load::config::{self, ConfigError, Settled};
 use ringsock::load::heading;
 use ringsock::load::series::{Ending, Live, Request, SeriesError};
-use ringsock::load::{self, Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, Verbosity};
+use ringsock::load::{self, Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, restore_terminal};
 use ringsock::measure::result::{RunResult, Status};
+use ringsock::measure::verdict::Level;
 use ringsock::measure::{calibration, store};
 use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
@@ -20,13 +21,20 @@ use signal_hook::iterator::Signals;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// What `--strict` makes of a result that is not TRUSTED.
+const NOT_TRUSTED: u8 = 3;
+
 /// Load generator for WebSocket echo servers: latency histograms, free of coordinated omission.
 ///
 /// Without a URL it starts a ringsock server in this process and measures that. Ctrl-C ends the measurement
 /// early, and what was measured is still reported and saved; a second one exits at once.
 ///
+/// Every result carries a verdict: TRUSTED, SUSPECT (something that could have bent the numbers was seen) or INVALID (they do
+/// not say what they seem to), with a reason for each check that failed.
+///
 /// Exit code: 0 if every message was sent and answered rightly, of a series in every run; 1 if not, or if nothing could be
-/// measured, or a series was interrupted; 2 for a wrong flag.
+/// measured, or a series was interrupted; 2 for a wrong flag; 3 with --strict, where something was measured and the verdict
+/// is not TRUSTED.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Flags {
@@ -54,6 +62,7 @@ Examples:
   ringsock-load ws://127.0.0.1:9001/ --curve                latency at 10 to 150 % of the capacity, and the recovery
   ringsock-load --resume results/6.1.0/20261122T080433Z-series              where Ctrl-C or a crash ended it
   ringsock-load --export hlog,csv                            the result for other tools, too
+  ringsock-load --strict --duration 30s || exit              in a script: go on with numbers to be trusted only
   ringsock-compare results/A.json results/B.json             two runs side by side";
 
 fn main() -> ExitCode {
@@ -85,7 +94,7 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     }
     let plan = match flags.load.validate(&probe) {
         Ok(plan) => plan,
-        Err(OptionsError::Engine(refusal)) if !matches!(refusal, EngineError::NoSwitches { .. }) => {
+        Err(OptionsError::Engine(refusal)) if !refusal.is_of_flags() => {
             return Err(refusal.into());
         }
         Err(error) => return Ok(refuse(&error)),
@@ -103,8 +112,7 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     let run = Run::new(plan);
     let interrupter = run.interrupter();
     watch_signals(move || interrupter.interrupt())?;
-    let verbosity = verbosity(flags);
-    let mut result = run.execute(std::env::args().collect(), verbosity)?;
+    let mut result = run.execute(std::env::args().collect(), flags.load.verbosity())?;
     result.config = Some(config::effective(command, &settled.matches, config::is_of_a_run));
     // Saved first: a report that cannot be printed must not cost the result.
     let saved = store::save(&flags.load.results, &result);
@@ -116,11 +124,7 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
     for path in write_beside(&saved, &result, &flags.load.export)? {
         report::print(&format!("exported {}\n", path.display())).context("standard output")?;
     }
-    Ok(judge(&result))
-}
-
-fn verbosity(flags: &Flags) -> Verbosity {
-    if flags.load.quiet { Verbosity::Quiet } else { Verbosity::Progress }
+    Ok(exit_code(&result, flags.load.strict))
 }
 
 /// Several runs with one purpose.
@@ -149,7 +153,7 @@ fn run_series(
         report::print(&(config::render(command, &values, &[]) + &request.describe(&*controller)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut live = Live::new(probe.clone(), request.command_line.clone(), verbosity(flags));
+    let mut live = Live::new(probe.clone(), request.command_line.clone(), flags.load.verbosity());
     let stopper = live.stopper();
     watch_signals(move || stopper.stop())?;
     let outcome = match request.execute(&mut *controller, &mut live, Style::of_stdout()) {
@@ -164,7 +168,11 @@ fn run_series(
         let folder = outcome.folder.display();
         eprintln!("ringsock-load: interrupted; go on with: ringsock-load --resume {folder}");
     }
-    Ok(if outcome.success && is_complete { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match outcome.success && is_complete {
+        _ if flags.load.strict && !outcome.trusted => ExitCode::from(NOT_TRUSTED),
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn refuse_series(error: SeriesError) -> anyhow::Result<ExitCode> {
@@ -195,8 +203,11 @@ fn say_notes(settled: &Settled, plan: Option<&Plan>) {
     }
 }
 
-/// Success only if all went as planned.
-fn judge(result: &RunResult) -> ExitCode {
+/// Success only if all went as planned; if `strict`, only if the result can also be trusted.
+fn exit_code(result: &RunResult, strict: bool) -> ExitCode {
+    if strict && result.verdict.as_ref().is_none_or(|verdict| verdict.level != Level::Trusted) {
+        return ExitCode::from(NOT_TRUSTED);
+    }
     let as_planned = matches!(result.outcome.status, Status::Completed | Status::Interrupted);
     let accounting = &result.accounting;
     let accounted_for =
@@ -213,6 +224,7 @@ fn watch_signals(end: impl Fn() + Send + 'static) -> anyhow::Result<()> {
         arrived.next();
         end();
         let signal = arrived.next().unwrap_or(SIGTERM);
+        restore_terminal();
         std::process::exit(128 + signal);
     });
     Ok(())

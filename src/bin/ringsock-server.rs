@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
-use ringsock::engine::{EngineError, Probe};
+use ringsock::engine::Probe;
 use ringsock::report;
 use ringsock::server::{Options, OptionsError, Server, StatsLine, Survey};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -17,7 +17,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// WebSocket echo server over io_uring, tokio-uring or epoll, for benchmarks.
 ///
-/// Echoes every message at / and /echo. SIGINT or SIGTERM: stops accepting, closes connections with 1001, and
+/// Echoes every message at / and /echo; asked for with ?anatomy, it stamps each binary one with when it was seen and
+/// answered. SIGINT or SIGTERM: stops accepting, closes connections with 1001, and
 /// exits once they are gone or after --close-timeout; a second signal exits at once.
 ///
 /// Exit code: 0 after a signal; 1 if it could not start or a thread failed; 2 for a wrong flag.
@@ -70,7 +71,7 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     }
     let plan = match flags.server.validate(&probe) {
         Ok(plan) => plan,
-        Err(OptionsError::Engine(refusal)) if !matches!(refusal, EngineError::NoSwitches { .. }) => {
+        Err(OptionsError::Engine(refusal)) if !refusal.is_of_flags() => {
             return Err(refusal.into());
         }
         Err(error) => {

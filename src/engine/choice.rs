@@ -201,6 +201,7 @@ impl Choice {
             features: kind.features(probe, &uring),
             uring,
             passed_over,
+            kernel_timestamps: false,
         };
         let refusal = match self.preferred().check(probe) {
             Ok(()) if self.preferred() == EngineKind::Uring => {
@@ -239,9 +240,27 @@ pub struct Chosen {
     pub uring: Features,
     /// Why `auto` did not take the engine that it likes better.
     pub passed_over: Option<String>,
+    /// Whether it is to note when the kernel received what arrives.
+    pub kernel_timestamps: bool,
 }
 
 impl Chosen {
+    /// The same, noting when the kernel received what arrives: tried out here.
+    ///
+    /// # Errors
+    /// It is an engine that cannot, or the kernel notes nothing.
+    pub fn with_kernel_timestamps(mut self) -> Result<Self, EngineError> {
+        if self.kind != EngineKind::Epoll {
+            return Err(EngineError::NoKernelTimestamps { engine: self.kind.name() });
+        }
+        if let Err(error) = epoll::try_kernel_timestamps() {
+            return Err(EngineError::KernelTimestamps { release: self.release, error });
+        }
+        self.kernel_timestamps = true;
+        self.features.push(epoll::KERNEL_TIMESTAMPS.to_owned());
+        Ok(self)
+    }
+
     /// Whether it uses `feature` of io_uring here.
     pub fn uses(&self, feature: Feature) -> bool {
         match self.kind {

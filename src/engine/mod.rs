@@ -33,7 +33,7 @@ pub use choice::{Choice, Chosen, Use};
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
-pub use thread::Switches;
+pub use thread::{Switches, yield_to_all_others};
 use timers::Timers;
 pub use wake::Waker;
 
@@ -59,6 +59,8 @@ pub struct Config {
     pub outbox_bytes: usize,
     /// What [`uring`] uses of the kernel's offer.
     pub uring: uring::Features,
+    /// Whether to note when the kernel received what arrives, for [`Io::arrived_ns`]. [`epoll`] alone can.
+    pub kernel_timestamps: bool,
     /// What is to go wrong, for tests.
     pub faults: Faults,
 }
@@ -74,6 +76,7 @@ impl Default for Config {
             cq_entries: limits::CQ_ENTRIES,
             outbox_bytes: limits::OUTBOX_BYTES,
             uring: uring::Features::default(),
+            kernel_timestamps: false,
             faults: Faults::default(),
         }
     }
@@ -228,6 +231,8 @@ struct Common {
     /// Its length; 0 while the handler is looking at none.
     current_bytes: usize,
     current_uses: u16,
+    /// When the kernel received the last of what the handler is looking at, where the engine notes it.
+    arrived_ns: Option<u64>,
     accepting: bool,
     stopping: bool,
 }
@@ -260,6 +265,7 @@ impl<C> Connections<C> {
             current_buffer: 0,
             current_bytes: 0,
             current_uses: 0,
+            arrived_ns: None,
             accepting: true,
             stopping: false,
         };
@@ -510,6 +516,12 @@ impl Io<'_> {
         self.line.outbox.queued_bytes()
     }
 
+    /// When the kernel received the last of the bytes being handled in `on_bytes`, in nanoseconds of [`clock_ns`], to
+    /// within a microsecond or so; `None` where [`Config::kernel_timestamps`] is off, or the kernel noted nothing.
+    pub fn arrived_ns(&self) -> Option<u64> {
+        self.common.arrived_ns
+    }
+
     /// When a slow peer last took some of what waited for it, if it has since this was last asked, in nanoseconds of
     /// [`clock_ns`]: it was alive then, though we may not be reading from it.
     pub fn take_progress(&mut self) -> Option<u64> {
@@ -583,6 +595,9 @@ impl EngineKind {
         handler: H,
         ready: impl FnOnce(),
     ) -> Result<H, EngineError> {
+        if config.kernel_timestamps && self != Self::Epoll {
+            return Err(EngineError::NoKernelTimestamps { engine: self.name() });
+        }
         match self {
             Self::Uring => uring::run(config, waker, handler, ready),
             Self::TokioUring => tokio_uring::run(config, waker, handler, ready),
@@ -646,6 +661,26 @@ pub enum EngineError {
         /// Its name.
         engine: &'static str,
     },
+    /// `--kernel-timestamps` for another engine.
+    #[error(
+        "the engine {engine} does not read kernel timestamps, only the engine epoll does: --kernel-timestamps goes with \
+         --engine epoll"
+    )]
+    NoKernelTimestamps {
+        /// Its name.
+        engine: &'static str,
+    },
+    /// The kernel did not say when it received.
+    #[error(
+        "this kernel ({release}) noted no arrivals on a connection of ours over 127.0.0.1 ({error}): SO_TIMESTAMPING for \
+         TCP is there since Linux 4.14; leave out --kernel-timestamps, or boot a newer one"
+    )]
+    KernelTimestamps {
+        /// `uname -r`.
+        release: String,
+        /// What became of the attempt.
+        error: std::io::Error,
+    },
     /// The table of direct descriptors counts against the limit on open files.
     #[error(
         "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n {needed}` \
@@ -668,6 +703,11 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// Whether a flag is at fault that goes with another engine, and not the kernel.
+    pub fn is_of_flags(&self) -> bool {
+        matches!(self, Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. })
+    }
+
     fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |error| Self::Io { doing, error }
     }

@@ -16,6 +16,7 @@ const MESSAGES_PER_SPAN_MAX: f64 = 10_000.0;
 #[derive(Debug)]
 pub(super) struct Spans {
     messages_per_span: u64,
+    lag_bound_ns: u64,
     planned_span_ns: f64,
     kept_ns: Vec<u64>,
     /// Of so many spans one is taken.
@@ -35,6 +36,7 @@ impl Spans {
         let messages_per_span = messages.clamp(1.0, MESSAGES_PER_SPAN_MAX) as u64;
         Self {
             messages_per_span,
+            lag_bound_ns,
             planned_span_ns: gap_ns * messages_per_span as f64,
             kept_ns: Vec::new(),
             stride: 1,
@@ -73,6 +75,12 @@ impl Spans {
             self.stride *= 2;
         }
         self.kept_ns.push(span_ns);
+    }
+
+    /// The 99th percentile of lag that is put up with.
+    #[inline]
+    pub(super) fn lag_bound_ns(&self) -> u64 {
+        self.lag_bound_ns
     }
 
     pub(super) fn messages_per_span(&self) -> u64 {

@@ -9,11 +9,12 @@ mod pump;
 
 use std::time::Duration;
 
-use super::{LAG_BOUND_NS, LAG_BOUND_SPINNING_NS, LoadError, Plan, Run, Verbosity};
+use super::{LoadError, Plan, Run, Verbosity};
 use crate::measure::calibration::{AtHalf, Calibration, Generator, Overhead, SCHEMA, Step};
 use crate::measure::environment::Environment;
 use crate::measure::histogram::percentile_ns;
 use crate::measure::result::{self, Arrivals, Mode, RunResult, Tool};
+use crate::measure::verdict::lag_bound_ns;
 use crate::report::text;
 
 /// Rounds of generator and loop, taking turns.
@@ -58,7 +59,7 @@ pub fn calibrate(plan: &Plan, step: Duration, say: impl Fn(&str)) -> Result<Cali
         overhead,
         precision,
         steps,
-        lag_bound_ns: calibrator.lag_bound_ns(),
+        lag_bound_ns: lag_bound_ns(plan.spin),
         rate_max_per_s,
         at_half,
     })
@@ -97,10 +98,6 @@ struct Calibrator<'a> {
 }
 
 impl Calibrator<'_> {
-    fn lag_bound_ns(&self) -> u64 {
-        if self.plan.spin { LAG_BOUND_SPINNING_NS } else { LAG_BOUND_NS }
-    }
-
     fn run(&self, mode: Mode, duration: Duration) -> Result<RunResult, LoadError> {
         let plan = Plan { mode, duration, ..self.plan.clone() };
         Run::new(plan).execute(Vec::new(), Verbosity::Quiet)
@@ -166,7 +163,7 @@ impl Calibrator<'_> {
             let lag_p99_ns = percentile_ns(&result.latency.lag, 0.99);
             let offered_per_s = result.accounting.offered as f64 / result.summary.measured_s;
             let passed = achieved_per_s >= ACHIEVED_MIN * offered_per_s
-                && lag_p99_ns.is_some_and(|lag_ns| lag_ns <= self.lag_bound_ns());
+                && lag_p99_ns.is_some_and(|lag_ns| lag_ns <= lag_bound_ns(self.plan.spin));
             let lag = text::percentile(lag_p99_ns);
             let verdict = if passed { "kept up" } else { "did not" };
             (self.say)(&format!("{} asked for, p99 of lag {lag}: {verdict}", text::rate(rate_per_s)));

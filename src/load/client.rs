@@ -19,8 +19,10 @@ use super::worst::Worst;
 use crate::cpu;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
 use crate::limits;
-use crate::measure::evidence::Exemplar;
+use crate::measure::anatomy::{Moments, Parts};
+use crate::measure::evidence::{Exemplar, ServerStamps};
 use crate::scenario::echo::{Mismatch, Payloads};
+use crate::scenario::stamps::{self, Layout};
 use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
@@ -94,6 +96,8 @@ pub(super) enum Report {
     },
     /// What happened on a thread since its last slice.
     Slice(usize, Slice),
+    /// The server was asked to stamp its answers, and does not.
+    Unstamped,
     /// The last of its connections is gone, and not by our doing.
     Deserted,
 }
@@ -184,6 +188,8 @@ pub(super) struct Peer {
     answer_is_wrong: bool,
     /// It answers a message that was answered, or given up as missing, before.
     answer_is_surplus: bool,
+    /// The stamps of the answer under way, where the server was asked for them.
+    stamps: stamps::Reader,
     in_flight: VecDeque<Sent>,
     /// Intended send times of messages that wait for the server to read.
     backlog: VecDeque<u64>,
@@ -193,8 +199,10 @@ impl Client {
     pub(super) fn new(mut task: Task) -> Self {
         let never =
             Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
+        let mut tally = Tally::new(task.spans.take());
+        tally.anatomy = task.payloads.stamps().map(|_| Box::default());
         Self {
-            tally: Tally::new(task.spans.take()),
+            tally,
             worst: Worst::new(task.exemplars),
             idle_ns: 0,
             turn_worked: false,
@@ -464,6 +472,9 @@ impl Client {
     #[inline]
     fn on_piece(&mut self, conn: &mut Peer, text: bool, piece: &[u8]) {
         let checked = self.task.payloads.check(conn.answer_number, conn.answer_bytes, text, piece);
+        if let Some(layout) = self.task.payloads.stamps() {
+            conn.take_stamps(layout, piece);
+        }
         conn.answer_bytes += piece.len();
         if let Err(mismatch) = checked {
             self.on_mismatch(conn, mismatch);
@@ -486,11 +497,12 @@ impl Client {
         let number = conn.answer_number;
         conn.answer_number += 1;
         self.unanswered -= 1;
+        let parts = self.tally.anatomy.is_some().then(|| self.parts(conn, io, &sent, now_ns)).flatten();
         let headline_ns = self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
         if let Some(headline_ns) = headline_ns
             && self.worst.is_worth(headline_ns)
         {
-            self.on_bad_answer(&sent, io.index(), number, now_ns);
+            self.on_bad_answer(&sent, io.index(), number, now_ns, parts);
         }
         let goes_on = self.stage == Stage::Running && now_ns < self.window.end_ns && conn.failure.is_none();
         if self.task.schedule.is_none() && goes_on {
@@ -498,9 +510,44 @@ impl Client {
         }
     }
 
+    /// Where the response time of the message just answered went, by the server's stamps; `None` where they cannot be of our
+    /// clock.
+    #[cold]
+    fn parts(&mut self, conn: &mut Peer, io: &Io<'_>, sent: &Sent, now_ns: u64) -> Option<Parts> {
+        let Some(stamps) = std::mem::take(&mut conn.stamps).read() else {
+            self.tally.anatomy = None;
+            self.tell(Report::Unstamped);
+            return None;
+        };
+        let parts = Parts::of(&Moments {
+            intended_ns: sent.intended_ns,
+            sent_ns: sent.sent_ns,
+            arrived_ns: stamps.arrived_ns,
+            seen_ns: stamps.seen_ns,
+            queued_ns: stamps.queued_ns,
+            returned_ns: io.arrived_ns(),
+            answered_ns: now_ns,
+            read_ns: io.clock_ns(),
+        });
+        self.tally.on_parts(&self.window, sent.intended_ns, parts);
+        parts
+    }
+
+    /// The server was asked for stamps and gave none.
+    pub(super) fn is_unstamped(&self) -> bool {
+        self.task.payloads.stamps().is_some() && self.tally.anatomy.is_none()
+    }
+
     /// One of the slowest so far.
     #[cold]
-    fn on_bad_answer(&mut self, sent: &Sent, connection: usize, number: u64, now_ns: u64) {
+    fn on_bad_answer(
+        &mut self,
+        sent: &Sent,
+        connection: usize,
+        number: u64,
+        now_ns: u64,
+        parts: Option<Parts>,
+    ) {
         let exemplar = Exemplar {
             thread: self.task.thread as u64,
             connection: connection as u64,
@@ -509,6 +556,10 @@ impl Client {
             response_ns: now_ns.saturating_sub(sent.intended_ns),
             queued_ns: sent.sent_ns.saturating_sub(sent.intended_ns),
             service_ns: now_ns.saturating_sub(sent.sent_ns),
+            server: parts.map(|parts| ServerStamps {
+                to_server_ns: parts.to_server_ns,
+                in_server_ns: parts.in_server_ns,
+            }),
             ..Exemplar::default()
         };
         self.worst.consider(exemplar, sent.intended_ns);
@@ -563,7 +614,7 @@ impl Client {
 
     fn hand_over_slice(&mut self) {
         let spare = self.task.spare.lock().ok().and_then(|mut spare| spare.pop());
-        let full = std::mem::replace(&mut self.tally.slice, spare.unwrap_or_else(Slice::new));
+        let full = self.tally.hand_over(spare.unwrap_or_else(Slice::new));
         self.tell(Report::Slice(self.task.thread, full));
     }
 
@@ -626,9 +677,15 @@ impl Peer {
             answer_bytes: 0,
             answer_is_wrong: false,
             answer_is_surplus: false,
+            stamps: stamps::Reader::default(),
             in_flight: VecDeque::new(),
             backlog: VecDeque::new(),
         }
+    }
+
+    #[cold]
+    fn take_stamps(&mut self, layout: Layout, piece: &[u8]) {
+        self.stamps.take(layout, self.answer_bytes, piece);
     }
 
     /// The server broke the protocol: nothing more of it is looked at.

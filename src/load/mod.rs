@@ -18,6 +18,7 @@ pub mod series;
 #[cfg(test)]
 mod simulation;
 mod tally;
+mod tui;
 mod witness;
 mod worst;
 
@@ -32,14 +33,18 @@ pub use endpoint::Endpoint;
 pub use flags::{PlanFlags, SeriesFlags};
 pub use options::{Arrivals, Options, OptionsError, Plan};
 pub use progress::Verbosity;
+pub use tui::restore_terminal;
 
 use crate::cpu;
 use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
+use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::environment::Environment;
 use crate::measure::evidence::{self, Evidence, Exemplar};
 use crate::measure::result::{
     self, Accounting, CpuUse, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
 };
+use crate::measure::verdict;
+use crate::measure::verdict::lag_bound_ns;
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
 use arrivals::Spans;
@@ -59,9 +64,7 @@ const SLICE_NS_MIN: u64 = 100_000_000;
 const SLICE_NS_MAX: u64 = 1_000_000_000;
 /// How long the timekeeper looks away at most.
 const LOOK_NS: u64 = 100_000_000;
-/// The 99th percentile of lag that is put up with: of a generator that sleeps, and of one that spins.
-const LAG_BOUND_NS: u64 = 100_000;
-const LAG_BOUND_SPINNING_NS: u64 = 20_000;
+
 /// How often threads that are to end are looked at.
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
 /// How long after the end of the drain a thread may take to say goodbye to its connections.
@@ -98,9 +101,21 @@ pub enum LoadError {
     /// Ended by the user before anything was measured.
     #[error("interrupted before measuring began")]
     InterruptedEarly,
+    /// `--anatomy`, of a server that does not know what that is.
+    #[error(
+        "the server at {url} does not stamp its answers: --anatomy needs ringsock-server, of this version or a newer one; \
+         leave it out to measure another server"
+    )]
+    Unstamped {
+        /// The server's URL.
+        url: String,
+    },
     /// A thread hangs.
     #[error("a generator thread does not end; nothing was saved")]
     Stuck,
+    /// The live view cannot be shown.
+    #[error("the terminal cannot be used for the live view: {0}; leave out --tui")]
+    Terminal(std::io::Error),
 }
 
 /// What may help where nothing opened.
@@ -162,8 +177,8 @@ impl Run {
                 (Some(server), endpoint)
             }
         };
-        let progress = Progress::new(verbosity, self.plan.warmup + self.plan.duration);
-        let measured = self.measure(&endpoint, embedded.as_ref(), &progress);
+        let mut progress = Progress::new(verbosity, &self.plan, &endpoint, self.interrupter())?;
+        let measured = self.measure(&endpoint, embedded.as_ref(), &mut progress);
         progress.finish();
         let drained = embedded.map_or(Ok(()), |server| server.drain(GOODBYE));
         let measured = measured?;
@@ -175,7 +190,7 @@ impl Run {
         &self,
         endpoint: &Endpoint,
         embedded: Option<&Server>,
-        progress: &Progress,
+        progress: &mut Progress,
     ) -> Result<Measured, LoadError> {
         let mut crew = Crew::start(&self.plan, endpoint, &self.events_tx)?;
         if embedded.is_some() && self.plan.cpus.iter().any(|cpu| self.plan.server_cpus.contains(cpu)) {
@@ -204,15 +219,29 @@ impl Run {
         let server_cpu = ServerCpu::new(&self.plan, embedded);
         let mut watch = Watch::new(&self.plan, crew, server_cpu, progress);
         let outcome = watch.run(&self.events);
-        watch.finish(outcome, &self.events)
+        let measured = watch.finish(outcome, &self.events)?;
+        match measured.is_unstamped {
+            true => Err(LoadError::Unstamped { url: endpoint.url.clone() }),
+            false => Ok(measured),
+        }
     }
 
     fn into_result(self, measured: Measured, endpoint: &Endpoint, command_line: Vec<String>) -> RunResult {
-        let Measured { outcome, accounting, latency, recorded, cpu, measured_s, evidence, exemplars } =
-            measured;
+        let Measured {
+            outcome,
+            accounting,
+            latency,
+            recorded,
+            cpu,
+            anatomy,
+            is_unstamped: _,
+            measured_s,
+            evidence,
+            exemplars,
+        } = measured;
         let plan = record_of(&self.plan);
-        let summary = Summary::new(&plan, &accounting, &latency, measured_s);
-        RunResult {
+        let summary = Summary::new(&plan, &accounting, &latency, &recorded.batches, measured_s);
+        let mut result = RunResult {
             schema: result::SCHEMA.to_owned(),
             created: result::utc_now(),
             tool: Tool::this("ringsock-load"),
@@ -232,10 +261,12 @@ impl Run {
             batches: recorded.batches,
             cpu,
             evidence: Some(evidence),
-            anatomy: None,
+            anatomy,
             exemplars,
             summary,
-        }
+        };
+        result.verdict = Some(verdict::judge(&result));
+        result
     }
 }
 
@@ -246,6 +277,9 @@ struct Measured {
     latency: Latencies,
     recorded: Recorded,
     cpu: CpuUse,
+    anatomy: Option<Anatomy>,
+    /// It was asked for, and the server does not stamp its answers.
+    is_unstamped: bool,
     measured_s: f64,
     evidence: Evidence,
     exemplars: Vec<Exemplar>,
@@ -265,10 +299,13 @@ impl Measured {
         let (mut accounting, mut latency) = (Accounting::default(), Latencies::default());
         let mut exemplars = Vec::new();
         let mut spans = Vec::new();
+        let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
         for (thread, client) in clients.into_iter().enumerate() {
             accounting.merge(&client.tally.accounting);
             latency.merge(&client.tally.latency);
             evidence.held_back += client.tally.held_back;
+            client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
+            is_unstamped |= client.is_unstamped();
             if let Some(of_thread) = evidence.threads.get_mut(thread) {
                 of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
@@ -288,7 +325,19 @@ impl Measured {
         });
         exemplars.sort_by_key(|exemplar| std::cmp::Reverse(exemplar.response_ns));
         exemplars.truncate(plan.exemplars);
-        Self { outcome, accounting, latency, recorded, cpu, measured_s, evidence, exemplars }
+        let anatomy = anatomy.finish();
+        Self {
+            outcome,
+            accounting,
+            latency,
+            recorded,
+            cpu,
+            anatomy,
+            is_unstamped,
+            measured_s,
+            evidence,
+            exemplars,
+        }
     }
 }
 
@@ -436,19 +485,24 @@ impl Crew {
         let (schedule, spans, pipeline) = match plan.mode {
             Mode::OpenLoop { rate_per_s, arrivals } => {
                 let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
-                let lag_bound_ns = if plan.spin { LAG_BOUND_SPINNING_NS } else { LAG_BOUND_NS };
                 let first_per_s = plan.warmup_rate_per_s.unwrap_or(rate_per_s);
                 let mut schedule = Schedule::new(first_per_s, arrivals, plan.seed, index, thread_count);
                 if plan.warmup_rate_per_s.is_some() {
                     schedule = schedule.with_change(plan.warmup.as_nanos() as u64, rate_per_s, thread_count);
                 }
-                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns)), 0)
+                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns(plan.spin))), 0)
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
+        let mut endpoint = endpoint.clone();
+        let mut payloads = Payloads::new(plan.payload_bytes, plan.text, &mut random);
+        if let Some(layout) = plan.stamps {
+            endpoint.target = layout.ask(&endpoint.target);
+            payloads = payloads.stamped(layout);
+        }
         Task {
             thread: index,
-            endpoint: endpoint.clone(),
+            endpoint,
             connections: share,
             connect_gap_ns: plan.connect_rate_per_s.map_or(0.0, |rate| 1e9 * thread_count as f64 / rate),
             connect_timeout_ns: plan.connect_timeout.as_nanos() as u64,
@@ -457,7 +511,7 @@ impl Crew {
             pipeline,
             spin: plan.spin,
             exemplars: plan.exemplars,
-            payloads: Payloads::new(plan.payload_bytes, plan.text, &mut random),
+            payloads,
             random,
             orders: Arc::clone(&self.orders),
             report: Box::new(move |report| {
@@ -487,7 +541,7 @@ impl Crew {
                 // An engine that refused: joining it tells why.
                 Ok(Event::Ended) => return Ok(0),
                 Ok(Event::Thread(Report::Deserted)) => self.deserted_count += 1,
-                Ok(Event::Thread(Report::Slice(..))) => {}
+                Ok(Event::Thread(Report::Slice(..) | Report::Unstamped)) => {}
             }
         }
         Ok(open_count)
@@ -562,8 +616,13 @@ fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Cl
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
     let connections_max = (task.connections as u32).max(1);
-    let uring = engine.uring.clone();
-    let config = Config { connections_max, outbox_bytes: usize::MAX, uring, ..Config::default() };
+    let config = Config {
+        connections_max,
+        outbox_bytes: usize::MAX,
+        uring: engine.uring.clone(),
+        kernel_timestamps: engine.kernel_timestamps,
+        ..Config::default()
+    };
     Ok(engine.kind.run(config, waker, Client::new(task), || {})?)
 }
 
@@ -573,7 +632,7 @@ struct Watch<'a> {
     crew: Crew,
     window: Window,
     slice_ns: u64,
-    progress: &'a Progress,
+    progress: &'a mut Progress,
     server_cpu: ServerCpu,
     server_used_ns: Option<u64>,
     load_used_ns: u64,
@@ -585,7 +644,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(plan: &'a Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a Progress) -> Self {
+    fn new(plan: &'a Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a mut Progress) -> Self {
         let start_ns = clock_ns() + START_DELAY_NS;
         let measure_ns = start_ns + plan.warmup.as_nanos() as u64;
         let duration_ns = plan.duration.as_nanos() as u64;
@@ -665,7 +724,7 @@ impl<'a> Watch<'a> {
             }
             if now_ns < self.window.measure_ns {
                 let elapsed = now_ns.saturating_sub(self.window.start_ns);
-                self.progress.phase(Duration::from_nanos(elapsed), "warming up");
+                self.progress.phase(Duration::from_nanos(elapsed), tui::WARMING_UP);
             }
             match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(LOOK_NS))) {
                 Ok(Event::Thread(Report::Slice(thread, slice))) => self.on_slice(thread, slice),
@@ -678,6 +737,10 @@ impl<'a> Watch<'a> {
                 }
                 Ok(Event::Ended) => {
                     let reason = "a generator thread ended early".to_owned();
+                    return Some(Outcome { status: Status::Failed, reason: Some(reason) });
+                }
+                Ok(Event::Thread(Report::Unstamped)) => {
+                    let reason = "the server does not stamp its answers".to_owned();
                     return Some(Outcome { status: Status::Failed, reason: Some(reason) });
                 }
                 Ok(Event::Thread(Report::Ready { .. })) | Err(_) => {}
@@ -693,9 +756,12 @@ impl<'a> Watch<'a> {
             return;
         }
         let now_ns = clock_ns();
+        let since = |start_ns| Duration::from_nanos(now_ns.saturating_sub(start_ns));
+        let elapsed = since(self.window.start_ns);
+        let (start_ns, batch) = self.record.batch();
+        self.progress.batch(elapsed, since(start_ns), batch);
         let Some((start_ns, interval)) = self.record.end_batch(now_ns) else { return };
-        let length = Duration::from_nanos(now_ns.saturating_sub(start_ns));
-        self.progress.slice(Duration::from_nanos(now_ns - self.window.start_ns), length, interval);
+        self.progress.interval(elapsed, since(start_ns), interval);
     }
 
     /// Ends the run: now, where it ends early. Then the last answers are waited for.

@@ -8,13 +8,15 @@ use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
 use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
+use super::{Verbosity, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
-use crate::engine::{Choice, Chosen, EngineError, Probe, files};
+use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, files};
 use crate::limits;
 use crate::measure::environment::Environment;
 use crate::measure::{calibration, result};
 use crate::report::export::Format;
+use crate::scenario::stamps::Layout;
 use crate::server::engine_parser;
 
 /// Descriptors that are not connections.
@@ -147,6 +149,17 @@ pub struct Options {
     )]
     pub pipeline: u32,
 
+    /// Take response times apart: has the server, a ringsock-server on this host, write into each answer when it saw
+    /// the message and when it queued the answer
+    #[arg(help_heading = LOAD, long, conflicts_with = "calibrate")]
+    pub anatomy: bool,
+
+    /// With --anatomy: note when the kernel received what arrives, to tell the kernels' and the wire's share of each way
+    /// from the wake-up at its end. For the engine epoll; a server with a URL has a flag of the same name, and needs it for
+    /// its end
+    #[arg(help_heading = LOAD, long, requires = "anatomy")]
+    pub kernel_timestamps: bool,
+
     /// Never sleep: generator threads poll, and are late by less, at the price of their CPUs
     #[arg(help_heading = LOAD, long)]
     pub spin: bool,
@@ -182,9 +195,23 @@ pub struct Options {
     #[arg(help_heading = OUTPUT, long, value_name = "FORMAT", value_enum, value_delimiter = ',')]
     pub export: Vec<Format>,
 
+    /// Show the run on the whole terminal while it goes on: rate, percentiles over time, response times so far, CPUs, and
+    /// the verdict so far. q ends the measurement, p pauses, ? helps.
+    ///
+    /// It is drawn, five times a second at most, by a thread that runs only on time that nobody else asks for, and not on
+    /// the CPUs that are measured where there are others. Where there are none, as on a machine with two CPUs, one for the
+    /// server and one for the generator, it and the terminal still take a little time from one of them: leave it out for
+    /// figures to be kept.
+    #[arg(help_heading = OUTPUT, long, conflicts_with_all = ["quiet", "calibrate"])]
+    pub tui: bool,
+
     /// No progress, no report: only where the result was saved
     #[arg(help_heading = OUTPUT, long, short)]
     pub quiet: bool,
+
+    /// Exit with 3 unless the verdict on the result is TRUSTED
+    #[arg(help_heading = OUTPUT, long)]
+    pub strict: bool,
 }
 
 /// Why flags were refused.
@@ -230,6 +257,15 @@ pub enum OptionsError {
         /// What would be right.
         rule: &'static str,
     },
+    /// Nothing to draw on.
+    #[error(
+        "--tui: neither standard error nor standard output is a terminal: run it in one, or leave --tui out for a \
+         line a second"
+    )]
+    NoTerminal,
+    /// `--anatomy` with what it does not go with.
+    #[error("--anatomy: {0}")]
+    Anatomy(String),
     /// No such process.
     #[error("--server-pid {0}: there is no process of this number whose CPU time can be read")]
     ServerPid(u32),
@@ -278,6 +314,8 @@ pub struct Plan {
     pub connect_timeout: Duration,
     /// Open or closed loop.
     pub mode: result::Mode,
+    /// What the server is to stamp its answers with, see [`Options::anatomy`].
+    pub stamps: Option<Layout>,
     /// See [`Options::spin`].
     pub spin: bool,
     /// See [`Options::exemplars`].
@@ -304,6 +342,15 @@ pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
 }
 
 impl Options {
+    /// How much to show while the run goes on.
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.tui) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Live,
+            (false, false) => Verbosity::Progress,
+        }
+    }
+
     /// Checks every flag, resolves the URL, raises the limit on open files, and chooses engines for the kernel probed.
     ///
     /// # Errors
@@ -346,6 +393,9 @@ impl Options {
         let milliseconds = self.duration.as_secs_f64() * 1e3;
         let in_range = (1.0..=86_400_000.0 * 365.0).contains(&milliseconds);
         number("--duration", &format_args!("{:?}", self.duration), in_range, "has to be 1ms to a year")?;
+        if self.tui && !tui::has_terminal() {
+            return Err(OptionsError::NoTerminal);
+        }
         if let Some(process_id) = self.server_pid
             && cpu::used_ns(process_id, None).is_none()
         {
@@ -357,16 +407,25 @@ impl Options {
             [url] => Some(Endpoint::parse(url)?),
             [_, second, ..] => return Err(OptionsError::SecondUrl { url: second.clone() }),
         };
+        let stamps = self.stamps(endpoint.as_ref())?;
         let choose = |choice: Choice, switches: &Switches| {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
-        let engine = choose(self.engine, &self.uring_features)?;
-        let server_engine = match (self.server_engine, &self.server_uring_features) {
+        let mut engine = choose(self.engine, &self.uring_features)?;
+        if self.kernel_timestamps {
+            engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
+        let mut server_engine = match (self.server_engine, &self.server_uring_features) {
             (None, None) => engine.clone(),
             (choice, switches) => {
                 choose(choice.unwrap_or(self.engine), switches.as_ref().unwrap_or(&Switches::default()))?
             }
         };
+        // Where only the generator's engine can, only the way back is split, and the report says so.
+        let can_note = server_engine.kind == EngineKind::Epoll && !server_engine.kernel_timestamps;
+        if self.kernel_timestamps && can_note {
+            server_engine = server_engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
         let mut plan = Plan {
             endpoint,
             bare_server: false,
@@ -389,6 +448,7 @@ impl Options {
             } else {
                 result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() }
             },
+            stamps,
             spin: self.spin,
             exemplars: self.exemplars,
             warmup_rate_per_s: self.warmup_rate,
@@ -398,6 +458,28 @@ impl Options {
         let generator = super::calibrate::generator(&plan);
         plan.calibration = calibration::latest(&self.results, &generator, &Environment::capture());
         Ok(plan)
+    }
+
+    fn stamps(&self, endpoint: Option<&Endpoint>) -> Result<Option<Layout>, OptionsError> {
+        if !self.anatomy {
+            return Ok(None);
+        }
+        let refuse = |why: String| Err(OptionsError::Anatomy(why));
+        let layout = if self.kernel_timestamps { Layout::WithArrival } else { Layout::Pair };
+        if self.text {
+            return refuse("stamps are no text: leave out --text".to_owned());
+        }
+        if endpoint.is_some_and(|endpoint| endpoint.bare) {
+            return refuse("a tcp:// server sends bytes back as they came: measure a ws:// one".to_owned());
+        }
+        let least = layout.end();
+        if self.payload.as_u64() < least as u64 {
+            return refuse(format!(
+                "stamps take messages of {least} B or more: --payload {least}, not {}",
+                self.payload
+            ));
+        }
+        Ok(Some(layout))
     }
 
     fn generator_cpus(&self) -> Result<Vec<usize>, OptionsError> {

@@ -1,4 +1,6 @@
-//! What a run shows while it goes on: a bar on a terminal, plain lines elsewhere, on standard error.
+//! What a run shows while it goes on: a bar on a terminal, plain lines elsewhere, on standard error; or the live view.
+//!
+//! Invariant: telling what happens never waits for it to be shown.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -6,6 +8,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::tally::Slice;
+use super::tui::{self, Header, Live, Piece, Snapshot};
+use super::{Endpoint, Interrupter, LoadError, Plan};
 use crate::measure::histogram;
 use crate::report::text;
 
@@ -16,11 +20,14 @@ pub enum Verbosity {
     Quiet,
     /// A bar on a terminal, else a line a second.
     Progress,
+    /// The whole terminal: rates, percentiles, CPUs and the verdict so far.
+    Live,
 }
 
 /// See the module's text.
 pub(super) struct Progress {
     kind: Kind,
+    warmup: Duration,
     total: Duration,
 }
 
@@ -28,10 +35,19 @@ enum Kind {
     Quiet,
     Bar(ProgressBar),
     Lines,
+    Live(Box<Live>),
 }
 
 impl Progress {
-    pub(super) fn new(verbosity: Verbosity, total: Duration) -> Self {
+    /// # Errors
+    /// The live view was asked for, and the terminal refuses.
+    pub(super) fn new(
+        verbosity: Verbosity,
+        plan: &Plan,
+        endpoint: &Endpoint,
+        interrupter: Interrupter,
+    ) -> Result<Self, LoadError> {
+        let total = plan.warmup + plan.duration;
         let kind = match verbosity {
             Verbosity::Quiet => Kind::Quiet,
             Verbosity::Progress if std::io::stderr().is_terminal() => {
@@ -42,45 +58,71 @@ impl Progress {
                 Kind::Bar(bar)
             }
             Verbosity::Progress => Kind::Lines,
+            Verbosity::Live => {
+                let live = Live::start(Header::of(plan, endpoint), interrupter);
+                Kind::Live(Box::new(live.map_err(LoadError::Terminal)?))
+            }
         };
-        Self { kind, total }
+        Ok(Self { kind, warmup: plan.warmup, total })
     }
 
     /// Something that happens once.
-    pub(super) fn say(&self, what: &str) {
-        match &self.kind {
+    pub(super) fn say(&mut self, what: &str) {
+        match &mut self.kind {
             Kind::Quiet => {}
+            Kind::Live(live) => live.tell(Snapshot { notes: vec![what.to_owned()], ..Snapshot::default() }),
             Kind::Bar(bar) => bar.println(what),
             Kind::Lines => eprintln!("{what}"),
         }
     }
 
     /// What is being done, `elapsed` into the run.
-    pub(super) fn phase(&self, elapsed: Duration, what: &str) {
-        if let Kind::Bar(bar) = &self.kind {
-            bar.set_position(elapsed.as_millis() as u64);
-            bar.set_message(what.to_owned());
+    pub(super) fn phase(&mut self, elapsed: Duration, what: &'static str) {
+        match &mut self.kind {
+            Kind::Quiet | Kind::Lines => {}
+            Kind::Bar(bar) => move_bar(bar, elapsed, what.to_owned()),
+            Kind::Live(live) => live.tell(Snapshot { elapsed, phase: Some(what), ..Snapshot::default() }),
         }
     }
 
-    /// What came of the last `length` of the run.
-    pub(super) fn slice(&self, elapsed: Duration, length: Duration, slice: &Slice) {
-        let rate = slice.answered as f64 / length.as_secs_f64().max(1e-9);
-        let p99 = histogram::percentile_ns(&slice.headline, 0.99);
-        let p99 = p99.map_or("too few samples".to_owned(), text::duration_ns);
-        let line = format!("{}  p99 {p99}", text::rate(rate));
-        match &self.kind {
-            Kind::Quiet => {}
-            Kind::Bar(_) => self.phase(elapsed, &line),
+    /// What came of the last `length` of the run: often.
+    pub(super) fn batch(&mut self, elapsed: Duration, length: Duration, slice: &Slice) {
+        if let Kind::Live(live) = &mut self.kind {
+            let start = elapsed.saturating_sub(length + self.warmup);
+            let piece = Some(Piece::of(start, length, slice));
+            live.tell(Snapshot { elapsed, phase: Some(tui::MEASURING), piece, ..Snapshot::default() });
+        }
+    }
+
+    /// What came of the last `length` of the run: once a second, and made of batches that were told of.
+    pub(super) fn interval(&mut self, elapsed: Duration, length: Duration, slice: &Slice) {
+        match &mut self.kind {
+            Kind::Quiet | Kind::Live(_) => {}
+            Kind::Bar(bar) => move_bar(bar, elapsed, line(length, slice)),
             Kind::Lines => {
-                eprintln!("{:>6.1} of {:.1} s  {line}", elapsed.as_secs_f64(), self.total.as_secs_f64());
+                let total_s = self.total.as_secs_f64();
+                eprintln!("{:>6.1} of {total_s:.1} s  {}", elapsed.as_secs_f64(), line(length, slice));
             }
         }
     }
 
-    pub(super) fn finish(&self) {
-        if let Kind::Bar(bar) = &self.kind {
-            bar.finish_and_clear();
+    pub(super) fn finish(&mut self) {
+        match &mut self.kind {
+            Kind::Quiet | Kind::Lines => {}
+            Kind::Bar(bar) => bar.finish_and_clear(),
+            Kind::Live(live) => live.finish(),
         }
     }
+}
+
+fn move_bar(bar: &ProgressBar, elapsed: Duration, what: String) {
+    bar.set_position(elapsed.as_millis() as u64);
+    bar.set_message(what);
+}
+
+fn line(length: Duration, slice: &Slice) -> String {
+    let rate = slice.answered as f64 / length.as_secs_f64().max(1e-9);
+    let p99 = histogram::percentile_ns(&slice.headline, 0.99);
+    let p99 = p99.map_or("too few samples".to_owned(), text::duration_ns);
+    format!("{}  p99 {p99}", text::rate(rate))
 }

@@ -55,6 +55,11 @@ impl Record {
         histogram::merge(&mut self.headline_of_threads[thread], &slice.headline);
     }
 
+    /// The batch under way, and its beginning.
+    pub(super) fn batch(&self) -> (u64, &Slice) {
+        (self.batch_start_ns, &self.batch)
+    }
+
     /// What was added since the last call ended at `now_ns`. Ends the interval as well where it is long enough, and hands
     /// it out with its beginning.
     pub(super) fn end_batch(&mut self, now_ns: u64) -> Option<(u64, &Slice)> {

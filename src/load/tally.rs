@@ -4,6 +4,7 @@
 //! difference, `outstanding`; a duration is recorded once, in nanoseconds, where it was measured.
 
 use super::arrivals::Spans;
+use crate::measure::anatomy::{Collector, Parts};
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::{Accounting, Latencies};
 
@@ -47,22 +48,28 @@ pub(super) struct Slice {
     pub(super) sent: u64,
     /// Measured messages answered.
     pub(super) answered: u64,
+    /// Measured messages that the generator came to later than its lag's bound.
+    pub(super) lagging: u64,
+    /// Errors of all classes.
+    pub(super) errors: u64,
 }
 
 impl Slice {
     pub(super) fn new() -> Self {
-        Self { headline: new_histogram(), sent: 0, answered: 0 }
+        Self { headline: new_histogram(), sent: 0, answered: 0, lagging: 0, errors: 0 }
     }
 
     pub(super) fn merge(&mut self, other: &Slice) {
         histogram::merge(&mut self.headline, &other.headline);
         self.sent += other.sent;
         self.answered += other.answered;
+        self.lagging += other.lagging;
+        self.errors += other.errors;
     }
 
     pub(super) fn clear(&mut self) {
         self.headline.reset();
-        (self.sent, self.answered) = (0, 0);
+        (self.sent, self.answered, self.lagging, self.errors) = (0, 0, 0, 0);
     }
 }
 
@@ -76,26 +83,42 @@ pub(super) struct Tally {
     pub(super) slice: Slice,
     /// Answers that came after the window: part of the whole, and of no interval.
     pub(super) late: Slice,
+    /// The parts of response times, where the server stamps its answers.
+    pub(super) anatomy: Option<Box<Collector>>,
     /// When the schedule's messages were reached; `None` in a closed loop.
     pub(super) spans: Option<Spans>,
     /// Messages that could not be sent when they were, because the server was not reading.
     pub(super) held_back: u64,
+    /// Errors that earlier slices have told of.
+    errors_told: u64,
 }
 
 impl Tally {
     /// Of an open loop, with `spans`, or of a closed one.
     pub(super) fn new(spans: Option<Spans>) -> Self {
         let (accounting, latency) = (Accounting::default(), Latencies::default());
-        Self { accounting, latency, slice: Slice::new(), late: Slice::new(), spans, held_back: 0 }
+        let (slice, late) = (Slice::new(), Slice::new());
+        Self { accounting, latency, slice, late, anatomy: None, spans, held_back: 0, errors_told: 0 }
+    }
+
+    /// Ends the slice under way; the next one begins in `fresh`, which is empty.
+    pub(super) fn hand_over(&mut self, fresh: Slice) -> Slice {
+        let mut full = std::mem::replace(&mut self.slice, fresh);
+        let errors = self.accounting.error_count();
+        full.errors = errors - self.errors_told;
+        self.errors_told = errors;
+        full
     }
 
     /// The schedule's message was reached at `now_ns`, and is sent now or, if the server does not read, later.
     #[inline]
     pub(super) fn on_due(&mut self, window: &Window, intended_ns: u64, now_ns: u64) {
         if window.measures(intended_ns) {
-            histogram::record(&mut self.latency.lag, now_ns.saturating_sub(intended_ns));
+            let lag_ns = now_ns.saturating_sub(intended_ns);
+            histogram::record(&mut self.latency.lag, lag_ns);
             if let Some(spans) = &mut self.spans {
                 spans.on_due(now_ns);
+                self.slice.lagging += u64::from(lag_ns > spans.lag_bound_ns());
             }
         }
     }
@@ -154,6 +177,13 @@ impl Tally {
         Some(headline_ns)
     }
 
+    /// The parts of an answered message's response time, where they could be told.
+    pub(super) fn on_parts(&mut self, window: &Window, intended_ns: u64, parts: Option<Parts>) {
+        if let Some(anatomy) = self.anatomy.as_mut().filter(|_| window.measures(intended_ns)) {
+            anatomy.add(parts);
+        }
+    }
+
     pub(super) fn on_connected(&mut self, took_ns: u64) {
         histogram::record(&mut self.latency.connect, took_ns);
     }
@@ -185,6 +215,19 @@ mod tests {
         assert!(within(only(&tally.slice.headline), 700_000), "response {:?}", only(&tally.slice.headline));
         assert!(within(only(&tally.latency.service), 2_000), "service {:?}", only(&tally.latency.service));
         assert!(within(only(&tally.latency.lag), 100), "lag {:?}", only(&tally.latency.lag));
+    }
+
+    #[test]
+    fn every_error_and_every_late_message_is_told_of_once() {
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
+        tally.on_due(&WINDOW, 2_000, 102_000);
+        tally.on_due(&WINDOW, 2_000, 102_001);
+        tally.accounting.count_error("wrong payload");
+        tally.accounting.count_error("lost");
+        let told = |slice: Slice| (slice.lagging, slice.errors);
+        assert_eq!(told(tally.hand_over(Slice::new())), (1, 2));
+        tally.accounting.count_error("lost");
+        assert_eq!(told(tally.hand_over(Slice::new())), (0, 1));
     }
 
     #[test]

@@ -34,10 +34,9 @@ impl Look {
             let of = |file: &str| text(format!("/proc/self/task/{id}/{file}"));
             thread(&of("schedstat"), &of("status"), &of("stat"))
         });
-        let ticks_per_s = rustix::param::clock_ticks_per_second() as f64;
         Self {
             threads: threads.collect(),
-            cpus: cpus(&text("/proc/stat".to_owned()), ticks_per_s),
+            cpus: cpu_times(),
             throttled: throttled(&text("/proc/self/cgroup".to_owned()), |path| fs::read_to_string(path).ok()),
         }
     }
@@ -116,6 +115,12 @@ fn thread(schedstat: &str, status: &str, stat: &str) -> Thread {
         involuntary_switches: field("nonvoluntary_ctxt_switches:"),
         major_faults: number(after_name.split_ascii_whitespace().nth(9)),
     }
+}
+
+/// How every CPU has spent the time since the machine started; empty where that cannot be read.
+pub(super) fn cpu_times() -> Vec<CpuTime> {
+    let ticks_per_s = rustix::param::clock_ticks_per_second() as f64;
+    cpus(&fs::read_to_string("/proc/stat").unwrap_or_default(), ticks_per_s)
 }
 
 /// The lines `cpuN user nice system idle iowait irq softirq steal …` of `/proc/stat`.

@@ -4,7 +4,7 @@
 //! messages whose response time lies about each percentile.
 //!
 //! Invariant: the four parts of a message sum to its response time, exactly. Stamps are of one clock (CLOCK_MONOTONIC) on
-//! one host; a stamp out of order is counted and leaves the message out.
+//! one host; a stamp that cannot be is counted and leaves the message out.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,11 +23,91 @@ pub const EXPLAINED: [(&str, f64, f64); 5] = [
     ("p99.99", 0.99985, 0.99995),
 ];
 
+/// When things happened to one message, all of one clock, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moments {
+    /// It was to be sent.
+    pub intended_ns: u64,
+    /// It was sent.
+    pub sent_ns: u64,
+    /// The server's kernel received it, if that was noted.
+    pub arrived_ns: Option<u64>,
+    /// The server's turn that brought it began.
+    pub seen_ns: u64,
+    /// The server had composed the answer.
+    pub queued_ns: u64,
+    /// Our kernel received the answer, if that was noted.
+    pub returned_ns: Option<u64>,
+    /// Our turn that brought the answer began.
+    pub answered_ns: u64,
+    /// Now, as the answer is looked at.
+    pub read_ns: u64,
+}
+
+/// The parts of one message's response time; the first four add up to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// See [`Anatomy::generator`].
+    pub generator_ns: u64,
+    /// See [`Anatomy::to_server`].
+    pub to_server_ns: u64,
+    /// See [`Anatomy::in_server`].
+    pub in_server_ns: u64,
+    /// See [`Anatomy::back`].
+    pub back_ns: u64,
+    /// Of the way to the server, and of the way back: from the kernel's receiving it to the turn's beginning.
+    pub wake_ups_ns: [Option<u64>; 2],
+    /// See [`Anatomy::overlapped`].
+    pub overlapped: bool,
+}
+
+impl Parts {
+    /// The parts; `None` if the moments cannot be of one clock.
+    ///
+    /// What arrives while a turn is under way may be received in it, and then it arrived after the turn began: by
+    /// the turn, it was seen the moment it was sent. What no turn can explain is an answer composed before its message
+    /// was sent, or after it was read.
+    #[inline]
+    pub fn of(at: &Moments) -> Option<Self> {
+        let in_order = at.intended_ns <= at.sent_ns
+            && at.sent_ns <= at.queued_ns
+            && at.seen_ns <= at.queued_ns
+            && at.queued_ns <= at.read_ns
+            && at.sent_ns <= at.answered_ns;
+        if !in_order {
+            return None;
+        }
+        let queued_ns = at.queued_ns.min(at.answered_ns);
+        let seen_ns = at.seen_ns.clamp(at.sent_ns, queued_ns);
+        let wake_up = |arrived_ns: Option<u64>, from_ns, turn_ns| {
+            arrived_ns.map(|arrived_ns: u64| turn_ns - arrived_ns.clamp(from_ns, turn_ns))
+        };
+        Some(Self {
+            generator_ns: at.sent_ns - at.intended_ns,
+            to_server_ns: seen_ns - at.sent_ns,
+            in_server_ns: queued_ns - seen_ns,
+            back_ns: at.answered_ns - queued_ns,
+            wake_ups_ns: [
+                wake_up(at.arrived_ns, at.sent_ns, seen_ns),
+                wake_up(at.returned_ns, queued_ns, at.answered_ns),
+            ],
+            overlapped: seen_ns != at.seen_ns || queued_ns != at.queued_ns,
+        })
+    }
+
+    fn four(&self) -> [u64; 4] {
+        [self.generator_ns, self.to_server_ns, self.in_server_ns, self.back_ns]
+    }
+}
+
 /// Collects parts; constant in memory.
 #[derive(Debug)]
 pub struct Collector {
     parts: [Histogram; 4],
+    /// Of the way to the server, and of the way back; made with the first message that has one.
+    splits: [Option<Box<Split>>; 2],
     sums: Box<[Sum]>,
+    overlapped: u64,
     disordered: u64,
 }
 
@@ -36,12 +116,29 @@ struct Sum {
     messages: u64,
     response_ns: u64,
     parts_ns: [u64; 4],
+    wake_ups_ns: [u64; 2],
+    /// Messages of which those were noted.
+    woken: [u64; 2],
+}
+
+impl Sum {
+    fn add(&mut self, other: &Self) {
+        self.messages += other.messages;
+        self.response_ns += other.response_ns;
+        let add_all = |ours: &mut [u64], theirs: &[u64]| {
+            ours.iter_mut().zip(theirs).for_each(|(ours, theirs)| *ours += theirs);
+        };
+        add_all(&mut self.parts_ns, &other.parts_ns);
+        add_all(&mut self.wake_ups_ns, &other.wake_ups_ns);
+        add_all(&mut self.woken, &other.woken);
+    }
 }
 
 impl Default for Collector {
     fn default() -> Self {
         let parts = [(); 4].map(|()| new_histogram());
-        Self { parts, sums: vec![Sum::default(); BUCKETS].into(), disordered: 0 }
+        let sums = vec![Sum::default(); BUCKETS].into();
+        Self { parts, splits: [None, None], sums, overlapped: 0, disordered: 0 }
     }
 }
 
@@ -55,23 +152,28 @@ fn bucket(response_ns: u64) -> usize {
 }
 
 impl Collector {
-    /// Adds a message by its four moments and the intended one, all of one clock, in nanoseconds.
-    #[inline]
-    pub fn add(&mut self, intended_ns: u64, sent_ns: u64, seen_ns: u64, queued_ns: u64, answered_ns: u64) {
-        if !(intended_ns <= sent_ns && sent_ns <= seen_ns && seen_ns <= queued_ns && queued_ns <= answered_ns)
-        {
+    /// Adds a message; `None` where its [`Parts`] could not be told.
+    pub fn add(&mut self, parts: Option<Parts>) {
+        let Some(parts) = parts else {
             self.disordered += 1;
             return;
-        }
-        let parts = [sent_ns - intended_ns, seen_ns - sent_ns, queued_ns - seen_ns, answered_ns - queued_ns];
-        let response_ns = answered_ns - intended_ns;
-        let sum = &mut self.sums[bucket(response_ns)];
-        sum.messages += 1;
-        sum.response_ns += response_ns;
-        for ((histogram, total_ns), part_ns) in self.parts.iter_mut().zip(&mut sum.parts_ns).zip(parts) {
+        };
+        self.overlapped += u64::from(parts.overlapped);
+        let four_ns = parts.four();
+        let response_ns = four_ns.iter().sum();
+        let mut sum = Sum { messages: 1, response_ns, parts_ns: four_ns, ..Sum::default() };
+        for (histogram, part_ns) in self.parts.iter_mut().zip(four_ns) {
             record(histogram, part_ns);
-            *total_ns += part_ns;
         }
+        let ways_ns = [parts.to_server_ns, parts.back_ns];
+        for (way, wake_up_ns) in parts.wake_ups_ns.into_iter().enumerate() {
+            let Some(wake_up_ns) = wake_up_ns else { continue };
+            (sum.wake_ups_ns[way], sum.woken[way]) = (wake_up_ns, 1);
+            let split = self.splits[way].get_or_insert_with(Split::boxed);
+            record(&mut split.kernel, ways_ns[way] - wake_up_ns);
+            record(&mut split.wake_up, wake_up_ns);
+        }
+        self.sums[bucket(response_ns)].add(&sum);
     }
 
     /// Adds another's messages to these.
@@ -79,13 +181,16 @@ impl Collector {
         for (ours, theirs) in self.parts.iter_mut().zip(&other.parts) {
             histogram::merge(ours, theirs);
         }
-        for (ours, theirs) in self.sums.iter_mut().zip(&other.sums) {
-            ours.messages += theirs.messages;
-            ours.response_ns += theirs.response_ns;
-            for (ours_ns, theirs_ns) in ours.parts_ns.iter_mut().zip(theirs.parts_ns) {
-                *ours_ns += theirs_ns;
-            }
+        for (ours, theirs) in self.splits.iter_mut().zip(&other.splits) {
+            let Some(theirs) = theirs else { continue };
+            let ours = ours.get_or_insert_with(Split::boxed);
+            histogram::merge(&mut ours.kernel, &theirs.kernel);
+            histogram::merge(&mut ours.wake_up, &theirs.wake_up);
         }
+        for (ours, theirs) in self.sums.iter_mut().zip(&other.sums) {
+            ours.add(theirs);
+        }
+        self.overlapped += other.overlapped;
         self.disordered += other.disordered;
     }
 
@@ -99,8 +204,19 @@ impl Collector {
             EXPLAINED.iter().filter_map(|&(label, from, to)| self.about(messages, label, from, to));
         let explained = explained.collect();
         let [generator, to_server, in_server, back] = self.parts;
-        let disordered = self.disordered;
-        Some(Anatomy { generator, to_server, in_server, back, explained, disordered })
+        let [to_server_split, back_split] = self.splits.map(|split| split.map(|split| *split));
+        let (overlapped, disordered) = (self.overlapped, self.disordered);
+        Some(Anatomy {
+            generator,
+            to_server,
+            in_server,
+            back,
+            to_server_split,
+            back_split,
+            explained,
+            overlapped,
+            disordered,
+        })
     }
 
     /// The mean parts of the messages from quantile `from` to quantile `to`, in order of response time; the buckets at
@@ -114,16 +230,13 @@ impl Collector {
         for sum in &self.sums {
             let before = passed;
             passed += sum.messages;
-            if passed <= first || before > last {
-                continue;
-            }
-            band.messages += sum.messages;
-            band.response_ns += sum.response_ns;
-            for (total_ns, part_ns) in band.parts_ns.iter_mut().zip(sum.parts_ns) {
-                *total_ns += part_ns;
+            if passed > first && before <= last {
+                band.add(sum);
             }
         }
         let mean_ns = |total_ns: u64| total_ns as f64 / band.messages as f64;
+        let wake_up_ns =
+            |way: usize| (band.woken[way] > 0).then(|| band.wake_ups_ns[way] as f64 / band.woken[way] as f64);
         let [generator_ns, to_server_ns, in_server_ns, back_ns] = band.parts_ns.map(mean_ns);
         Some(Explained {
             percentile: label.to_owned(),
@@ -133,6 +246,8 @@ impl Collector {
             to_server_ns,
             in_server_ns,
             back_ns,
+            to_server_wake_up_ns: wake_up_ns(0),
+            back_wake_up_ns: wake_up_ns(1),
         })
     }
 }
@@ -143,22 +258,52 @@ pub struct Anatomy {
     /// From the intended to the actual send: it waited in the generator.
     #[serde(with = "histogram::base64")]
     pub generator: Histogram,
-    /// From the actual send until the server saw it: two kernels, the wire, and the server's queue.
+    /// From the actual send until the server's turn that brought it began: the rest of our turn, two kernels, the wire, and
+    /// the server's wake-up.
     #[serde(with = "histogram::base64")]
     pub to_server: Histogram,
-    /// From then until the answer was queued.
+    /// From then until the answer was queued: what came before it in the turn, and the work on it.
     #[serde(with = "histogram::base64")]
     pub in_server: Histogram,
-    /// From then until the generator saw it.
+    /// From then until our turn that brought the answer began: the rest of the server's turn, two kernels, the wire, and our
+    /// wake-up.
     #[serde(with = "histogram::base64")]
     pub back: Histogram,
+    /// The way to the server, split by when the server's kernel received it; `None` where its engine could not tell.
+    #[serde(default)]
+    pub to_server_split: Option<Split>,
+    /// The way back, split by when our kernel received it; `None` where our engine could not tell.
+    #[serde(default)]
+    pub back_split: Option<Split>,
     /// The mean parts of the messages about each percentile of response time.
     pub explained: Vec<Explained>,
-    /// Messages left out because their stamps were out of order: the clocks are not one.
+    /// Messages (or answers) that arrived while the turn that received them was under way: they count as seen when they
+    /// were sent, and the way there as nothing.
+    #[serde(default)]
+    pub overlapped: u64,
+    /// Messages left out because their stamps cannot be of our clock.
     pub disordered: u64,
 }
 
-/// The mean of the messages about one percentile; the parts add up to the whole.
+/// One way, in two. Where one receive brings several messages, all have the last one's arrival, so that the wake-up is
+/// rather too short than too long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// From the sending until the receiving end's kernel had it: both kernels and the wire.
+    #[serde(with = "histogram::base64")]
+    pub kernel: Histogram,
+    /// From then until the receiving end's turn began: it slept, or was busy with the turn before.
+    #[serde(with = "histogram::base64")]
+    pub wake_up: Histogram,
+}
+
+impl Split {
+    fn boxed() -> Box<Self> {
+        Box::new(Self { kernel: new_histogram(), wake_up: new_histogram() })
+    }
+}
+
+/// The mean of the messages about one percentile; the four parts add up to the whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explained {
     /// Which, as `p99`.
@@ -175,6 +320,12 @@ pub struct Explained {
     pub in_server_ns: f64,
     /// See [`Anatomy::back`].
     pub back_ns: f64,
+    /// Of the way to the server: the wake-up, see [`Split::wake_up`].
+    #[serde(default)]
+    pub to_server_wake_up_ns: Option<f64>,
+    /// Of the way back: the wake-up.
+    #[serde(default)]
+    pub back_wake_up_ns: Option<f64>,
 }
 
 #[cfg(test)]
@@ -207,13 +358,24 @@ mod tests {
             let in_server_ns = if number % 50 == 0 { 900_000 } else { 1_000 };
             let seen_ns = start_ns + 5_000 + 20_000;
             let queued_ns = seen_ns + in_server_ns;
-            collector.add(start_ns, start_ns + 5_000, seen_ns, queued_ns, queued_ns + 30_000 + number % 7);
+            let answered_ns = queued_ns + 30_000 + number % 7;
+            let moments = Moments {
+                intended_ns: start_ns,
+                ..moments(start_ns + 5_000, seen_ns, queued_ns, answered_ns)
+            };
+            // The kernel of every other message's server tells when it had it.
+            let arrived_ns = (number % 2 == 0).then_some(seen_ns - 15_000);
+            collector.add(Parts::of(&Moments { arrived_ns, ..moments }));
         }
-        collectors[0].add(10, 9, 11, 12, 13);
+        collectors[0].add(Parts::of(&Moments { intended_ns: 10, ..moments(9, 11, 12, 13) }));
         let [mut whole, other] = collectors;
         whole.merge(&other);
         let anatomy = whole.finish().unwrap();
-        assert_eq!((anatomy.disordered, anatomy.back.len()), (1, 100_000));
+        assert_eq!((anatomy.disordered, anatomy.overlapped, anatomy.back.len()), (1, 0, 100_000));
+        let split = anatomy.to_server_split.as_ref().unwrap();
+        assert_eq!((split.kernel.len(), split.wake_up.len()), (50_000, 50_000));
+        assert!(split.kernel.max().abs_diff(5_000) < 10 && split.wake_up.max().abs_diff(15_000) < 15);
+        assert!(anatomy.back_split.is_none());
         let about = |label| anatomy.explained.iter().find(|row| row.percentile == label).unwrap();
         for row in &anatomy.explained {
             let sum_ns = row.generator_ns + row.to_server_ns + row.in_server_ns + row.back_ns;
@@ -222,5 +384,54 @@ mod tests {
         assert_eq!((about("p50").in_server_ns, about("p50").to_server_ns), (1_000.0, 20_000.0));
         assert_eq!((about("p99").in_server_ns, about("p99").generator_ns), (900_000.0, 5_000.0));
         assert_eq!(about("p99.9").in_server_ns, 900_000.0);
+        assert_eq!((about("p50").to_server_wake_up_ns, about("p50").back_wake_up_ns), (Some(15_000.0), None));
+    }
+
+    /// A message sent as intended, and looked at when its answer came.
+    fn moments(sent_ns: u64, seen_ns: u64, queued_ns: u64, answered_ns: u64) -> Moments {
+        Moments {
+            intended_ns: sent_ns,
+            sent_ns,
+            arrived_ns: None,
+            seen_ns,
+            queued_ns,
+            returned_ns: None,
+            answered_ns,
+            read_ns: answered_ns,
+        }
+    }
+
+    #[test]
+    fn parts_add_up_to_the_response_time_whatever_arrived_within_a_turn() {
+        for seen_ns in [90, 100, 150, 180] {
+            for answered_ns in [170, 180, 250] {
+                for arrived_ns in [None, Some(50), Some(140), Some(500)] {
+                    let mut at = moments(100, seen_ns, 180, answered_ns);
+                    (at.intended_ns, at.read_ns) = (95, 260);
+                    (at.arrived_ns, at.returned_ns) = (arrived_ns, arrived_ns);
+                    let parts = Parts::of(&at).unwrap();
+                    assert_eq!(parts.four().iter().sum::<u64>(), answered_ns - 95, "{at:?}");
+                    assert_eq!(parts.overlapped, seen_ns < 100 || seen_ns > answered_ns || answered_ns < 180);
+                    let [there_ns, back_ns] = parts.wake_ups_ns;
+                    assert_eq!(there_ns.is_some(), arrived_ns.is_some());
+                    assert!(there_ns.unwrap_or(0) <= parts.to_server_ns, "{at:?}");
+                    assert!(back_ns.unwrap_or(0) <= parts.back_ns, "{at:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn stamps_of_another_clock_are_told_by_what_no_turn_can_explain() {
+        let good = moments(100, 150, 180, 250);
+        assert!(Parts::of(&good).is_some());
+        for bad in [
+            Moments { seen_ns: 20, queued_ns: 50, ..good },
+            Moments { seen_ns: 1_000, queued_ns: 1_030, ..good },
+            Moments { seen_ns: 190, ..good },
+            Moments { intended_ns: 101, ..good },
+        ] {
+            assert_eq!(Parts::of(&bad), None, "{bad:?}");
+        }
     }
 }

@@ -73,15 +73,22 @@ pub fn maximum_ns(histogram: &Histogram) -> Option<u64> {
     (!histogram.is_empty()).then(|| histogram.max().min(HIGHEST_NS))
 }
 
-/// Whether `sample_count` samples bound the percentile from above, at 95 % confidence.
-///
-/// The interval's upper end is the sample of rank ⌈np + 1.96·√(np(1−p))⌉ + 1 (normal approximation to the
-/// order statistics of a quantile; Kogias et al., "Lancet", USENIX ATC 2019). Where that rank is past the
-/// last sample, the data hold no upper bound. Samples are taken as independent here.
+/// Whether `sample_count` independent samples bound the percentile from above, at 95 % confidence.
 pub fn has_enough_samples(sample_count: u64, quantile: f64) -> bool {
+    bounding_ranks(sample_count, quantile).is_some()
+}
+
+/// The ranks, from 1, of the two among `sample_count` independent samples that the percentile lies between at 95 %
+/// confidence; `None` where the upper one is past the last sample: the data hold no upper bound.
+///
+/// ⌊np − 1.96·√(np(1−p))⌋ and ⌈np + 1.96·√(np(1−p))⌉ + 1: the normal approximation to the order statistics of a
+/// quantile (Kogias et al., "Lancet", USENIX ATC 2019; David and Nagaraja, "Order Statistics", 7.1). Nothing is assumed
+/// of the distribution's shape. Samples of a run are not independent: [`super::samples`] says for how many they count.
+pub fn bounding_ranks(sample_count: u64, quantile: f64) -> Option<(u64, u64)> {
     let n = sample_count as f64;
-    let upper_rank = (n * quantile + 1.96 * (n * quantile * (1.0 - quantile)).sqrt()).ceil() + 1.0;
-    upper_rank <= n
+    let margin = 1.96 * (n * quantile * (1.0 - quantile)).sqrt();
+    let upper = (n * quantile + margin).ceil() + 1.0;
+    (upper <= n).then(|| ((n * quantile - margin).floor().max(1.0) as u64, upper as u64))
 }
 
 /// V2 histogram with a zlib wrapping: the outer and the inner magic number of the HdrHistogram format.

@@ -2,9 +2,11 @@
 //!
 //! Invariant: every number here is a count or carries its unit in its name, and a histogram is kept whole, so
 //! that whatever is derived from it can be derived again by somebody who distrusts the summary.
-//! Deliberately absent: clocks, sockets and anything for people to read (that is [`crate::report`]).
+//! Deliberately absent: clocks, sockets and, but for a verdict's sentences, anything for people to read (that is
+//! [`crate::report`]).
 
 pub mod anatomy;
+pub mod arrivals;
 pub mod calibration;
 pub mod environment;
 pub mod evidence;
@@ -13,6 +15,9 @@ pub mod histogram;
 pub mod manifest;
 pub mod result;
 pub mod rounds;
+pub mod samples;
 pub mod series;
+pub mod steadiness;
 pub mod store;
+pub mod units;
 pub mod verdict;

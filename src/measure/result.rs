@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::anatomy::Anatomy;
 use super::environment::Environment;
 use super::evidence::{Evidence, Exemplar};
-use super::histogram::{self, Histogram, PERCENTILES, new_histogram};
+use super::histogram::{self, Histogram, new_histogram};
+use super::samples::{Estimate, Inflation};
 use super::series::Batch;
 use super::verdict::Verdict;
 
@@ -82,6 +83,16 @@ pub struct RunResult {
     pub exemplars: Vec<Exemplar>,
     /// The headline numbers, derived from all of the above, for people and `jq`.
     pub summary: Summary,
+}
+
+impl RunResult {
+    /// The durations that the run is about: response times in an open loop, service times in a closed one.
+    pub fn headline(&self) -> &Histogram {
+        match self.plan.mode {
+            Mode::OpenLoop { .. } => &self.latency.response,
+            Mode::ClosedLoop { .. } => &self.latency.service,
+        }
+    }
 }
 
 /// A run has many intervals; a field a line would bury the rest of the file under them.
@@ -460,29 +471,42 @@ pub struct Summary {
     pub service: Percentiles,
     /// All errors of all classes.
     pub errors: u64,
+    /// The headline durations' percentiles with their 95 % confidence intervals, those that can be stated; in the file,
+    /// one line each. Empty in files older than this field.
+    #[serde(default, serialize_with = "one_line_each")]
+    pub estimates: Vec<Estimate>,
 }
 
 impl Summary {
-    /// Derives the headline numbers of a window that really lasted `measured_s`.
-    pub fn new(plan: &Plan, accounting: &Accounting, latency: &Latencies, measured_s: f64) -> Summary {
-        let rate_offered_per_s = match plan.mode {
-            Mode::OpenLoop { rate_per_s, .. } => Some(rate_per_s),
-            Mode::ClosedLoop { .. } => None,
+    /// Derives the headline numbers of a window that really lasted `measured_s`. Without batches, samples are taken as
+    /// independent.
+    pub fn new(
+        plan: &Plan,
+        accounting: &Accounting,
+        latency: &Latencies,
+        batches: &[Batch],
+        measured_s: f64,
+    ) -> Summary {
+        let (rate_offered_per_s, headline) = match plan.mode {
+            Mode::OpenLoop { rate_per_s, .. } => (Some(rate_per_s), &latency.response),
+            Mode::ClosedLoop { .. } => (None, &latency.service),
         };
+        let inflation = Inflation::of(headline, batches);
         let in_window = accounting.answered.saturating_sub(accounting.answered_late);
         Summary {
             measured_s,
             rate_offered_per_s,
             // JSON knows no infinity: a window of no length has no rate.
             rate_achieved_per_s: if measured_s > 0.0 { in_window as f64 / measured_s } else { 0.0 },
-            response: Percentiles::of(&latency.response),
-            service: Percentiles::of(&latency.service),
+            response: Percentiles::of(&latency.response, &inflation),
+            service: Percentiles::of(&latency.service, &inflation),
             errors: accounting.error_count(),
+            estimates: inflation.estimates(headline),
         }
     }
 }
 
-/// Nanoseconds at the usual percentiles; `None` where there are too few samples to state one.
+/// Nanoseconds at the usual percentiles; `None` where there are too few effective samples to state one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)] // The names say it, and each would say the same.
 pub struct Percentiles {
@@ -503,10 +527,10 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// Reads them off a histogram.
-    pub fn of(histogram: &Histogram) -> Percentiles {
+    /// Reads them off a histogram whose samples are as correlated as `inflation` says.
+    pub fn of(histogram: &Histogram, inflation: &Inflation) -> Percentiles {
         let [p50_ns, p75_ns, p90_ns, p99_ns, p99_9_ns, p99_99_ns, p99_999_ns] =
-            PERCENTILES.map(|(_, quantile)| histogram::percentile_ns(histogram, quantile));
+            std::array::from_fn(|index| inflation.percentile_ns(histogram, index));
         let max_ns = histogram::maximum_ns(histogram);
         Percentiles {
             samples: histogram.len(),

@@ -1,8 +1,8 @@
 //! Two results side by side, or a result and what another tool measured.
 //!
 //! Invariant: whatever differs in what was asked or where it ran is listed, by its name in the file, and a
-//! difference in the work itself is said before the numbers that it spoils. Of another tool's file only the durations are
-//! compared, and what is unknown of it is said.
+//! difference in the work itself is said before the numbers that it spoils. Nothing is divided by, or into, an invalid
+//! run's numbers. Of another tool's file only the durations are compared, and what is unknown of it is said.
 //! Deliberately absent: any statement that a difference is real. One run each can't tell that.
 
 use std::path::Path;
@@ -10,13 +10,14 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Style;
-use super::export::{headline, verdict};
 use super::import::{self, ImportError, Imported, Side};
-use super::terminal::{CLOSED_LOOP, machine, show_warnings, warnings, workload};
+use super::terminal::{machine, show_warnings, workload};
 use super::text::{self, count, duration, duration_ns, printable, rate, table, wrap};
+use super::{Style, verdict};
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns, percentile_ns};
 use crate::measure::result::{Mode, RunResult};
+use crate::measure::samples::Inflation;
+use crate::measure::verdict::{CLOSED_LOOP, Level};
 
 /// The parts of a plan that decide what work is done; the others decide how long, from where and by whom.
 const WORKLOAD_FIELDS: [&str; 5] = ["scenario", "connections", "payload_bytes", "text", "mode"];
@@ -38,45 +39,59 @@ pub fn render_imported(names: [&str; 2], sides: &[Side; 2], style: Style) -> Str
         text.push_str(&style.bold(&format!("{letter}  {}", printable(name))));
         text.push('\n');
         let (facts, caveats) = match side {
-            Side::Result(result) => of_result(result),
-            Side::Imported(imported) => of_imported(imported),
+            Side::Result(result) => (of_result(result), verdict::reasons(&verdict::of(result), style)),
+            Side::Imported(imported) => (of_imported(imported), show_warnings(&[UNKNOWN.to_owned()], style)),
         };
         for line in facts {
             let line = wrap(&printable(&line), style.width_columns.saturating_sub(3), 3);
             text.push_str(&format!("   {line}\n"));
         }
-        text.push_str(&show_warnings(&caveats, style));
+        text.push_str(&caveats);
     }
-    let [a, b] = sides.each_ref().map(|side| match side {
-        Side::Result(result) => headline(result).1,
-        Side::Imported(imported) => &imported.histogram,
+    let durations = sides.each_ref().map(|side| match side {
+        Side::Result(result) => {
+            Durations { inflation: Inflation::of_run(result), histogram: result.headline() }
+        }
+        Side::Imported(imported) => {
+            Durations { inflation: Inflation::UNKNOWN, histogram: &imported.histogram }
+        }
     });
-    let mut rows = vec![["", "a", "b", "b/a"].map(str::to_owned).to_vec()];
-    rows.extend(latency_rows("latency", a, b));
-    rows.push(vec!["samples".to_owned(), count(a.len()), count(b.len())]);
+    let levels = sides.each_ref().map(|side| match side {
+        Side::Result(result) => verdict::of(result).level,
+        Side::Imported(_) => Level::Trusted,
+    });
+    let mut rows = vec![heading(levels)];
+    rows.extend(latency_rows("latency", &durations));
+    withhold_ratios(&mut rows, levels);
+    let samples = durations.each_ref().map(|durations| count(durations.histogram.len()));
+    rows.push([&["samples".to_owned()][..], &samples].concat());
+    text.push_str(&show_warnings(&no_ratios(levels), style));
     text.push('\n');
     text.push_str(&table(&rows));
     text
 }
 
-/// What is known of a result beside its durations, and what to mind.
-fn of_result(result: &RunResult) -> (Vec<String>, Vec<String>) {
-    let (level, reasons) = verdict(result);
-    let reasons = if reasons.is_empty() { reasons } else { format!(": {reasons}") };
-    let facts = vec![
+/// What is unknown of another tool's run.
+const UNKNOWN: &str = "unknown: the load, the machine, rates, processor time, lost messages, errors";
+
+/// What is known of a result beside its durations.
+fn of_result(result: &RunResult) -> Vec<String> {
+    let kind = match result.plan.mode {
+        Mode::OpenLoop { .. } => "response",
+        Mode::ClosedLoop { .. } => "service",
+    };
+    vec![
         workload(&result.plan),
         format!("{}; {}", machine(result), result.created),
-        format!("{} times; verdict: {level}{reasons}", headline(result).0),
-    ];
-    (facts, warnings(result))
+        format!("{kind} times; {}", verdict::title(&verdict::of(result))),
+    ]
 }
 
 /// The same of what was imported.
-fn of_imported(imported: &Imported) -> (Vec<String>, Vec<String>) {
+fn of_imported(imported: &Imported) -> Vec<String> {
     let mut facts = vec![format!("no verdict: imported from {}", imported.source)];
     facts.extend(imported.notes.iter().cloned());
-    let unknown = "unknown: the load, the machine, rates, processor time, lost messages, errors";
-    (facts, vec![unknown.to_owned()])
+    facts
 }
 
 /// The whole comparison, ending in a newline. `names` is what to call the two, such as their paths.
@@ -91,10 +106,9 @@ pub fn render(names: [&str; 2], a: &RunResult, b: &RunResult, style: Style) -> S
                 wrap(&printable(&line), style.width_columns.saturating_sub(3), 3)
             ));
         }
-        let mut own = warnings(result);
-        // Said once for both, in the caveats.
-        own.retain(|warning| warning != CLOSED_LOOP);
-        text.push_str(&show_warnings(&own, style));
+        let verdict = verdict::of(result);
+        text.push_str(&format!("   {}\n", verdict::title(&verdict)));
+        text.push_str(&verdict::reasons(&verdict, style));
     }
     text.push_str(&show_warnings(&caveats(a, b), style));
     text.push('\n');
@@ -128,7 +142,38 @@ fn caveats(a: &RunResult, b: &RunResult) -> Vec<String> {
     if [a, b].iter().any(|result| matches!(result.plan.mode, Mode::ClosedLoop { .. })) {
         lines.push(CLOSED_LOOP.to_owned());
     }
+    lines.extend(no_ratios([a, b].map(|result| verdict::of(result).level)));
     lines
+}
+
+/// Why there are no ratios, where there are none.
+fn no_ratios(levels: [Level; 2]) -> Option<String> {
+    let invalid = |&(_, level): &(&str, Level)| level == Level::Invalid;
+    let who: Vec<_> = ["a", "b"].into_iter().zip(levels).filter(invalid).map(|(letter, _)| letter).collect();
+    let verb = if who.len() == 1 { "is" } else { "are" };
+    let says = || {
+        format!(
+            "no ratios: {} {verb} INVALID, so its numbers do not say what they seem to",
+            who.join(" and ")
+        )
+    };
+    (!who.is_empty()).then(says)
+}
+
+fn withhold_ratios(rows: &mut [Vec<String>], levels: [Level; 2]) {
+    if levels.contains(&Level::Invalid) {
+        rows.iter_mut().skip(1).filter_map(|row| row.get_mut(3)).for_each(|ratio| *ratio = "-".to_owned());
+    }
+}
+
+/// The table's first row, which marks whatever is not to be trusted.
+fn heading(levels: [Level; 2]) -> Vec<String> {
+    let letter = |(letter, level): (&str, Level)| match level {
+        Level::Trusted => letter.to_owned(),
+        _ => format!("{letter} ({})", level.name()),
+    };
+    let [a, b] = [("a", levels[0]), ("b", levels[1])].map(letter);
+    vec![String::new(), a, b, "b/a".to_owned()]
 }
 
 /// A row of the table: two values as text, and their ratio where both are numbers.
@@ -148,13 +193,18 @@ fn row(
 }
 
 fn numbers(a: &RunResult, b: &RunResult) -> String {
-    let mut rows = vec![["", "a", "b", "b/a"].map(str::to_owned).to_vec()];
+    let levels = [a, b].map(|result| verdict::of(result).level);
+    let mut rows = vec![heading(levels)];
     let offered = [a, b].map(|result| result.summary.rate_offered_per_s);
     rows.push(row("rate asked for", offered[0], offered[1], rate, "-"));
     let achieved = [a, b].map(|result| result.summary.rate_achieved_per_s);
     rows.push(row("rate answered", Some(achieved[0]), Some(achieved[1]), rate, "-"));
-    rows.extend(latency_rows("response", &a.latency.response, &b.latency.response));
-    rows.extend(latency_rows("service", &a.latency.service, &b.latency.service));
+    let inflation = [a, b].map(Inflation::of_run);
+    let durations = |histograms: [_; 2]| {
+        [0, 1].map(|side| Durations { inflation: inflation[side], histogram: histograms[side] })
+    };
+    rows.extend(latency_rows("response", &durations([&a.latency.response, &b.latency.response])));
+    rows.extend(latency_rows("service", &durations([&a.latency.service, &b.latency.service])));
     let lag = [a, b].map(|result| percentile_ns(&result.latency.lag, 0.99).map(|lag_ns| lag_ns as f64));
     rows.push(row("generator lag p99", lag[0], lag[1], |lag_ns| duration_ns(lag_ns as u64), "-"));
     let server = [a, b].map(|result| result.cpu.server_ns_per_message(&result.accounting));
@@ -169,22 +219,27 @@ fn numbers(a: &RunResult, b: &RunResult) -> String {
         // Of such counts the numbers matter, not how many times more.
         rows.push(vec![label.to_owned(), count(counts[0]), count(counts[1])]);
     }
+    withhold_ratios(&mut rows, levels);
     table(&rows)
 }
 
-fn latency_rows(name: &str, a: &Histogram, b: &Histogram) -> Vec<Vec<String>> {
+/// One side's durations, and for how many of them they count.
+struct Durations<'a> {
+    inflation: Inflation,
+    histogram: &'a Histogram,
+}
+
+fn latency_rows(name: &str, sides: &[Durations; 2]) -> Vec<Vec<String>> {
     let show = |value_ns: f64| duration_ns(value_ns as u64);
     let as_float = |value: Option<u64>| value.map(|value| value as f64);
-    let percentile = |histogram: &Histogram, quantile| as_float(percentile_ns(histogram, quantile));
-    let mut rows: Vec<_> = PERCENTILES
-        .iter()
-        .map(|&(label, quantile)| {
-            let label = format!("{name} {label}");
-            row(&label, percentile(a, quantile), percentile(b, quantile), show, text::TOO_FEW)
-        })
-        .collect();
-    let maximum = |histogram: &Histogram| as_float(maximum_ns(histogram));
-    rows.push(row(&format!("{name} max"), maximum(a), maximum(b), show, "-"));
+    let mut rows = Vec::new();
+    for (index, (label, _)) in PERCENTILES.iter().enumerate() {
+        let percentile = |side: &Durations| as_float(side.inflation.percentile_ns(side.histogram, index));
+        let [a, b] = sides.each_ref().map(percentile);
+        rows.push(row(&format!("{name} {label}"), a, b, show, text::TOO_FEW));
+    }
+    let [a, b] = sides.each_ref().map(|side| as_float(maximum_ns(side.histogram)));
+    rows.push(row(&format!("{name} max"), a, b, show, "-"));
     rows
 }
 

@@ -7,10 +7,11 @@
 //! percentile of too few samples; control characters are written out, so a row is a line.
 //! Deliberately absent: histograms. A table of percentiles cannot be merged; `.hlog` can.
 
-use super::export::{configuration, headline, side_histograms, verdict};
+use super::export::{configuration, headline, inflation, side_histograms, verdict};
 use super::text::printable;
 use crate::measure::histogram::Histogram;
 use crate::measure::result::{Mode, Percentiles, RunResult};
+use crate::measure::samples::Inflation;
 
 /// Cells by the name of their column; a row has some of them.
 type Cells = Vec<(&'static str, String)>;
@@ -108,24 +109,32 @@ fn identity(result: &RunResult) -> Cells {
 fn rows(result: &RunResult) -> Vec<Cells> {
     let window_s = result.summary.measured_s;
     let (name, whole) = headline(result);
-    let mut run = durations("run", name, 0.0, window_s, whole);
+    let mut run = durations("run", name, 0.0, window_s, whole, &inflation(result, name));
     run.extend(books(result));
     let mut rows = vec![run];
     for (name, histogram) in side_histograms(result) {
-        rows.push(durations("part", &name, 0.0, window_s, histogram));
+        rows.push(durations("part", &name, 0.0, window_s, histogram, &inflation(result, &name)));
     }
     for batch in &result.batches {
         let histogram = batch.headline.to_histogram();
-        let mut row = durations("batch", name, batch.start_s, batch.length_s, &histogram);
+        let mut row =
+            durations("batch", name, batch.start_s, batch.length_s, &histogram, &Inflation::UNKNOWN);
         row.extend([("sent", batch.sent.to_string()), ("answered", batch.answered.to_string())]);
         rows.push(row);
     }
     rows
 }
 
-fn durations(kind: &str, measure: &str, start_s: f64, length_s: f64, histogram: &Histogram) -> Cells {
+fn durations(
+    kind: &str,
+    measure: &str,
+    start_s: f64,
+    length_s: f64,
+    histogram: &Histogram,
+    inflation: &Inflation,
+) -> Cells {
     let some = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
-    let percentiles = Percentiles::of(histogram);
+    let percentiles = Percentiles::of(histogram, inflation);
     vec![
         ("kind", kind.to_owned()),
         ("measure", measure.to_owned()),

@@ -16,6 +16,7 @@ use super::text::printable;
 use super::{csv, gobench, hgrm, hlog, prometheus};
 use crate::measure::histogram::Histogram;
 use crate::measure::result::{Mode, RunResult};
+use crate::measure::samples::Inflation;
 use crate::measure::store::{StoreError, publish_once};
 use crate::measure::verdict::{Finding, Level};
 
@@ -141,9 +142,14 @@ pub fn write_beside(
 /// The durations that the run is about, and their name: response times of an open loop, service times of a closed one.
 pub(super) fn headline(result: &RunResult) -> (&'static str, &Histogram) {
     match result.plan.mode {
-        Mode::OpenLoop { .. } => ("response", &result.latency.response),
-        Mode::ClosedLoop { .. } => ("service", &result.latency.service),
+        Mode::OpenLoop { .. } => ("response", result.headline()),
+        Mode::ClosedLoop { .. } => ("service", result.headline()),
     }
+}
+
+/// How correlated the samples of `measure` are: those of messages as the headline's, of which alone it is known.
+pub(super) fn inflation(result: &RunResult, measure: &str) -> Inflation {
+    if matches!(measure, "response" | "service") { Inflation::of_run(result) } else { Inflation::UNKNOWN }
 }
 
 /// Every other histogram of the whole window, by a name without spaces; none is empty.
@@ -175,28 +181,17 @@ pub(super) fn side_histograms(result: &RunResult) -> Vec<(String, &Histogram)> {
     found
 }
 
-/// The level of a verdict, as it is written everywhere.
-pub(super) fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Trusted => "TRUSTED",
-        Level::Suspect => "SUSPECT",
-        Level::Invalid => "INVALID",
-    }
-}
-
-/// The verdict's level (`none` where there is no verdict), and why it is no better, on one line.
+/// The verdict's level, and why it is no better, on one line; of a file older than verdicts, the one it can still get.
 pub(super) fn verdict(result: &RunResult) -> (&'static str, String) {
-    let Some(verdict) = &result.verdict else {
-        return ("none", "made by a ringsock that gave no verdicts".to_owned());
-    };
+    let verdict = super::verdict::of(result);
     let reasons = verdict.findings.iter().filter(|finding| finding.level != Level::Trusted);
     let line = |finding: &Finding| {
         // One that is milder than the whole is told from those that decided it.
         let milder = finding.level != verdict.level;
-        let level = if milder { format!("{} ", level_name(finding.level)) } else { String::new() };
+        let level = if milder { format!("{} ", finding.level.name()) } else { String::new() };
         format!("{level}{}: {}", finding.check, finding.says)
     };
-    (level_name(verdict.level), printable(&reasons.map(line).collect::<Vec<_>>().join("; ")))
+    (verdict.level.name(), printable(&reasons.map(line).collect::<Vec<_>>().join("; ")))
 }
 
 /// What sets this run's configuration apart from others', as keys and values; the same keys for every run.

@@ -12,6 +12,7 @@ use super::export::{configuration, headline, verdict};
 use super::text::printable;
 use crate::measure::histogram::{PERCENTILES, percentile_ns};
 use crate::measure::result::{Arrivals, Mode, RunResult};
+use crate::measure::samples::Inflation;
 use crate::measure::verdict::Level;
 
 /// Configuration, comments, and the benchmark line.
@@ -43,8 +44,9 @@ fn benchmark(result: &RunResult) -> String {
     let mut add =
         |value: f64, unit: &str| line.push_str(&format!(" {} {unit}", (value * 10.0).round() / 10.0));
     add(histogram.mean(), "ns/op");
-    for (label, quantile) in PERCENTILES {
-        if let Some(value_ns) = percentile_ns(histogram, quantile) {
+    let inflation = Inflation::of_run(result);
+    for (index, (label, _)) in PERCENTILES.into_iter().enumerate() {
+        if let Some(value_ns) = inflation.percentile_ns(histogram, index) {
             add(value_ns as f64, &format!("{label}-ns"));
         }
     }

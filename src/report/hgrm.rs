@@ -10,8 +10,9 @@
 use std::fmt::Write;
 
 use super::export::{comments, headline};
-use crate::measure::histogram::{Histogram, PERCENTILES, has_enough_samples, maximum_ns};
+use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
 use crate::measure::result::RunResult;
+use crate::measure::samples::Inflation;
 
 const NS_PER_MS: f64 = 1e6;
 /// Rows until half of the way from a percentile to 100 % is gone; HdrHistogram's own tools print as many.
@@ -22,8 +23,9 @@ pub(super) fn render(result: &RunResult) -> String {
     let (name, histogram) = headline(result);
     let mut text = comments(result);
     let _ = writeln!(text, "# values: {name} times in milliseconds");
-    let unstated = PERCENTILES.iter().find(|(_, quantile)| !has_enough_samples(histogram.len(), *quantile));
-    if let Some((label, _)) = unstated {
+    let inflation = Inflation::of_run(result);
+    let unstated = (0..PERCENTILES.len()).find(|&index| inflation.percentile_ns(histogram, index).is_none());
+    if let Some((label, _)) = unstated.map(|index| PERCENTILES[index]) {
         let _ = writeln!(text, "# too few samples to state {label} and above: what stands there is no bound");
     }
     text.push_str(&table(histogram));

@@ -6,6 +6,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+pub mod anatomy;
 pub mod calibration;
 pub mod compare;
 mod csv;
@@ -19,6 +20,7 @@ mod prometheus;
 pub mod series;
 pub mod terminal;
 pub mod text;
+pub mod verdict;
 
 /// How much a terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

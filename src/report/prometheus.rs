@@ -10,9 +10,9 @@
 use std::fmt::Write;
 use std::time::UNIX_EPOCH;
 
-use super::export::{configuration, headline, level_name, side_histograms, verdict};
+use super::export::{configuration, headline, inflation, side_histograms, verdict};
 use super::terminal::workload;
-use crate::measure::histogram::{Histogram, PERCENTILES, percentile_ns};
+use crate::measure::histogram::{Histogram, PERCENTILES};
 use crate::measure::result::RunResult;
 use crate::measure::verdict::Level;
 
@@ -44,7 +44,7 @@ fn about(text: &mut Exposition, result: &RunResult) {
     text.metric("ringsock_verdict", "gauge", "1 for the level of the run's verdict, 0 for the others.");
     for level in [Level::Trusted, Level::Suspect, Level::Invalid] {
         let holds = result.verdict.as_ref().is_some_and(|verdict| verdict.level == level);
-        text.sample("ringsock_verdict", &[("level", level_name(level))], f64::from(u8::from(holds)));
+        text.sample("ringsock_verdict", &[("level", level.name())], f64::from(u8::from(holds)));
     }
     if let Ok(made) = humantime::parse_rfc3339(&result.created) {
         let made_s = made.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
@@ -74,8 +74,9 @@ fn durations(text: &mut Exposition, result: &RunResult) {
         "Exact percentiles of the durations, where there are samples enough to state them.",
     );
     for (measure, histogram) in &measures {
-        for (label, quantile) in PERCENTILES {
-            if let Some(value_ns) = percentile_ns(histogram, quantile) {
+        let inflation = inflation(result, measure);
+        for (index, (label, _)) in PERCENTILES.into_iter().enumerate() {
+            if let Some(value_ns) = inflation.percentile_ns(histogram, index) {
                 let labels = [("measure", measure.as_str()), ("percentile", &label[1..])];
                 text.sample(metric, &labels, value_ns as f64 / NS_PER_S);
             }

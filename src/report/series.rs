@@ -82,7 +82,7 @@ fn notes(comparison: &Comparison<'_>, style: Style) -> String {
     let all = comparison.contenders.iter().flat_map(Contender::kept);
     let closed = all.clone().filter(|run| run.closed_loop).count();
     if closed > 0 && closed == all.count() {
-        lines.push(super::terminal::CLOSED_LOOP.to_owned());
+        lines.push(crate::measure::verdict::CLOSED_LOOP.to_owned());
     } else if closed > 0 {
         lines.push(
             "open and closed loops: their latencies are not comparable, nor are their merged ones".to_owned(),

@@ -1,17 +1,17 @@
 //! One run, as its reader sees it when it ends.
 //!
 //! Invariant: response time and service time stand side by side, since a number corrected for waiting is
-//! distrusted until it can be reconciled with the uncorrected one; what went wrong is never left out.
-//! Deliberately absent: judgement on whether the run can be trusted.
+//! distrusted until it can be reconciled with the uncorrected one; the verdict stands before the numbers.
+//! Deliberately absent: judgement. The verdict comes with the result.
 
-use super::Style;
-use super::text::{count, counted, duration, duration_ns, percentile, printable, rate, size, table, wrap};
-use crate::measure::histogram::{self, Histogram, PERCENTILES, clamped_count, maximum_ns, percentile_ns};
-use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Status, Target};
-
-/// What must stand beside every latency of a closed loop.
-pub const CLOSED_LOOP: &str =
-    "closed loop: peak throughput; latencies are not comparable with open-loop ones";
+use super::text::{
+    self, count, counted, duration, duration_ns, percentile, printable, rate, size, table, wrap,
+};
+use super::{Style, verdict};
+use crate::measure::histogram::{self, Histogram, PERCENTILES, maximum_ns};
+use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Target};
+use crate::measure::samples::Inflation;
+use crate::measure::verdict::{CLOSED_LOOP, Level};
 
 /// Where the labelled lines' text begins.
 const LABEL_COLUMNS: usize = 13;
@@ -20,11 +20,13 @@ const LABEL_COLUMNS: usize = 13;
 pub fn render(result: &RunResult, style: Style) -> String {
     let mut text = String::new();
     text.push_str(&header(result, style));
+    text.push_str(&judgement(result, style));
     text.push_str(&show_warnings(&warnings(result), style));
     text.push('\n');
-    text.push_str(&latency_table(result));
+    text.push_str(&latency_table(result, style));
     text.push('\n');
     text.push_str(&side_table(result));
+    text.push_str(&super::anatomy::render(result, style));
     text.push_str(&distribution(result, style));
     text.push('\n');
     text.push_str(&books(result, style));
@@ -85,7 +87,7 @@ fn engines(target: &Target) -> String {
 }
 
 /// What is done, in a line: `echo, 64 connections, 64 B, open loop at 20,000/s (fixed gaps)`.
-pub(super) fn workload(plan: &Plan) -> String {
+pub(crate) fn workload(plan: &Plan) -> String {
     let mode = match plan.mode {
         Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Fixed } => {
             format!("open loop at {} (fixed gaps)", rate(rate_per_s))
@@ -129,60 +131,26 @@ fn throughput(result: &RunResult) -> String {
     }
 }
 
-/// What a reader must know before the numbers.
-pub(super) fn warnings(result: &RunResult) -> Vec<String> {
-    let mut lines = Vec::new();
-    if result.outcome.status != Status::Completed {
-        let status = match result.outcome.status {
-            Status::Interrupted => "interrupted: measured only until then",
-            Status::ServerDied => "the server was gone before the run was over",
-            Status::Failed | Status::Completed => "the run failed",
-        };
-        let reason = result.outcome.reason.iter().map(|reason| format!(" ({reason})")).collect::<String>();
-        lines.push(format!("{status}{reason}"));
-    }
-    if matches!(result.plan.mode, Mode::ClosedLoop { .. }) {
-        lines.push(CLOSED_LOOP.to_owned());
-    }
-    if let Err(error) = result.accounting.check() {
-        lines.push(format!("the books don't balance, so some counts are wrong: {error}"));
-    }
-    lines.extend(late_generator(result));
-    let clamped = clamped_count(&result.latency.response).max(clamped_count(&result.latency.service));
-    if clamped > 0 {
-        lines.push(format!("{} of an hour or longer, counted as one hour", counted(clamped, "answer")));
-    }
-    if result.environment.build.profile.as_deref() == Some("debug") {
-        lines.push("made by a debug build: repeat with cargo run --release".to_owned());
-    }
-    lines
+/// The verdict and, unless the run can be trusted, why not.
+fn judgement(result: &RunResult, style: Style) -> String {
+    let verdict = verdict::of(result);
+    let title = verdict::title(&verdict);
+    let line = labelled("verdict", &title, style);
+    let line = match verdict.level {
+        Level::Trusted => line,
+        _ => style.warning(line.trim_end()) + "\n",
+    };
+    line + &verdict::reasons(&verdict, style)
 }
 
-/// Signs that the numbers are about the generator. No verdict: that takes more than these.
-fn late_generator(result: &RunResult) -> Vec<String> {
-    let mut lines = Vec::new();
-    let accounting = &result.accounting;
-    if accounting.unsent > 0 && result.outcome.status == Status::Completed {
-        let unsent = count(accounting.unsent);
-        lines.push(format!(
-            "{unsent} of {} never sent: the rate is more than this generator or server can do",
-            counted(accounting.offered, "message")
-        ));
-    }
-    let p99 = |durations| percentile_ns(durations, 0.99);
-    if let (Some(lag_ns), Some(response_ns)) = (p99(&result.latency.lag), p99(&result.latency.response))
-        && lag_ns > response_ns / 2
-    {
-        let (lag, response) = (duration_ns(lag_ns), duration_ns(response_ns));
-        lines.push(format!(
-            "the generator was late: its own lag has a p99 of {lag}, response times one of {response}"
-        ));
-    }
-    lines
+/// What a reader must know before the numbers, and is no fault.
+fn warnings(result: &RunResult) -> Vec<String> {
+    let is_closed_loop = matches!(result.plan.mode, Mode::ClosedLoop { .. });
+    is_closed_loop.then(|| CLOSED_LOOP.to_owned()).into_iter().collect()
 }
 
 /// Warnings as they are shown: each begins a line with `!`.
-pub(super) fn show_warnings(warnings: &[String], style: Style) -> String {
+pub(super) fn show_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>, style: Style) -> String {
     let mut text = String::new();
     for warning in warnings {
         let lines = wrap(&format!("! {}", printable(warning)), style.width_columns, 2);
@@ -210,9 +178,18 @@ fn percentile_rows(histograms: &[&Histogram], keep: fn(f64) -> bool) -> Vec<Vec<
     let kept = PERCENTILES.into_iter().filter(|&(_, quantile)| keep(quantile));
     let mut rows: Vec<_> =
         kept.map(|(label, quantile)| row(label, &|histogram| cell(histogram, quantile))).collect();
-    rows.push(row("max", &|histogram| maximum_ns(histogram).map_or("-".to_owned(), duration_ns)));
-    rows.push(row("samples", &|histogram| count(histogram.len())));
+    rows.extend(last_rows(histograms));
     rows
+}
+
+/// The maximum and the number of samples.
+fn last_rows(histograms: &[&Histogram]) -> [Vec<String>; 2] {
+    let row = |label: &str, cell: fn(&Histogram) -> String| {
+        let cells = histograms.iter().map(|histogram| cell(histogram));
+        std::iter::once(label.to_owned()).chain(cells).collect()
+    };
+    let maximum = |histogram: &Histogram| maximum_ns(histogram).map_or("-".to_owned(), duration_ns);
+    [row("max", maximum), row("samples", |histogram| count(histogram.len()))]
 }
 
 fn headed(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
@@ -220,11 +197,52 @@ fn headed(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
     table(&rows)
 }
 
-fn latency_table(result: &RunResult) -> String {
-    let latency = &result.latency;
-    let mut rows = percentile_rows(&[&latency.response, &latency.service], |_| true);
-    rows.insert(0, ["", "from intended send", "from actual send"].map(str::to_owned).to_vec());
-    headed(&["latency", "response time", "service time"], rows)
+/// Both kinds of latency, and beside the headline's percentiles their intervals.
+fn latency_table(result: &RunResult, style: Style) -> String {
+    let (headline, inflation) = (result.headline(), Inflation::of_run(result));
+    let estimates = inflation.estimates(headline);
+    let interval = |label: &str| {
+        let estimate = estimates.iter().find(|estimate| estimate.percentile == label);
+        estimate.map_or("-".to_owned(), |estimate| text::duration_range(estimate.low_ns, estimate.high_ns))
+    };
+    let durations = [&result.latency.response, &result.latency.service];
+    let mut rows = vec![
+        ["latency", "response time", "service time"].map(str::to_owned).to_vec(),
+        ["", "since intended", "since sent"].map(str::to_owned).to_vec(),
+    ];
+    for (index, (label, _)) in PERCENTILES.into_iter().enumerate() {
+        let cell = |histogram: &Histogram| match histogram.is_empty() {
+            true => "-".to_owned(),
+            false => percentile(inflation.percentile_ns(histogram, index)),
+        };
+        rows.push([label.to_owned(), cell(durations[0]), cell(durations[1])].to_vec());
+    }
+    rows.extend(last_rows(&durations));
+    let beside = if std::ptr::eq(headline, durations[0]) { 2 } else { 3 };
+    for (index, row) in rows.iter_mut().enumerate() {
+        let cell = match row[0].as_str() {
+            _ if index == 0 => "95 % interval".to_owned(),
+            label if PERCENTILES.iter().any(|&(percentile, _)| percentile == label) => interval(label),
+            _ => String::new(),
+        };
+        row.insert(beside, cell);
+    }
+    table(&rows) + &effective_samples(&inflation, headline, style)
+}
+
+/// What the intervals rest on, in a sentence.
+fn effective_samples(inflation: &Inflation, headline: &Histogram, style: Style) -> String {
+    if headline.is_empty() {
+        return String::new();
+    }
+    let at = |index| count(inflation.effective_samples(headline, index));
+    let sentence = match inflation.is_measured() {
+        true => {
+            format!("Intervals count the samples as {} independent ones at p50, {} at p99.", at(0), at(3))
+        }
+        false => "Intervals take all samples as independent: there are too few batches to tell.".to_owned(),
+    };
+    wrap(&sentence, style.width_columns, 0) + "\n"
 }
 
 /// The durations that explain the others: few percentiles, since connections are few.

@@ -1,68 +1,24 @@
 //! Numbers, units and lines as people read them.
 //!
-//! Invariant: durations keep three significant digits, which is all that the histograms hold, and a table's
-//! columns line up whatever is in them. Deliberately absent: locales; a decimal point is a point.
+//! Invariant: a table's columns line up whatever is in them. Deliberately absent: durations, counts and rates
+//! as words, which a verdict's sentences need as well and [`crate::measure::units`] has.
 
-use crate::measure::histogram::HIGHEST_NS;
+pub use crate::measure::units::{count, counted, duration, duration_ns, rate};
 
 /// What stands where a number would be a guess.
 pub const TOO_FEW: &str = "too few samples";
-
-/// A duration at three significant digits, in ns, µs, ms or s. From an hour up, `≥ 1 h`: the histograms end there.
-pub fn duration(duration_ns: f64) -> String {
-    if duration_ns >= HIGHEST_NS as f64 {
-        return "≥ 1 h".to_owned();
-    }
-    let mut value = duration_ns;
-    let mut units = ["ns", "µs", "ms", "s"].into_iter().peekable();
-    // 999.5 would round up to a fourth digit.
-    while let Some(unit) = units.next() {
-        if value < 999.5 || units.peek().is_none() {
-            return format!("{} {unit}", three_digits(value));
-        }
-        value /= 1000.0;
-    }
-    unreachable!("the last unit takes any value")
-}
-
-/// A whole number of nanoseconds, which needs no invented decimals.
-pub fn duration_ns(duration_ns: u64) -> String {
-    if duration_ns < 1000 { format!("{duration_ns} ns") } else { duration(duration_ns as f64) }
-}
 
 /// A percentile, or the words that stand in for it.
 pub fn percentile(percentile_ns: Option<u64>) -> String {
     percentile_ns.map_or(TOO_FEW.to_owned(), duration_ns)
 }
 
-fn three_digits(value: f64) -> String {
-    let decimals = match value {
-        _ if value < 9.995 => 2,
-        _ if value < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.decimals$}")
-}
-
-/// A count with its thousands set apart: `1,234,567`.
-pub fn count(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A rate per second, in whole messages once decimals no longer matter.
-pub fn rate(per_s: f64) -> String {
-    if per_s >= 999.5 {
-        format!("{}/s", count(per_s.round() as u64))
-    } else {
-        format!("{}/s", three_digits(per_s))
+/// An interval of durations, the unit said once if it is one: `23.9–24.1 µs`.
+pub fn duration_range(low_ns: u64, high_ns: u64) -> String {
+    let (low, high) = (duration_ns(low_ns), duration_ns(high_ns));
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, unit)), Some((_, other))) if unit == other => format!("{number}–{high}"),
+        _ => format!("{low}–{high}"),
     }
 }
 
@@ -82,11 +38,6 @@ pub fn ratio(ratio: f64) -> String {
         _ if ratio < 9.9995 => format!("{ratio:.3}"),
         _ => format!("{ratio:.1}"),
     }
-}
-
-/// `1 connection`, `2 connections`.
-pub fn counted(number: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// Text from a file, with what could steer a terminal made visible.
@@ -140,33 +91,10 @@ pub fn table(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::histogram::HIGHEST_NS;
 
     #[test]
-    fn durations_keep_three_digits_across_every_change_of_unit() {
-        for (value_ns, expected) in [
-            (1, "1 ns"),
-            (999, "999 ns"),
-            (1_000, "1.00 µs"),
-            (9_994, "9.99 µs"),
-            (9_996, "10.0 µs"),
-            (99_949, "99.9 µs"),
-            (99_960, "100 µs"),
-            (999_499, "999 µs"),
-            (999_500, "1.00 ms"),
-            (1_500_000_000, "1.50 s"),
-            (3_599_000_000_000, "3599 s"),
-            (HIGHEST_NS, "≥ 1 h"),
-        ] {
-            assert_eq!(duration_ns(value_ns), expected);
-        }
-        assert_eq!(duration(107.25), "107 ns");
-        assert_eq!(duration(0.5), "0.50 ns");
-    }
-
-    #[test]
-    fn counts_rates_and_sizes_read_as_people_write_them() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([0.5, 99.96, 999.6, 19_998.7].map(rate), ["0.50/s", "100/s", "1,000/s", "19,999/s"]);
+    fn sizes_and_ratios_read_as_people_write_them() {
         assert_eq!(
             [0, 64, 1024, 1500, 65_536, 1 << 20].map(size),
             ["0 B", "64 B", "1 KiB", "1500 B", "64 KiB", "1 MiB"]
@@ -175,6 +103,13 @@ mod tests {
             [0.0, 1e-9, 0.0512, 1.0, 9.9999, 12.04].map(ratio),
             ["0.000", "< 0.001", "0.051", "1.000", "10.0", "12.0"]
         );
+    }
+
+    #[test]
+    fn a_range_says_one_unit_once() {
+        assert_eq!(duration_range(23_900, 24_100), "23.9–24.1 µs");
+        assert_eq!(duration_range(999_000, 1_010_000), "999 µs–1.01 ms");
+        assert_eq!(duration_range(7, HIGHEST_NS), "7 ns–≥ 1 h");
     }
 
     #[test]

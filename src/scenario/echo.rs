@@ -2,10 +2,12 @@
 //!
 //! The server's side composes its answer in the memory that the request arrived in; it never copies payload,
 //! and never holds a message together. The client's side numbers its messages and checks every byte of every
-//! answer, so that a wrong, missing, repeated or reordered one cannot go unseen.
+//! answer, so that a wrong, missing, repeated or reordered one cannot go unseen. Where answers are stamped (see
+//! [`super::stamps`]), every byte but the stamps' is.
 
+use super::stamps::{BYTES_MAX, Layout, START, Stamper};
 use crate::engine::{HEADROOM_BYTES, Io, Received};
-use crate::ws::connection::{Connection, Event};
+use crate::ws::connection::{Connection, Data, Event};
 use crate::ws::frame::{ControlFrame, Fault, Header, MAX_HEADER_BYTES, MAX_UNMASKED_HEADER_BYTES, Opcode};
 use crate::ws::in_place::InPlace;
 use crate::ws::mask::{self, Mask};
@@ -33,11 +35,44 @@ pub fn answer(
     skipped_bytes: usize,
     now_ns: u64,
 ) -> Answered {
+    answer_and::<true>(connection, io, received, skipped_bytes, now_ns, |_, _, _| {})
+}
+
+/// As [`answer`], and stamps what it answers; `arrived_ns` is when the kernel received it, if that is known.
+///
+/// Out of line, so that the ordinary echo is no larger for it.
+#[cold]
+#[inline(never)]
+pub fn answer_stamped(
+    connection: &mut Connection,
+    stamper: &mut Stamper,
+    io: &mut Io<'_>,
+    received: Received<'_>,
+    skipped_bytes: usize,
+    now_ns: u64,
+    arrived_ns: Option<u64>,
+) -> Answered {
+    answer_and::<false>(connection, io, received, skipped_bytes, now_ns, |data, in_place, io| {
+        let payload = in_place.last_mut(data.chunk.payload_bytes);
+        stamper.stamp(data, payload, now_ns, arrived_ns, || io.clock_ns());
+    })
+}
+
+/// Answers, and calls `echoed` after each piece of an answer, unless `SHORTCUT` lets short messages pass without.
+#[inline(always)]
+fn answer_and<const SHORTCUT: bool>(
+    connection: &mut Connection,
+    io: &mut Io<'_>,
+    received: Received<'_>,
+    skipped_bytes: usize,
+    now_ns: u64,
+    echoed: impl FnMut(&Data, &mut InPlace<'_>, &Io<'_>),
+) -> Answered {
     let mut answered = Answered::default();
     let mut in_place = InPlace::new(received.memory, received.range);
     in_place.skip(skipped_bytes);
     connection.on_received(now_ns);
-    if let Err(fault) = converse(connection, io, &mut in_place, &mut answered) {
+    if let Err(fault) = converse::<SHORTCUT>(connection, io, &mut in_place, &mut answered, echoed) {
         answered.fault = Some(fault);
         send_control(io, &mut in_place, connection.fail(fault, now_ns, NO_KEY));
     }
@@ -45,20 +80,24 @@ pub fn answer(
     answered
 }
 
-#[inline]
-fn converse(
+#[inline(always)]
+fn converse<const SHORTCUT: bool>(
     connection: &mut Connection,
     io: &mut Io<'_>,
     in_place: &mut InPlace<'_>,
     answered: &mut Answered,
+    mut echoed: impl FnMut(&Data, &mut InPlace<'_>, &Io<'_>),
 ) -> Result<(), Fault> {
     loop {
-        answered.messages += in_place.echo_short_messages(connection)?;
+        if SHORTCUT {
+            answered.messages += in_place.echo_short_messages(connection)?;
+        }
         let Some(event) = in_place.next(connection)? else { return Ok(()) };
         match event {
             Event::Data(data) => {
                 if connection.is_open() {
                     in_place.echo(connection, &data)?;
+                    echoed(&data, in_place, io);
                 } else {
                     in_place.discard(connection, &data)?;
                 }
@@ -93,6 +132,8 @@ pub struct Payloads {
     header: [u8; MAX_HEADER_BYTES],
     header_bytes: usize,
     pattern: Vec<u8>,
+    /// What the server stamps.
+    stamps: Option<Layout>,
 }
 
 /// Windows differ between consecutive messages; a prime, so that they do for any pipeline depth.
@@ -130,7 +171,22 @@ impl Payloads {
         let header = Header { fin: true, opcode, mask: no_key_yet, payload_bytes: payload_bytes as u64 };
         let mut encoded = [0; MAX_HEADER_BYTES];
         let header_bytes = header.encode(&mut encoded);
-        Self { text, payload_bytes, number_bytes, header: encoded, header_bytes, pattern }
+        Self { text, payload_bytes, number_bytes, header: encoded, header_bytes, pattern, stamps: None }
+    }
+
+    /// The same messages for a server that stamps its answers so: zeros stand where the stamps will.
+    ///
+    /// # Panics
+    /// Where messages are text, or too short for the stamps.
+    pub fn stamped(self, layout: Layout) -> Self {
+        assert!(!self.text && self.payload_bytes >= layout.end(), "stamps need room in binary messages");
+        Self { stamps: Some(layout), ..self }
+    }
+
+    /// Where the server's stamps are, if it was asked for them.
+    #[inline]
+    pub fn stamps(&self) -> Option<Layout> {
+        self.stamps
     }
 
     /// Length of each payload.
@@ -171,7 +227,18 @@ impl Payloads {
         let start = out.len();
         out.extend_from_slice(&head);
         out.truncate(start + self.header_bytes + self.number_bytes);
-        mask::mask_onto(key.rotated(self.number_bytes), self.filling(number_of_message), out);
+        let filling = self.filling(number_of_message);
+        match self.stamps {
+            None => mask::mask_onto(key.rotated(self.number_bytes), filling, out),
+            Some(layout) => Self::encode_behind_room(layout, filling, key, out),
+        }
+    }
+
+    /// Appends zeros where stamps will stand, and the filling behind them.
+    #[cold]
+    fn encode_behind_room(layout: Layout, filling: &[u8], key: Mask, out: &mut Vec<u8>) {
+        mask::mask_onto(key.rotated(START), &[0; BYTES_MAX][..layout.byte_count()], out);
+        mask::mask_onto(key.rotated(layout.end()), &filling[layout.byte_count()..], out);
     }
 
     /// Whether `piece` is what stands from `offset` on in message `number`.
@@ -184,14 +251,29 @@ impl Payloads {
         if text != self.text || offset + piece.len() > self.payload_bytes {
             return Err(Mismatch::Payload);
         }
+        let is_right = match self.stamps {
+            None => self.is_right(number, offset, piece),
+            Some(layout) => self.is_right_around(layout, number, offset, piece),
+        };
+        if is_right { Ok(()) } else { Err(self.explain(number, offset, piece)) }
+    }
+
+    /// Whether `piece`, which is no longer than the message, is right but for the stamps.
+    #[cold]
+    fn is_right_around(&self, layout: Layout, number: u64, offset: usize, piece: &[u8]) -> bool {
+        let stamps_at = START.saturating_sub(offset).min(piece.len());
+        let rest_at = layout.end().saturating_sub(offset).min(piece.len());
+        self.is_right(number, offset, &piece[..stamps_at])
+            && self.is_right(number, offset + rest_at, &piece[rest_at..])
+    }
+
+    #[inline(always)]
+    fn is_right(&self, number: u64, offset: usize, piece: &[u8]) -> bool {
         let of_number = &self.number(number)[offset.min(self.number_bytes)..self.number_bytes];
         let (got_number, got_filling) = piece.split_at(of_number.len().min(piece.len()));
         let filling_offset = offset.max(self.number_bytes) - self.number_bytes;
         let filling = &self.filling(number)[filling_offset..filling_offset + got_filling.len()];
-        if *got_number == of_number[..got_number.len()] && got_filling == filling {
-            return Ok(());
-        }
-        Err(self.explain(number, offset, piece))
+        *got_number == of_number[..got_number.len()] && got_filling == filling
     }
 
     #[cold]
@@ -247,6 +329,39 @@ mod tests {
                     assert_eq!(payloads.check(1234, 0, text, &bytes[..cut]), Ok(()));
                     assert_eq!(payloads.check(1234, cut, text, &bytes[cut..]), Ok(()));
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_stamped_answer_all_but_the_stamps_is_checked_in_whatever_pieces_it_arrives() {
+        for layout in [Layout::Pair, Layout::WithArrival] {
+            for size in [layout.end(), layout.end() + 1, 64] {
+                let payloads = Payloads::new(size, false, &mut fastrand::Rng::with_seed(3)).stamped(layout);
+                let mut bytes = payload(&payloads, 1234);
+                let stamps = START..layout.end();
+                assert!(
+                    bytes[stamps.clone()].iter().all(|&byte| byte == 0),
+                    "room for stamps is sent as zeros"
+                );
+                bytes[stamps.clone()].fill(0xFF);
+                for cut in 0..=size {
+                    assert_eq!(payloads.check(1234, 0, false, &bytes[..cut]), Ok(()), "{size}, cut at {cut}");
+                    assert_eq!(
+                        payloads.check(1234, cut, false, &bytes[cut..]),
+                        Ok(()),
+                        "{size}, cut at {cut}"
+                    );
+                }
+                for at in 0..size {
+                    bytes[at] ^= 1;
+                    let is_right = payloads.check(1234, 0, false, &bytes).is_ok();
+                    assert_eq!(is_right, stamps.contains(&at), "{size}, byte {at}");
+                    bytes[at] ^= 1;
+                }
+                let other = payload(&payloads, 1236);
+                let mismatch = Err(Mismatch::Order { answered: 1236 });
+                assert_eq!(payloads.check(1234, 0, false, &other), mismatch);
             }
         }
     }

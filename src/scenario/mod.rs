@@ -6,3 +6,4 @@
 pub mod bare;
 pub mod echo;
 pub mod serve;
+pub mod stamps;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::echo;
+use super::stamps::{Layout, Stamper};
 use crate::engine::{Closed, ConnId, Connections, Counters, Handler, Io, Received};
 pub use crate::ws::connection::Timeouts;
 use crate::ws::connection::{Connection, Due};
@@ -86,11 +87,30 @@ pub enum Peer {
     },
     /// It speaks WebSocket.
     Open(Connection),
+    /// The same, and it asked for stamps in its answers: somewhere else, so that no other connection is larger for it.
+    Stamped(Box<Stamped>),
     /// It was answered for the last time; what it still sends is thrown away.
     Leaving {
         /// When it must be gone.
         until_ns: u64,
     },
+}
+
+/// A connection whose answers are stamped.
+pub struct Stamped {
+    connection: Connection,
+    stamper: Stamper,
+}
+
+impl Peer {
+    /// What speaks WebSocket, if it does.
+    fn connection(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Open(connection) => Some(connection),
+            Self::Stamped(stamped) => Some(&mut stamped.connection),
+            Self::Opening { .. } | Self::Leaving { .. } => None,
+        }
+    }
 }
 
 impl<R: FnMut(Served)> Serve<R> {
@@ -111,16 +131,24 @@ impl<R: FnMut(Served)> Serve<R> {
             Ok(None) => return,
             Ok(Some(_)) if *surplus => Err(Rejection::Busy),
             Ok(Some(upgrade)) if !matches!(upgrade.path(), "/" | "/echo") => Err(Rejection::NotFound),
-            Ok(Some(upgrade)) => Ok((upgrade.accept(), upgrade.consumed_bytes())),
+            Ok(Some(upgrade)) => {
+                Ok((upgrade.accept(), upgrade.consumed_bytes(), Layout::asked_for(upgrade.query())))
+            }
             Err(rejection) => Err(rejection),
         };
         match judged {
-            Ok((response, head_bytes)) => {
+            Ok((response, head_bytes, stamps)) => {
                 self.served.upgrades += 1;
                 io.send(response);
                 let connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
-                *conn = Peer::Open(connection);
-                self.on_frames(conn, io, received, head_bytes, now_ns);
+                if let Some(layout) = stamps {
+                    let stamper = Stamper::new(layout);
+                    *conn = Peer::Stamped(Box::new(Stamped { connection, stamper }));
+                    self.on_frames_to_stamp(conn, io, received, head_bytes, now_ns);
+                } else {
+                    *conn = Peer::Open(connection);
+                    self.on_frames(conn, io, received, head_bytes, now_ns);
+                }
                 self.look_at_time(conn, io, now_ns);
             }
             Err(rejection) => {
@@ -149,8 +177,28 @@ impl<R: FnMut(Served)> Serve<R> {
     }
 
     #[cold]
+    fn on_frames_to_stamp(
+        &mut self,
+        conn: &mut Peer,
+        io: &mut Io<'_>,
+        received: Received<'_>,
+        skipped_bytes: usize,
+        now_ns: u64,
+    ) {
+        let Peer::Stamped(stamped) = conn else { return };
+        let Stamped { connection, stamper } = &mut **stamped;
+        let arrived_ns = io.arrived_ns();
+        let answered =
+            echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns, arrived_ns);
+        self.served.messages += answered.messages;
+        if !connection.is_open() || self.is_draining() {
+            self.on_frames_while_closing(conn, io, answered.fault.is_some(), now_ns);
+        }
+    }
+
+    #[cold]
     fn on_frames_while_closing(&mut self, conn: &mut Peer, io: &mut Io<'_>, failed: bool, now_ns: u64) {
-        let Peer::Open(connection) = conn else { return };
+        let Some(connection) = conn.connection() else { return };
         if failed {
             self.served.faults += 1;
             self.leave(conn, io, now_ns);
@@ -180,7 +228,7 @@ impl<R: FnMut(Served)> Serve<R> {
     /// Closes with a reason. A peer in the middle of a frame may be waiting for the rest of its echo, which
     /// a Close frame must not cut in two: it is closed at the frame's end.
     fn begin_close(&mut self, conn: &mut Peer, io: &mut Io<'_>, code: u16, reason: &str, now_ns: u64) {
-        let Peer::Open(connection) = conn else { return };
+        let Some(connection) = conn.connection() else { return };
         if connection.in_frame() {
             return;
         }
@@ -203,6 +251,7 @@ impl<R: FnMut(Served)> Serve<R> {
                 return;
             }
             Peer::Open(connection) => connection,
+            Peer::Stamped(stamped) => &mut stamped.connection,
         };
         if let Some(at_ns) = io.take_progress() {
             // It reads, if slowly; meanwhile we may not be reading from it.
@@ -264,6 +313,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         match conn {
             Peer::Open(_) => self.on_frames(conn, &mut io, received, 0, now_ns),
             Peer::Opening { .. } => self.on_head(conn, &mut io, received, now_ns),
+            Peer::Stamped(_) => self.on_frames_to_stamp(conn, &mut io, received, 0, now_ns),
             Peer::Leaving { .. } => {}
         }
     }
@@ -301,7 +351,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
             for id in connections.ids() {
                 let Some((conn, mut io)) = connections.get(id) else { continue };
                 match conn {
-                    Peer::Open(_) => {
+                    Peer::Open(_) | Peer::Stamped(_) => {
                         self.begin_close(
                             conn,
                             &mut io,

@@ -96,6 +96,11 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub max_queued: ByteSize,
 
+    /// Note when the kernel received each message (engine epoll), for clients that ask: ringsock-load --anatomy
+    /// --kernel-timestamps
+    #[arg(long)]
+    pub kernel_timestamps: bool,
+
     /// Send bytes back as they came, without WebSocket: the floor to measure against
     #[arg(long, hide = true)]
     pub bare: bool,
@@ -169,6 +174,7 @@ impl Plan {
             cq_entries: self.cq_entries,
             outbox_bytes: self.outbox_bytes,
             uring: self.engine.uring.clone(),
+            kernel_timestamps: self.engine.kernel_timestamps,
             faults: Faults::default(),
         }
     }
@@ -207,9 +213,13 @@ impl Options {
                 close_ns: Some(nanoseconds(self.close_timeout)),
             },
         };
+        let mut engine = self.engine.choose(probe, &self.uring_features).map_err(OptionsError::Engine)?;
+        if self.kernel_timestamps {
+            engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
         Ok(Plan {
             listen: self.listen,
-            engine: self.engine.choose(probe, &self.uring_features).map_err(OptionsError::Engine)?,
+            engine,
             cpus: cpus.iter().copied().cycle().take(threads).collect(),
             limits,
             bare: self.bare,

@@ -164,6 +164,12 @@ impl<'b> InPlace<'b> {
         true
     }
 
+    /// The last `byte_count` bytes of the reply: the payload of the piece that [`InPlace::echo`] has just answered.
+    pub fn last_mut(&mut self, byte_count: usize) -> &mut [u8] {
+        debug_assert!(byte_count <= self.reply.len());
+        &mut self.memory[self.reply.end - byte_count..self.reply.end]
+    }
+
     /// The part of `memory` that holds the reply since the last call; empty where there is none.
     #[inline(always)]
     pub fn take_reply(&mut self) -> Range<usize> {

@@ -208,6 +208,7 @@ pub(crate) fn connecting() -> Config {
         cq_entries: 256,
         outbox_bytes: 64 * 1024,
         uring: Features::default(),
+        kernel_timestamps: false,
         faults: Faults::default(),
     }
 }

@@ -16,6 +16,7 @@ use crate::listener::{Heard, Listener, frame};
 use crate::peer::{request, tcp};
 use crate::serving::{Serving, config, limits};
 use crate::split::Split;
+use crate::stamps::Stamped;
 
 crate::conversations!("server":
     handshakes_that_are_well_formed_open,
@@ -35,32 +36,34 @@ crate::conversations!("server":
 );
 
 /// What one end says on a connection.
-struct Said {
+pub(crate) struct Said {
     label: String,
     /// Sent whole before anything else: what is not to be cut.
-    before: Vec<u8>,
+    pub(crate) before: Vec<u8>,
     bytes: Vec<u8>,
-    parts_at: Vec<usize>,
+    pub(crate) parts_at: Vec<usize>,
     /// Sends FIN behind it.
     ends: bool,
 }
 
 /// What must come back, up to the stream's end.
-enum Hears {
+pub(crate) enum Hears {
     /// A refusal with this status.
     Refusal(u16),
     /// An upgrade, and frames.
     Frames(Vec<Heard>),
+    /// An upgrade, and frames with stamps in them.
+    Stamped(Stamped),
 }
 
 impl Said {
     /// A whole conversation, its request cut like the rest.
-    fn raw(label: &str, bytes: Vec<u8>) -> Self {
+    pub(crate) fn raw(label: &str, bytes: Vec<u8>) -> Self {
         Self { label: label.into(), before: Vec::new(), bytes, parts_at: Vec::new(), ends: false }
     }
 
     /// Frames behind an ordinary request.
-    fn frames(label: &str, frames: &[Vec<u8>]) -> Self {
+    pub(crate) fn frames(label: &str, frames: &[Vec<u8>]) -> Self {
         let ends = frames.iter().scan(0, |at, frame| {
             *at += frame.len();
             Some(*at)
@@ -73,16 +76,16 @@ fn ordinary() -> Vec<u8> {
     request("127.0.0.1:80".parse().unwrap(), "/")
 }
 
-fn client(opcode: Opcode, fin: bool, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn client(opcode: Opcode, fin: bool, payload: &[u8]) -> Vec<u8> {
     frame(Role::Client, opcode, fin, payload)
 }
 
-fn goodbye() -> Vec<u8> {
+pub(crate) fn goodbye() -> Vec<u8> {
     client(Opcode::Close, true, &1000u16.to_be_bytes())
 }
 
 /// `count` bytes of text with characters of every length.
-fn text(count: usize) -> Vec<u8> {
+pub(crate) fn text(count: usize) -> Vec<u8> {
     let mut text: String = ['a', 'é', '€', '🦀'].iter().cycle().take(count / 3).collect();
     while text.len() > count {
         text.pop();
@@ -92,7 +95,7 @@ fn text(count: usize) -> Vec<u8> {
 }
 
 /// Holds each conversation over every cut, with receives of 64 bytes and of 64 KiB.
-fn hold_all(engine: EngineKind, limits: Limits, conversations: &[(Said, Hears)]) {
+pub(crate) fn hold_all(engine: EngineKind, limits: Limits, conversations: &[(Said, Hears)]) {
     let mut random = crate::seed::seeded();
     for recv_buffer_bytes in [64, 65_600] {
         let serving = Serving::start(engine, config(recv_buffer_bytes), limits);
@@ -171,19 +174,25 @@ fn check(answer: Vec<u8>, hears: &Hears, label: &str) {
             let length = format!("Content-Length: {}\r\n", rest.len());
             assert!(head.contains(&length) && rest.ends_with(b"\n"), "{label}: {head}{body}");
         }
-        Hears::Frames(expected) => {
+        Hears::Frames(_) | Hears::Stamped(_) => {
             assert!(head.starts_with("HTTP/1.1 101 "), "{label}: {}", String::from_utf8_lossy(&answer));
             let mut listener = Listener::to(Role::Server);
             let listened = std::panic::AssertUnwindSafe(|| listener.on_bytes(&mut rest.to_vec()));
             assert!(std::panic::catch_unwind(listened).is_ok(), "{label}: {rest:?}");
-            assert!(listener.heard == *expected, "{label}: {:?}, not {expected:?}", listener.heard);
+            match hears {
+                Hears::Frames(expected) => {
+                    assert!(listener.heard == *expected, "{label}: {:?}, not {expected:?}", listener.heard);
+                }
+                Hears::Stamped(stamped) => stamped.check(&listener.heard, label),
+                Hears::Refusal(_) => unreachable!("it opened"),
+            }
             assert!(listener.at_boundary(), "{label}: the stream ends inside a frame");
         }
     }
 }
 
 /// A message and its echo.
-fn echoed(text_message: bool, payload: Vec<u8>) -> (Vec<u8>, Heard) {
+pub(crate) fn echoed(text_message: bool, payload: Vec<u8>) -> (Vec<u8>, Heard) {
     let opcode = if text_message { Opcode::Text } else { Opcode::Binary };
     let said = client(opcode, true, &payload);
     (said, if text_message { Heard::Text(payload) } else { Heard::Binary(payload) })

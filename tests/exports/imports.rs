@@ -163,6 +163,12 @@ fn an_imported_side_is_compared_by_its_durations_alone() {
     assert_golden("compare-imported.txt", text(&output.stdout));
     let output = run(["theirs.hlog", "wrk2.txt"]);
     assert_eq!(text(&output.stdout).matches("no verdict: imported from").count(), 2);
+    let json = save(directory.path(), &invalid_sample()).unwrap();
+    fs::rename(json, directory.path().join("invalid.json")).unwrap();
+    let output = run(["wrk2.txt", "invalid.json"]);
+    let comparison = text(&output.stdout);
+    assert!(comparison.contains("! no ratios: b is INVALID"), "{comparison}");
+    assert!(comparison.lines().filter(|line| line.starts_with("latency ")).all(|line| line.ends_with(" -")));
     for (bad, cause) in [
         ("bad.hlog", "bad.hlog, line 2: expected start, length, maximum and histogram, not `1,2`"),
         ("none.txt", "none.txt is not a ringsock result, nor the output of wrk2 -L"),

@@ -18,6 +18,7 @@
 //! Of the [`Counters`](super::Counters) `enters` counts waits and `completions` events; `no_buffers`,
 //! `cq_overflows`, `recv_rearms` and `accept_rearms` are a ring's and stay 0.
 
+mod arrivals;
 mod buffer;
 mod poll;
 mod sending;
@@ -35,6 +36,8 @@ use super::{
     socket,
 };
 use crate::limits::ACCEPT_PAUSE_NS;
+use arrivals::Arrivals;
+pub(super) use arrivals::try_out as try_kernel_timestamps;
 use buffer::RecvBuffer;
 use poll::{Poll, Source, TO_THE_END};
 use sending::{Sent, send_front, send_with_fault};
@@ -44,6 +47,9 @@ pub const NAME: &str = "epoll";
 
 /// What of epoll it uses, for the record.
 pub const FEATURES: [&str; 2] = ["edge-triggered", "one receive buffer"];
+
+/// The same where [`Config::kernel_timestamps`] is set.
+pub const KERNEL_TIMESTAMPS: &str = "kernel timestamps";
 
 /// Connections let in before those that are there are looked at again.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -80,6 +86,7 @@ pub fn run<H: Handler>(
         unread: Vec::new(),
         unread_before: Vec::new(),
         more_to_do: false,
+        arrivals: config.kernel_timestamps.then(Arrivals::new),
         config,
     };
     ready();
@@ -140,6 +147,8 @@ struct Epoll<H: Handler> {
     unread_before: Vec<ConnId>,
     /// The next turn has work already: don't wait.
     more_to_do: bool,
+    /// Receives so as to learn when the kernel did.
+    arrivals: Option<Arrivals>,
 }
 
 impl<H: Handler> Epoll<H> {
@@ -272,7 +281,16 @@ impl<H: Handler> Epoll<H> {
             let room = self.buffer.room();
             let room_bytes = room.len();
             let received = match self.config.faults.receive() {
-                None => recv(socket, room, RecvFlags::empty()).map(|(_, byte_count)| byte_count),
+                None => match &mut self.arrivals {
+                    None => recv(socket, room, RecvFlags::empty()).map(|(_, byte_count)| byte_count),
+                    Some(arrivals) => {
+                        let common = &mut self.connections.common;
+                        arrivals.receive(socket, room, common.now_ns).map(|(byte_count, arrived_ns)| {
+                            common.arrived_ns = arrived_ns;
+                            byte_count
+                        })
+                    }
+                },
                 Some(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
             };
             match received {
@@ -539,6 +557,9 @@ impl<H: Handler> Epoll<H> {
             return Err(Errno::NFILE);
         }
         let generation = slots.get(slot as usize).map_or(0, |slot| slot.line.generation);
+        if self.arrivals.is_some() {
+            arrivals::ask(&socket)?;
+        }
         self.poll
             .add(&socket, ConnId { slot, generation })
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
@@ -579,6 +600,9 @@ impl<H: Handler> Epoll<H> {
             Err(error) => return Err(error),
         }
         let socket = OwnedFd::from(socket);
+        if self.arrivals.is_some() {
+            arrivals::ask(&socket)?;
+        }
         self.poll.add(&socket, self.connections.id_at(slot))?;
         self.link(slot).socket = Some(socket);
         Ok(())

@@ -6,13 +6,15 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::measure::histogram::{self, Histogram, new_histogram};
+use crate::measure::histogram::{self, Histogram, PERCENTILES, new_histogram};
 use crate::measure::result::RunResult;
+use crate::measure::samples::Inflation;
 use crate::measure::verdict::Level;
 
 /// Below this share of the messages offered, answered in time, a rate was not sustained.
 const ACHIEVED_SHARE_MIN: f64 = 0.99;
-/// Effective samples by count of samples, until a run has told better: answers that wait in one queue are slow together.
+/// Effective samples by count of samples, where a run does not tell, being cut into too few batches: answers that wait in
+/// one queue are slow together.
 const EFFECTIVE_SHARE: f64 = 0.1;
 /// Effective samples, times (1 − p), from which on a percentile p has an upper bound (see [`histogram::has_enough_samples`]).
 const SAMPLES_BEYOND: f64 = 5.7;
@@ -151,10 +153,15 @@ impl Evidence {
         let under_way = accounting.offered as f64 / seconds * bound_s;
         let in_time = (accounting.answered - accounting.answered_late) as f64;
         let late = (accounting.answered_late as f64).min(under_way);
-        let samples = result.latency.response.len() as f64;
+        let inflation = Inflation::of_run(result);
+        let samples = &result.latency.response;
+        let effective = |term: &Term| match inflation.is_measured() {
+            true => inflation.effective_samples(samples, nearest_percentile(term.quantity)) as f64,
+            false => samples.len() as f64 * EFFECTIVE_SHARE,
+        };
         Evidence {
             headline: result.latency.response.clone(),
-            effective: vec![samples * EFFECTIVE_SHARE; condition.0.len()],
+            effective: condition.0.iter().map(effective).collect(),
             offered: accounting.offered,
             in_time: in_time + late,
             lag: result.latency.lag.clone(),
@@ -208,20 +215,27 @@ impl Evidence {
                 })
             }
             Quantity::Quantile(quantile) => {
-                if !histogram::has_enough_samples(effective as u64, quantile) {
-                    return None;
-                }
+                let (low, high) = histogram::bounding_ranks(effective as u64, quantile)?;
                 // Ranks among the effective samples, of which each stands for as many of the real ones.
-                let half = 1.96 * (effective * quantile * (1.0 - quantile)).sqrt();
-                let at = |rank: f64| headline.value_at_quantile((rank / effective).clamp(0.0, 1.0));
+                let at = |rank: u64| headline.value_at_quantile((rank as f64 / effective).clamp(0.0, 1.0));
                 Some(Estimate {
                     value_ns: headline.value_at_quantile(quantile),
-                    low_ns: at((effective * quantile - half).floor()),
-                    high_ns: at((effective * quantile + half).ceil() + 1.0),
+                    low_ns: at(low),
+                    high_ns: at(high),
                 })
             }
         }
     }
+}
+
+/// Which of [`PERCENTILES`] is as correlated as this: the first at or above it.
+fn nearest_percentile(quantity: Quantity) -> usize {
+    let quantile = match quantity {
+        Quantity::Quantile(quantile) => quantile,
+        Quantity::Mean => 0.5,
+        Quantity::Max => 1.0,
+    };
+    PERCENTILES.iter().position(|&(_, other)| other >= quantile).unwrap_or(PERCENTILES.len() - 1)
 }
 
 impl Condition {

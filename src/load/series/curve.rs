@@ -17,8 +17,9 @@ use super::searching::flag_of;
 use super::{Controller, End, Left, Planned, Request, SeriesError, Setup, Step};
 use crate::load::options::parse_rate;
 use crate::measure::finding::{CurveFinding, CurvePoint, Finding, Recovery};
-use crate::measure::histogram::{self, Histogram, percentile_ns};
+use crate::measure::histogram::{self, Histogram, PERCENTILES, percentile_ns};
 use crate::measure::result::{RunResult, Status};
+use crate::measure::samples::Inflation;
 use crate::report::Style;
 use crate::report::curve as report;
 
@@ -285,11 +286,16 @@ fn went_well(result: &RunResult) -> bool {
 
 fn point_of(result: &RunResult, point: CurvePoint) -> CurvePoint {
     let response = &result.latency.response;
+    let inflation = Inflation::of_run(result);
+    let percentile = |quantile: f64| {
+        let index = PERCENTILES.iter().position(|&(_, other)| other == quantile)?;
+        inflation.percentile_ns(response, index)
+    };
     CurvePoint {
         achieved_per_s: result.summary.rate_achieved_per_s,
-        p50_ns: percentile_ns(response, 0.5),
-        p99_ns: percentile_ns(response, 0.99),
-        p999_ns: percentile_ns(response, 0.999),
+        p50_ns: percentile(0.5),
+        p99_ns: percentile(0.99),
+        p999_ns: percentile(0.999),
         max_ns: histogram::maximum_ns(response),
         server_cpu_ns: result.cpu.server_ns_per_message(&result.accounting),
         load_cpu_ns: result.cpu.load_ns_per_message(&result.accounting),
@@ -365,6 +371,11 @@ impl Controller for Curve {
 
     fn report(&self, folder: &Path, style: Style) -> String {
         report::render(&self.found, folder, style)
+    }
+
+    fn is_trusted(&self) -> bool {
+        // It goes where runs fail on purpose: --strict is refused with it.
+        false
     }
 
     fn is_success(&self) -> bool {

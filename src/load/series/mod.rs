@@ -179,6 +179,8 @@ pub trait Controller {
     fn finding(&self) -> Finding;
     /// The same for people; `folder` is where the results are.
     fn report(&self, folder: &Path, style: Style) -> String;
+    /// Whether the verdict on every run so far is TRUSTED.
+    fn is_trusted(&self) -> bool;
     /// Whether it came to what it was made for, and no run went wrong.
     fn is_success(&self) -> bool;
     /// What is compared, with its flags.
@@ -244,6 +246,8 @@ pub struct Outcome {
     pub ending: Ending,
     /// See [`Controller::is_success`].
     pub success: bool,
+    /// Whether the verdict on every run is TRUSTED.
+    pub trusted: bool,
 }
 
 impl Request<'_> {
@@ -316,7 +320,13 @@ impl Request<'_> {
         }
         let folder = manifest.folder().to_owned();
         let report = controller.report(&folder, style);
-        Ok(Outcome { report, folder, ending, success: controller.is_success() })
+        Ok(Outcome {
+            report,
+            folder,
+            ending,
+            success: controller.is_success(),
+            trusted: controller.is_trusted(),
+        })
     }
 
     fn header(&self, controller: &dyn Controller) -> Result<Header, SeriesError> {

@@ -14,6 +14,7 @@ use crate::load::config;
 use crate::measure::finding::{self, Finding};
 use crate::measure::result::Status;
 use crate::measure::rounds::{Contender, Figures};
+use crate::measure::verdict::Level;
 use crate::report::Style;
 use crate::report::series::{self as report, Comparison};
 
@@ -124,6 +125,11 @@ impl Controller for Rounds {
             given_up: self.given_up.as_deref(),
         };
         report::render_comparison(&comparison, folder, style)
+    }
+
+    fn is_trusted(&self) -> bool {
+        let mut runs = self.contenders.iter().flat_map(|contender| &contender.runs);
+        runs.all(|run| run.level == Some(Level::Trusted))
     }
 
     fn is_success(&self) -> bool {

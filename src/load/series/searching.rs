@@ -116,6 +116,11 @@ impl Controller for Searching {
         report::render_search(&self.search.finding(), is_embedded, folder, style)
     }
 
+    fn is_trusted(&self) -> bool {
+        // It goes where runs fail on purpose: --strict is refused with it.
+        false
+    }
+
     fn is_success(&self) -> bool {
         let finding = self.search.finding();
         finding.ended_by.is_none()

@@ -80,7 +80,7 @@ pub(super) fn result_of(setup: &Setup, response_ns: impl IntoIterator<Item = u64
         mode,
         seed: options.seed,
     };
-    let summary = Summary::new(&plan, &accounting, &latency, options.duration.as_secs_f64());
+    let summary = Summary::new(&plan, &accounting, &latency, &[], options.duration.as_secs_f64());
     RunResult {
         schema: result::SCHEMA.to_owned(),
         created: result::utc_now(),
