@@ -48,11 +48,13 @@ fn a_run_against_the_embedded_server_adds_up() {
 }
 
 #[test]
-use misbehaving::misbehaving;
-use ringsock::measure::result::{RunResult, Status, Summary};
-use ringsock::measure::samples::Inflation;
-use ringsock::measure::verdict::{Level, judge};
-use run::{end, run, start};
+fn percentiles_and_verdict_follow_from_what_is_saved() {
+    let ended = run(&["--rate", "2000", "--duration", "1200ms"]);
+    let result = ended.result(0, Status::Completed);
+    let RunResult { plan, accounting, latency, batches, summary, .. } = result;
+    assert!(Inflation::of_run(result).is_measured(), "{} batches", batches.len());
+    assert_eq!(*summary, Summary::new(plan, accounting, latency, batches, summary.measured_s));
+    assert_eq!(result.verdict, Some(judge(result)));
 }
 
 #[test]
