@@ -3,14 +3,14 @@
 //! Invariant: spans cover the measured window evenly and are never more than [`SPANS_MAX`]: when they would be, every
 //! other one is dropped, and from then on only every other one is taken.
 
-/// Spans kept at most, of one thread.
+/// Spans kept at most, of all threads together: with many more the test would find what the lag may do to them.
 const SPANS_MAX: usize = 1 << 11;
 /// A span holds so many messages that their number varies it, if they are Poisson, this many times more than a generator
 /// does whose lag just keeps within its bound. (Variances: a span's is messages × gap², that of the lag at its two ends
 /// 2 × (bound / 2.5)².) Finer than that, the sample would test the kernel's timers, which the bound on the lag does.
 const VARIANCE_RATIO: f64 = 20.0;
 /// Beyond so many, spans would be few.
-const MESSAGES_PER_SPAN_MAX: f64 = 10_000.0;
+const MESSAGES_PER_SPAN_MAX: f64 = (1 << 20) as f64;
 
 /// See the module's text.
 #[derive(Debug)]
@@ -19,6 +19,7 @@ pub(super) struct Spans {
     lag_bound_ns: u64,
     planned_span_ns: f64,
     kept_ns: Vec<u64>,
+    kept_max: usize,
     /// Of so many spans one is taken.
     stride: u64,
     /// Spans to be passed over until then.
@@ -29,8 +30,8 @@ pub(super) struct Spans {
 }
 
 impl Spans {
-    /// Of a thread with this mean gap, whose lag is to stay below `lag_bound_ns`.
-    pub(super) fn new(gap_ns: f64, lag_bound_ns: u64) -> Self {
+    /// Of one of `thread_count` threads with this mean gap, whose lag is to stay below `lag_bound_ns`.
+    pub(super) fn new(gap_ns: f64, lag_bound_ns: u64, thread_count: usize) -> Self {
         let lag_variance = 2.0 * (lag_bound_ns as f64 / 2.5).powi(2);
         let messages = (VARIANCE_RATIO * lag_variance / gap_ns.powi(2)).ceil();
         let messages_per_span = messages.clamp(1.0, MESSAGES_PER_SPAN_MAX) as u64;
@@ -39,6 +40,7 @@ impl Spans {
             lag_bound_ns,
             planned_span_ns: gap_ns * messages_per_span as f64,
             kept_ns: Vec::new(),
+            kept_max: (SPANS_MAX / thread_count.max(1)).max(2),
             stride: 1,
             skipped: 0,
             left: messages_per_span,
@@ -66,7 +68,7 @@ impl Spans {
             return;
         }
         self.skipped = 0;
-        if self.kept_ns.len() == SPANS_MAX {
+        if self.kept_ns.len() >= self.kept_max {
             let mut index = 0;
             self.kept_ns.retain(|_| {
                 index += 1;
@@ -102,17 +104,18 @@ mod tests {
 
     #[test]
     fn spans_are_longer_where_gaps_are_shorter_than_a_generator_is_punctual() {
-        let messages = |gap_ns: f64, bound_ns| Spans::new(gap_ns, bound_ns).messages_per_span();
+        let messages = |gap_ns: f64, bound_ns| Spans::new(gap_ns, bound_ns, 1).messages_per_span();
         assert_eq!(messages(1e9, 100_000), 1);
         assert_eq!(messages(50_000.0, 100_000), 26);
         assert_eq!(messages(50_000.0, 20_000), 2);
-        assert_eq!(messages(100.0, 100_000), 10_000);
+        assert_eq!(messages(1_000.0, 100_000), 64_000);
+        assert_eq!(messages(10.0, 100_000), 1 << 20);
     }
 
     #[test]
     fn however_many_spans_there_are_the_kept_ones_are_bounded_and_spread_evenly() {
         for count in [0, 1, 100, SPANS_MAX, SPANS_MAX + 1, 10 * SPANS_MAX, 1_000_000] {
-            let mut spans = Spans::new(1e9, 100_000);
+            let mut spans = Spans::new(1e9, 100_000, 1);
             // The length of a span tells its place.
             let mut now_ns = 0;
             for number in 0..=count as u64 {

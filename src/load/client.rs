@@ -30,9 +30,11 @@ use crate::ws::mask::Mask;
 
 /// Connections that one thread opens at a time.
 const OPENING_MAX: usize = 32;
-/// Output that may wait on a connection before the schedule's messages stay in its backlog. It counts as sent, so the
-/// service time would hide less of a server that does not read if it were more.
-const QUEUED_BYTES_MAX: usize = 64 << 10;
+/// Output of earlier turns that may wait on a connection before the schedule's messages stay in its backlog: the server is
+/// not reading. It counts as sent, so service times would be longer by a stall if it were more.
+const WAITING_BYTES_MAX: usize = 64 << 10;
+/// Output that a turn may queue on a connection.
+const QUEUED_BYTES_MAX: usize = 1 << 20;
 /// Messages that the schedule may have sent before the engine has its turn.
 const SENDS_PER_TURN_MAX: usize = 1 << 8;
 /// Messages that fell due in the window's last turn and are sent after its end; a generator that is behind by
@@ -170,6 +172,16 @@ enum Protocol {
     Open(Connection),
 }
 
+/// Whether another message may be queued on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    /// This turn has queued enough.
+    Full,
+    /// What earlier turns queued is still there: the server does not read.
+    NotRead,
+}
+
 struct Sent {
     intended_ns: u64,
     sent_ns: u64,
@@ -191,6 +203,9 @@ pub(super) struct Peer {
     /// The stamps of the answer under way, where the server was asked for them.
     stamps: stamps::Reader,
     in_flight: VecDeque<Sent>,
+    /// The turn that looked last whether there is room, and what was waiting from earlier ones then.
+    looked_ns: u64,
+    waiting_bytes: usize,
     /// Intended send times of messages that wait for the server to read.
     backlog: VecDeque<u64>,
 }
@@ -349,21 +364,24 @@ impl Client {
             // Closed by the server, or given up, and not gone yet.
             return self.tally.on_unsent(&self.window, intended_ns);
         }
-        if io.queued_bytes() <= QUEUED_BYTES_MAX && conn.backlog.is_empty() {
+        let room = conn.room(&io, self.last_turn_ns);
+        if room == Room::Free && conn.backlog.is_empty() {
             return self.send(conn, &mut io, intended_ns, now_ns);
         }
         if conn.backlog.is_empty() {
             self.backlogged.push(id);
         }
         conn.backlog.push_back(intended_ns);
-        self.tally.on_held_back(&self.window, intended_ns);
+        if room == Room::NotRead {
+            self.tally.on_held_back(&self.window, intended_ns);
+        }
     }
 
     fn send_backlogs(&mut self, connections: &mut Connections<Peer>) {
         let mut backlogged = std::mem::take(&mut self.backlogged);
         backlogged.retain(|&id| {
             let Some((conn, mut io)) = connections.get(id) else { return false };
-            while io.queued_bytes() <= QUEUED_BYTES_MAX && conn.failure.is_none() {
+            while conn.room(&io, self.last_turn_ns) == Room::Free && conn.failure.is_none() {
                 let Some(intended_ns) = conn.backlog.pop_front() else { return false };
                 let now_ns = io.clock_ns();
                 self.send(conn, &mut io, intended_ns, now_ns);
@@ -679,6 +697,8 @@ impl Peer {
             answer_is_surplus: false,
             stamps: stamps::Reader::default(),
             in_flight: VecDeque::new(),
+            looked_ns: 0,
+            waiting_bytes: 0,
             backlog: VecDeque::new(),
         }
     }
@@ -686,6 +706,22 @@ impl Peer {
     #[cold]
     fn take_stamps(&mut self, layout: Layout, piece: &[u8]) {
         self.stamps.take(layout, self.answer_bytes, piece);
+    }
+
+    /// In the turn that began at `turn_ns`.
+    #[inline]
+    fn room(&mut self, io: &Io<'_>, turn_ns: u64) -> Room {
+        let queued_bytes = io.queued_bytes();
+        if self.looked_ns != turn_ns {
+            (self.looked_ns, self.waiting_bytes) = (turn_ns, queued_bytes);
+        }
+        if self.waiting_bytes > WAITING_BYTES_MAX {
+            Room::NotRead
+        } else if queued_bytes > QUEUED_BYTES_MAX {
+            Room::Full
+        } else {
+            Room::Free
+        }
     }
 
     /// The server broke the protocol: nothing more of it is looked at.

@@ -184,6 +184,9 @@ impl Layer {
         }
         let mut values = values.clone();
         repeat_cpus(&mut values, result, notes);
+        if let Some(process_id) = values.remove("server-pid") {
+            notes.push(format!("server-pid: then {process_id}, which may be another process now: left out"));
+        }
         Ok(Self { place, values })
     }
 

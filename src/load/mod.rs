@@ -39,7 +39,7 @@ use crate::cpu;
 use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::environment::Environment;
-use crate::measure::evidence::{self, Evidence, Exemplar};
+use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
 use crate::measure::result::{
     self, Accounting, CpuUse, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
 };
@@ -170,18 +170,7 @@ impl Run {
     /// # Errors
     /// Nothing could be measured.
     pub fn execute(self, command_line: Vec<String>, verbosity: Verbosity) -> Result<RunResult, LoadError> {
-        let timekeeper = std::thread::Builder::new().name("timekeeper".to_owned()).spawn(move || {
-            let server_cpus = if self.plan.endpoint.is_none() { &self.plan.server_cpus[..] } else { &[] };
-            cpu::keep_current_thread_off(&[&self.plan.cpus, server_cpus].concat());
-            self.execute_here(command_line, verbosity)
-        });
-        match timekeeper.map_err(LoadError::Thread)?.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-
-    fn execute_here(self, command_line: Vec<String>, verbosity: Verbosity) -> Result<RunResult, LoadError> {
+        // Here, where every CPU that this process may use can be seen.
         let (embedded, endpoint) = match &self.plan.endpoint {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
@@ -190,13 +179,31 @@ impl Run {
                 (Some(server), endpoint)
             }
         };
-        let mut progress = Progress::new(verbosity, &self.plan, &endpoint, self.interrupter())?;
-        let measured = self.measure(&endpoint, embedded.as_ref(), &mut progress);
+        let timekeeper = std::thread::Builder::new().name("timekeeper".to_owned()).spawn(move || {
+            let server_cpus = if embedded.is_some() { &self.plan.server_cpus[..] } else { &[] };
+            cpu::keep_current_thread_off(&[&self.plan.cpus, server_cpus].concat());
+            self.execute_against(embedded, &endpoint, command_line, verbosity)
+        });
+        match timekeeper.map_err(LoadError::Thread)?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn execute_against(
+        self,
+        embedded: Option<Server>,
+        endpoint: &Endpoint,
+        command_line: Vec<String>,
+        verbosity: Verbosity,
+    ) -> Result<RunResult, LoadError> {
+        let mut progress = Progress::new(verbosity, &self.plan, endpoint, self.interrupter())?;
+        let measured = self.measure(endpoint, embedded.as_ref(), &mut progress);
         progress.finish();
         let drained = embedded.map_or(Ok(()), |server| server.drain(GOODBYE));
         let measured = measured?;
         drained?;
-        Ok(self.into_result(measured, &endpoint, command_line))
+        Ok(self.into_result(measured, endpoint, command_line))
     }
 
     fn measure(
@@ -307,6 +314,7 @@ impl Measured {
         mut recorded: Recorded,
         cpu: CpuUse,
         mut evidence: Evidence,
+        mut threads: Vec<Option<ThreadUse>>,
         measured_s: f64,
     ) -> Self {
         let (mut accounting, mut latency) = (Accounting::default(), Latencies::default());
@@ -319,9 +327,10 @@ impl Measured {
             evidence.held_back += client.tally.held_back;
             client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
             is_unstamped |= client.is_unstamped();
-            if let Some(of_thread) = evidence.threads.get_mut(thread) {
+            if let Some(mut of_thread) = threads.get_mut(thread).and_then(Option::take) {
                 of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
+                evidence.threads.push(of_thread);
             }
             spans.extend(client.tally.spans);
             exemplars.extend(client.worst.into_exemplars());
@@ -503,7 +512,7 @@ impl Crew {
                 if plan.warmup_rate_per_s.is_some() {
                     schedule = schedule.with_change(plan.warmup.as_nanos() as u64, rate_per_s, thread_count);
                 }
-                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns(plan.spin))), 0)
+                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns(plan.spin), thread_count)), 0)
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
@@ -652,6 +661,7 @@ struct Watch<'a> {
     looked: Look,
     cpu: CpuUse,
     evidence: Evidence,
+    threads: Vec<Option<ThreadUse>>,
     record: Record,
     slices_awaited: usize,
 }
@@ -676,6 +686,7 @@ impl<'a> Watch<'a> {
             looked: Look::default(),
             cpu: CpuUse { load_cpu_s: 0.0, server_cpu_s: None },
             evidence: Evidence::default(),
+            threads: Vec::new(),
             record: Record::new(window, plan.cpus.len()),
             slices_awaited: 0,
         }
@@ -710,9 +721,9 @@ impl<'a> Watch<'a> {
         let server_ns = self.server_cpu.used_ns().zip(self.server_used_ns);
         self.cpu.server_cpu_s = server_ns.map(|(now, before)| now.saturating_sub(before) as f64 / 1e9);
         let look = Look::take(&self.crew.thread_ids);
+        self.threads = look.threads_since(&self.looked, &self.plan.cpus);
         self.evidence = Evidence {
             spin: self.plan.spin,
-            threads: look.threads_since(&self.looked, &self.plan.cpus),
             cpus: look.cpus_since(&self.looked),
             throttled: look.throttled_since(&self.looked),
             ..Evidence::default()
@@ -805,6 +816,15 @@ impl<'a> Watch<'a> {
         }
         let recorded = record.finish();
         let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
-        Ok(Measured::merge(self.plan, outcome, clients, recorded, self.cpu, self.evidence, measured_s))
+        Ok(Measured::merge(
+            self.plan,
+            outcome,
+            clients,
+            recorded,
+            self.cpu,
+            self.evidence,
+            self.threads,
+            measured_s,
+        ))
     }
 }

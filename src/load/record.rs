@@ -1,15 +1,17 @@
 //! What a run comes to while it goes on: slices in; batches, intervals and whole histograms out.
 //!
 //! Invariant: every slice is in one batch, one interval, its thread's histogram and the whole; memory does not grow with
-//! the run but by an [`Interval`] a second. Deliberately absent: clocks; the caller says what time it is.
+//! the run but by an [`Interval`] a second, and after a day not at all. Deliberately absent: clocks; the caller says what time it is.
 
 use super::tally::{Slice, Window};
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::Interval;
 use crate::measure::series::{Batch, Compact, Series};
 
-/// Length of an interval.
-const INTERVAL_NS: u64 = 1_000_000_000;
+/// Length of an interval, at least.
+const INTERVAL_NS_MIN: u64 = 1_000_000_000;
+/// Intervals, about, at most: a day of seconds. Longer runs have longer ones.
+const INTERVALS_MAX: u64 = 24 * 3600;
 
 /// See the module's text.
 pub(super) struct Record {
@@ -17,6 +19,7 @@ pub(super) struct Record {
     headline_of_threads: Vec<Histogram>,
     series: Series,
     intervals: Vec<Interval>,
+    interval_ns: u64,
     batch: Slice,
     batch_start_ns: u64,
     interval: Slice,
@@ -31,6 +34,7 @@ impl Record {
             headline_of_threads: (0..thread_count).map(|_| new_histogram()).collect(),
             series: Series::default(),
             intervals: Vec::new(),
+            interval_ns: ((window.end_ns - window.measure_ns) / INTERVALS_MAX).max(INTERVAL_NS_MIN),
             batch: Slice::new(),
             batch_start_ns: window.measure_ns,
             interval: Slice::new(),
@@ -79,7 +83,9 @@ impl Record {
         self.interval.merge(&self.batch);
         self.batch.clear();
         // A batch ends a little after it is asked to.
-        if now_ns + INTERVAL_NS / 20 < self.interval_start_ns + INTERVAL_NS && now_ns < self.window.end_ns {
+        if now_ns + self.interval_ns / 20 < self.interval_start_ns + self.interval_ns
+            && now_ns < self.window.end_ns
+        {
             return None;
         }
         let (start_ns, interval) = (self.interval_start_ns, &self.interval);

@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn response_counts_from_the_intended_send_and_service_from_the_actual_one() {
-        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000, 1)));
         // Reached 100 ns late, kept back by a server that does not read, sent at 700,000.
         tally.on_due(&WINDOW, 2_000, 2_100);
         tally.on_sent(&WINDOW, 2_000);
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn every_error_and_every_late_message_is_told_of_once() {
-        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000, 1)));
         tally.on_due(&WINDOW, 2_000, 102_000);
         tally.on_due(&WINDOW, 2_000, 102_001);
         tally.accounting.count_error("wrong payload");
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn late_answers_are_counted_and_belong_to_no_interval() {
-        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000)));
+        let mut tally = Tally::new(Some(Spans::new(1e6, 100_000, 1)));
         tally.on_sent(&WINDOW, 999_000);
         tally.on_answered(&WINDOW, 999_000, 999_000, 1_000_000);
         assert_eq!((tally.accounting.answered, tally.accounting.answered_late), (1, 1));

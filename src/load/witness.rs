@@ -12,7 +12,8 @@ use crate::measure::histogram::new_histogram;
 /// How things stood at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Look {
-    threads: Vec<Thread>,
+    /// `None` where /proc does not tell.
+    threads: Vec<Option<Thread>>,
     cpus: Vec<CpuTime>,
     throttled: Option<Throttled>,
 }
@@ -41,8 +42,9 @@ impl Look {
         }
     }
 
-    /// What each thread, pinned to the CPU of the same place in `cpus`, did from `before` to here.
-    pub(super) fn threads_since(&self, before: &Look, cpus: &[usize]) -> Vec<ThreadUse> {
+    /// What each thread, pinned to the CPU of the same place in `cpus`, did from `before` to here; `None` where it cannot be
+    /// told.
+    pub(super) fn threads_since(&self, before: &Look, cpus: &[usize]) -> Vec<Option<ThreadUse>> {
         let pairs = self.threads.iter().zip(&before.threads).zip(cpus);
         let seconds = |after: u64, before: u64| after.saturating_sub(before) as f64 / 1e9;
         let used = |((after, before), &cpu): ((&Thread, &Thread), &usize)| ThreadUse {
@@ -55,7 +57,10 @@ impl Look {
             idle_s: None,
             headline: new_histogram(),
         };
-        pairs.map(used).collect()
+        let known = |((after, before), cpu): ((&Option<Thread>, &Option<Thread>), _)| {
+            Some(used(((after.as_ref()?, before.as_ref()?), cpu)))
+        };
+        pairs.map(known).collect()
     }
 
     /// How each CPU spent the time since `before`.
@@ -102,19 +107,22 @@ fn bound(statuses: impl Iterator<Item = String>) -> Option<String> {
 }
 
 /// From `/proc/PID/task/TID/` `schedstat` (ns run, ns waited, slices), `status` and `stat`.
-fn thread(schedstat: &str, status: &str, stat: &str) -> Thread {
+/// `None` where there is nothing to read, or the kernel keeps no such times: it then says that the thread never ran.
+fn thread(schedstat: &str, status: &str, stat: &str) -> Option<Thread> {
     let number = |text: Option<&str>| text.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
     let mut times = schedstat.split_ascii_whitespace();
     let field = |name: &str| number(status.lines().find_map(|line| line.strip_prefix(name)));
     // The name, in parentheses, may hold anything; majflt is the tenth field after it.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    Thread {
-        ran_ns: number(times.next()),
-        waited_ns: number(times.next()),
+    let (ran_ns, waited_ns, times_run) = (number(times.next()), number(times.next()), number(times.next()));
+    let thread = Thread {
+        ran_ns,
+        waited_ns,
         voluntary_switches: field("voluntary_ctxt_switches:"),
         involuntary_switches: field("nonvoluntary_ctxt_switches:"),
         major_faults: number(after_name.split_ascii_whitespace().nth(9)),
-    }
+    };
+    (times_run > 0 && !status.is_empty() && !stat.is_empty()).then_some(thread)
 }
 
 /// How every CPU has spent the time since the machine started; empty where that cannot be read.
@@ -195,7 +203,7 @@ mod tests {
         }
         std::thread::sleep(std::time::Duration::from_millis(1));
         let after = Look::take(&ids);
-        let used = &after.threads_since(&before, &[7])[0];
+        let used = after.threads_since(&before, &[7]).remove(0).unwrap();
         // At most what passed; how much less is the machine's affair.
         assert!(used.cpu_s > 0.0 && used.voluntary_switches > 0 && used.cpu == 7, "{used:?}");
         let cpus = after.cpus_since(&before);
@@ -213,8 +221,16 @@ mod tests {
             involuntary_switches: 3,
             major_faults: 33,
         };
-        assert_eq!(thread("100 20 5\n", status, stat), expected);
-        assert_eq!(thread("", "", ""), Thread::default());
+        assert_eq!(thread("100 20 5\n", status, stat), Some(expected));
+        for [schedstat, status, stat] in [
+            ["", "", ""],
+            ["0 0 0\n", status, stat],
+            ["", status, stat],
+            ["100 20 5", "", stat],
+            ["100 20 5", status, ""],
+        ] {
+            assert_eq!(thread(schedstat, status, stat), None, "absent, not nought");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The worst messages of a thread, and what the thread did while they were on their way.
 //!
 //! A stall delays many messages at once, and they would all be the worst; so of the answers that one turn brings only
-//! the worst is kept, with how many others of that turn were as bad.
+//! the worst is kept, with how many others of that turn were nearly as slow.
 //!
 //! Invariant: constant memory, and next to no work for a message that is not among the worst so far.
 
@@ -103,11 +103,17 @@ impl Worst {
         match &mut self.of_turn {
             None => self.of_turn = Some((exemplar, since_ns)),
             Some((worst, worst_since_ns)) => {
-                let others_in_turn = worst.others_in_turn + 1;
+                let is_near = |mild_ns: u64, bad_ns: u64| mild_ns >= bad_ns - bad_ns / 10;
                 if exemplar.response_ns > worst.response_ns {
-                    (*worst, *worst_since_ns) = (exemplar, since_ns);
+                    let others = if is_near(worst.response_ns, exemplar.response_ns) {
+                        worst.others_in_turn + 1
+                    } else {
+                        0
+                    };
+                    (*worst, *worst_since_ns) = (Exemplar { others_in_turn: others, ..exemplar }, since_ns);
+                } else if is_near(exemplar.response_ns, worst.response_ns) {
+                    worst.others_in_turn += 1;
                 }
-                worst.others_in_turn = others_in_turn;
             }
         }
     }
@@ -122,7 +128,7 @@ impl Worst {
             self.coarse.longest_turn_ns = self.coarse.longest_turn_ns.max(turn_ns);
         }
         self.last_turn_ns = now_ns;
-        self.of_turn.is_some() || self.fine.is_due(now_ns)
+        self.keep > 0 && (self.of_turn.is_some() || self.fine.is_due(now_ns))
     }
 
     /// At the turn that ended.
@@ -205,7 +211,7 @@ mod tests {
         }
         let kept: Vec<_> =
             worst.into_exemplars().iter().map(|m| (m.number, m.response_ns, m.others_in_turn)).collect();
-        assert_eq!(kept, [(2, 70, 0), (4, 65, 1), (0, 50, 2)]);
+        assert_eq!(kept, [(2, 70, 0), (4, 65, 1), (0, 50, 0)]);
         let mut none = Worst::new(0);
         assert!(!none.is_worth(u64::MAX));
         end_turn(&mut none, 1, &Counters::default());

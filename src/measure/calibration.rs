@@ -122,7 +122,8 @@ impl Calibration {
         }
     }
 
-    /// Whether it speaks for a run of `generator` in `environment`. CPUs and connections may differ; nothing else.
+    /// Whether it speaks for a run of `generator` in `environment`, made by this program. CPUs may differ, and connections
+    /// by a factor of two.
     fn speaks_for(&self, generator: &Generator, environment: &Environment) -> bool {
         let machine = |environment: &Environment| {
             let Environment { hostname, kernel, cpu, .. } = environment;
@@ -130,7 +131,13 @@ impl Calibration {
         };
         let same =
             Generator { cpus: generator.cpus, connections: generator.connections, ..self.generator.clone() };
-        same == *generator && machine(&self.environment) == machine(environment)
+        let connections = self.generator.connections.max(1) as f64 / generator.connections.max(1) as f64;
+        let version = |tool: &Tool| tool.version.clone();
+        same == *generator
+            && (0.5..=2.0).contains(&connections)
+            && version(&self.tool) == version(&Tool::this(""))
+            && self.environment.build.profile == environment.build.profile
+            && machine(&self.environment) == machine(environment)
     }
 }
 
@@ -206,12 +213,13 @@ mod tests {
         let newest = cited(&one.generator).unwrap();
         assert_eq!((newest.rate_max_per_s, newest.created), (2e5, one.created.clone()));
         assert_eq!(newest.lag_p99_ns, one.cited(&path).lag_p99_ns);
-        let elsewhere = Generator { cpus: [0, 1], connections: 1, ..one.generator.clone() };
+        let elsewhere = Generator { cpus: [0, 1], connections: 100, ..one.generator.clone() };
         assert!(cited(&elsewhere).is_some());
         for other in [
             Generator { spin: true, ..one.generator.clone() },
             Generator { engine: "epoll".to_owned(), ..one.generator.clone() },
             Generator { payload_bytes: 65, ..one.generator.clone() },
+            Generator { connections: 1, ..one.generator.clone() },
             Generator { engine_features: Vec::new(), ..one.generator.clone() },
         ] {
             assert_eq!(cited(&other), None, "{other:?}");

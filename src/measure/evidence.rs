@@ -108,7 +108,7 @@ pub struct Exemplar {
     /// Where the server stamps its answers: from the actual send to when the server saw it, and from then until
     /// its answer was queued.
     pub server: Option<ServerStamps>,
-    /// Other answers that the same turn of the generator brought, worse than the mildest exemplar kept.
+    /// Other answers that the same turn of the generator brought and that took at least nine tenths as long.
     pub others_in_turn: u64,
     /// What the generator's thread did meanwhile.
     pub around: Around,
@@ -130,7 +130,8 @@ pub struct Around {
     pub span_ns: u64,
     /// Turns of the engine's loop.
     pub turns: u64,
-    /// The longest of them: a turn much longer than its work means that the thread was not running.
+    /// The longest time from the beginning of one to that of the next, waiting included: much longer than the gaps between
+    /// messages and answers, and the thread was not running.
     pub longest_turn_ns: u64,
     /// Calls that waited for the kernel.
     pub waits: u64,

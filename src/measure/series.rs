@@ -79,6 +79,7 @@ impl Compact {
                 _ => merged.push((value, count)),
             }
         }
+        merged.shrink_to_fit();
         self.0 = merged;
     }
 }
