@@ -62,7 +62,7 @@ const START_DELAY_NS: u64 = 20_000_000;
 const SLICES_PER_RUN: u64 = 32;
 const SLICE_NS_MIN: u64 = 100_000_000;
 const SLICE_NS_MAX: u64 = 1_000_000_000;
-/// How long the timekeeper looks away at most.
+/// How long the timekeeper looks away at most while it shows how warming up goes on.
 const LOOK_NS: u64 = 100_000_000;
 
 /// How often threads that are to end are looked at.
@@ -164,11 +164,24 @@ impl Run {
         Interrupter(self.events_tx.clone())
     }
 
-    /// Makes the run. `command_line` is for the record.
+    /// Makes the run, on a thread of its own that keeps off the measuring CPUs, if there are others. `command_line` is for
+    /// the record.
     ///
     /// # Errors
     /// Nothing could be measured.
     pub fn execute(self, command_line: Vec<String>, verbosity: Verbosity) -> Result<RunResult, LoadError> {
+        let timekeeper = std::thread::Builder::new().name("timekeeper".to_owned()).spawn(move || {
+            let server_cpus = if self.plan.endpoint.is_none() { &self.plan.server_cpus[..] } else { &[] };
+            cpu::keep_current_thread_off(&[&self.plan.cpus, server_cpus].concat());
+            self.execute_here(command_line, verbosity)
+        });
+        match timekeeper.map_err(LoadError::Thread)?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn execute_here(self, command_line: Vec<String>, verbosity: Verbosity) -> Result<RunResult, LoadError> {
         let (embedded, endpoint) = match &self.plan.endpoint {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
@@ -726,7 +739,10 @@ impl<'a> Watch<'a> {
                 let elapsed = now_ns.saturating_sub(self.window.start_ns);
                 self.progress.phase(Duration::from_nanos(elapsed), tui::WARMING_UP);
             }
-            match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(LOOK_NS))) {
+            // Each look may take a CPU away from what is measured.
+            let warming_up = now_ns < self.window.measure_ns;
+            let look_ns = if warming_up { LOOK_NS } else { u64::MAX };
+            match events.recv_timeout(Duration::from_nanos((until_ns - now_ns).min(look_ns))) {
                 Ok(Event::Thread(Report::Slice(thread, slice))) => self.on_slice(thread, slice),
                 Ok(Event::Thread(Report::Deserted)) => {
                     self.crew.deserted_count += 1;
