@@ -98,8 +98,8 @@ pub struct SeriesFlags {
     )]
     pub curve: Option<Rates>,
 
-    /// The capacity that the curve's percentages are of, in messages a second [default: what a closed loop with 16 messages in
-    /// flight on each connection reaches, measured first]
+    /// The capacity that the curve's percentages are of, in messages a second [default: what a closed loop reaches with 256
+    /// messages in flight, measured first]
     #[arg(help_heading = SERIES, long, value_name = "RATE", value_parser = parse_rate, requires = "curve")]
     pub capacity: Option<f64>,
 

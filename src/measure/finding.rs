@@ -124,6 +124,8 @@ pub struct CurvePoint {
     pub overload: bool,
     /// Messages answered a second.
     pub achieved_per_s: f64,
+    /// At least 99 % of the messages due were answered within the window.
+    pub kept_up: bool,
     /// Median response time.
     pub p50_ns: Option<u64>,
     /// Its 99th percentile.

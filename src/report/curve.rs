@@ -6,12 +6,11 @@
 use std::path::Path;
 
 use super::Style;
+use super::series::GENERATOR_LAG_NS;
 use super::text::{duration, duration_ns, printable, rate, table, wrap};
 use crate::measure::finding::{CurveFinding, CurvePoint, Recovery};
 use crate::measure::verdict::Level;
 
-/// From this share of the rate offered on, an overload was none.
-const SUSTAINED_SHARE: f64 = 0.99;
 /// The chart's marks, in the order in which a later one covers an earlier, with what they stand for.
 const MARKS: [(char, &str, Value); 4] = [
     ('^', "max", |point| point.max_ns),
@@ -50,13 +49,23 @@ fn notes(found: &CurveFinding) -> Vec<String> {
         let name = name(point);
         if let Some(why) = &point.failed {
             lines.push(format!("{name} failed: {why}"));
-        } else if point.overload && point.achieved_per_s >= SUSTAINED_SHARE * point.offered_per_s {
+        } else if point.overload && point.kept_up {
             lines.push(format!(
                 "{name} was meant as overload, and was sustained: the capacity is higher than that; give --capacity"
             ));
         } else if !point.overload && !point.went_well {
             lines.push(format!("{name}: not every message was sent and answered rightly; see its result"));
         }
+    }
+    let gave_way = found.points.iter().find(|point| point.failed.is_none() && !point.kept_up);
+    if let Some(point) = gave_way
+        && let Some(lag_ns) = point.lag_p99_ns.filter(|&lag_ns| lag_ns > GENERATOR_LAG_NS)
+    {
+        lines.push(format!(
+            "at {} the generator itself was late, by {} (p99): it may be the generator that gave way, not the server",
+            rate(point.offered_per_s),
+            duration_ns(lag_ns)
+        ));
     }
     lines
 }
@@ -176,6 +185,7 @@ mod tests {
             offered_per_s,
             overload: offered_per_s > 100_000.0,
             achieved_per_s: offered_per_s.min(104_000.0),
+            kept_up: scale < 3,
             p50_ns: Some(50_000 * scale),
             p99_ns: Some(120_000 * scale),
             p999_ns: (scale < 3).then_some(230_000 * scale),

@@ -16,7 +16,7 @@ use crate::measure::verdict::Level;
 const ROUNDS_FOR_INTERVALS: usize = 5;
 
 /// A generator whose lag has a higher p99 than this may be what a search has found the limit of, in nanoseconds.
-const GENERATOR_LAG_NS: u64 = 500_000;
+pub(super) const GENERATOR_LAG_NS: u64 = 500_000;
 
 /// Repeated runs to be shown.
 pub struct Comparison<'a> {

@@ -23,15 +23,18 @@ use crate::measure::samples::Inflation;
 use crate::report::Style;
 use crate::report::curve as report;
 
-/// Messages in flight on each connection of the closed loop that measures the capacity: an open loop under overload has as
-/// many under way, and servers do more the more they have.
-const CAPACITY_PIPELINE: u32 = 16;
+/// Messages in flight in the closed loop that measures the capacity, on all connections together. Server and generator do
+/// the more a second the more they find at once: with fewer in flight the capacity would be that of the round trip, with many
+/// more than an open loop has under way at its limit it would be one that no open loop reaches.
+const CAPACITY_IN_FLIGHT: u32 = 256;
 /// Recovery is measured at this share of the capacity.
 const RECOVERY_SHARE: f64 = 0.5;
 /// Response times up to as many times those without overload count as recovered.
 const RECOVERED_FACTOR: u64 = 2;
 /// So many times `--duration` is the recovery watched.
 const RECOVERY_DURATIONS: u32 = 2;
+/// From this share of the messages due, answered within the window, an overload was none.
+const KEPT_UP_SHARE: f64 = 0.99;
 /// Intervals below the bound that make a recovery.
 const RECOVERED_IN_A_ROW: usize = 3;
 
@@ -170,7 +173,8 @@ impl Curve {
         let duration = self.base.options.duration;
         Ok(match part {
             Part::Capacity => {
-                self.base.with([("closed-loop", true.into()), ("pipeline", CAPACITY_PIPELINE.into())])?
+                let pipeline = CAPACITY_IN_FLIGHT.div_ceil(self.base.options.connections.max(1));
+                self.base.with([("closed-loop", true.into()), ("pipeline", pipeline.into())])?
             }
             Part::Point { rate_per_s, .. } => self.base.with([("rate", (*rate_per_s).into())])?,
             Part::Recovery { from_per_s, to_per_s } => self.base.with([
@@ -186,7 +190,7 @@ impl Curve {
         use crate::report::text::rate;
         match part {
             Part::Capacity => {
-                format!("capacity, by a closed loop with {CAPACITY_PIPELINE} in flight on each connection")
+                format!("capacity, by a closed loop with {} in flight", self.in_flight())
             }
             Part::Point { label, rate_per_s, overload, .. } => {
                 let overload = if *overload { ", overload" } else { "" };
@@ -203,14 +207,17 @@ impl Curve {
         }
     }
 
+    /// Messages in flight when the capacity is measured: a whole number on each connection.
+    fn in_flight(&self) -> u32 {
+        CAPACITY_IN_FLIGHT.next_multiple_of(self.base.options.connections.max(1))
+    }
+
     fn on_capacity(&mut self, end: &End) {
         match end {
             End::Measured(result) if result.summary.rate_achieved_per_s > 0.0 => {
                 self.went_wrong |= !went_well(result);
                 self.found.capacity_per_s = Some(result.summary.rate_achieved_per_s.round());
-                let from = format!(
-                    "measured by a closed loop with {CAPACITY_PIPELINE} in flight on each connection"
-                );
+                let from = format!("measured by a closed loop with {} in flight", self.in_flight());
                 self.found.capacity_from = Some(from);
                 self.plan_points();
             }
@@ -235,9 +242,14 @@ impl Curve {
             End::Failed(why) => CurvePoint { failed: Some(why.clone()), ..point },
             End::Measured(result) => point_of(result, point),
         };
+        let measured = match end {
+            End::Measured(result) => Some(&result.latency.response),
+            End::Failed(_) => None,
+        };
         let half = self.found.capacity_per_s.map(|capacity| round_rate(capacity * RECOVERY_SHARE));
         if half == Some(rate_per_s) {
-            self.reference_ns = point.p99_ns;
+            // A yardstick, not a statement: it need not be known to a confidence.
+            self.reference_ns = measured.and_then(|response| percentile_ns(response, 0.99));
         }
         // A server may break under an overload that was meant to break it.
         self.went_wrong |= !point.went_well && !overload;
@@ -291,8 +303,10 @@ fn point_of(result: &RunResult, point: CurvePoint) -> CurvePoint {
         let index = PERCENTILES.iter().position(|&(_, other)| other == quantile)?;
         inflation.percentile_ns(response, index)
     };
+    let in_time = result.accounting.answered - result.accounting.answered_late;
     CurvePoint {
         achieved_per_s: result.summary.rate_achieved_per_s,
+        kept_up: in_time as f64 >= KEPT_UP_SHARE * result.accounting.offered as f64,
         p50_ns: percentile(0.5),
         p99_ns: percentile(0.99),
         p999_ns: percentile(0.999),

@@ -70,7 +70,7 @@ fn the_capacity_is_measured_first_and_rates_ascend_with_a_recovery_after_each_ov
     assert_eq!(
         labels,
         [
-            "capacity, by a closed loop with 16 in flight on each connection",
+            "capacity, by a closed loop with 256 in flight",
             "10% (4,000/s)",
             "50% (20,000/s)",
             "90% (36,000/s)",
