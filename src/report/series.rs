@@ -215,7 +215,7 @@ fn ratios(comparison: &Comparison<'_>) -> String {
 pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &Path, style: Style) -> String {
     let answer = match (found.highest_pass_per_s, found.lowest_fail_per_s) {
         (Some(pass), Some(fail)) => {
-            format!("{} holds up to {}, and no longer at {}", found.condition, rate(pass), rate(fail))
+            format!("{} holds up to {}, and fails at {}", found.condition, rate(pass), rate(fail))
         }
         (Some(pass), None) => {
             format!("{} holds at {}, and was not seen to fail", found.condition, rate(pass))

@@ -14,11 +14,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::searching::flag_of;
-use super::{Controller, End, Left, Planned, Request, SeriesError, Setup, Step};
+use super::{Controller, End, Left, Planned, Request, SeriesError, Setup, Step, went_well};
 use crate::load::options::parse_rate;
 use crate::measure::finding::{CurveFinding, CurvePoint, Finding, Recovery};
 use crate::measure::histogram::{self, Histogram, PERCENTILES, percentile_ns};
-use crate::measure::result::{RunResult, Status};
+use crate::measure::result::RunResult;
 use crate::measure::samples::Inflation;
 use crate::report::Style;
 use crate::report::curve as report;
@@ -288,12 +288,6 @@ fn rate_of(part: &Part) -> f64 {
 /// Whole messages a second, where that is nothing to speak of.
 fn round_rate(rate_per_s: f64) -> f64 {
     if rate_per_s >= 100.0 { rate_per_s.round() } else { rate_per_s }
-}
-
-fn went_well(result: &RunResult) -> bool {
-    let accounting = &result.accounting;
-    let all_answered = accounting.error_count() == 0 && accounting.outstanding == 0 && accounting.unsent == 0;
-    result.outcome.status == Status::Completed && all_answered && accounting.answered > 0
 }
 
 fn point_of(result: &RunResult, point: CurvePoint) -> CurvePoint {
