@@ -308,6 +308,7 @@ fn point_of(result: &RunResult, point: CurvePoint) -> CurvePoint {
         server_cpu_ns: result.cpu.server_ns_per_message(&result.accounting),
         load_cpu_ns: result.cpu.load_ns_per_message(&result.accounting),
         lag_p99_ns: percentile_ns(&result.latency.lag, 0.99),
+        spin: result.evidence.as_ref().is_some_and(|evidence| evidence.spin),
         level: result.verdict.as_ref().map(|verdict| verdict.level),
         went_well: went_well(result),
         ..point

@@ -307,10 +307,7 @@ fn flags_that_the_engine_refuses_are_wrong_flags_and_a_kernel_that_refuses_is_no
     let wrong = |error: EngineError| SeriesError::from(OptionsError::Engine(error)).is_wrong_flags();
     let error = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     assert!(!wrong(EngineError::Io { doing: "set up io_uring", error }));
-    let results = tempfile::tempdir().unwrap();
-    let words = ["--runs", "2", "--engine", "epoll", "--kernel-timestamps"];
-    let refused = make_series(results.path(), &words, &mut Fake::default()).err().expect("refused");
-    assert!(refused.is_wrong_flags(), "{refused}");
+    assert!(wrong(EngineError::NoKernelTimestamps { engine: "uring" }));
 }
 
 #[test]
