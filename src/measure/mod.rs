@@ -19,5 +19,6 @@ pub mod samples;
 pub mod series;
 pub mod steadiness;
 pub mod store;
+pub mod student;
 pub mod units;
 pub mod verdict;

@@ -1,17 +1,22 @@
 //! Repeated runs of several contenders: merged, their spread, and how one compares with another.
 //!
-//! Invariants: percentiles come from merged histograms, never from averaged percentiles; the unit that chance draws in an
-//! interval is the run, since runs differ from each other by more than the samples of one do; runs that are INVALID, or
-//! ended early, are counted and left out.
-//! Deliberately absent: tests of significance. An interval says more, and says it in the unit of the thing.
+//! Invariants: percentiles come from merged histograms, never from averaged percentiles, and are stated where their effective
+//! samples suffice; the unit that chance draws in an interval is the run, since runs differ from each other by more than the
+//! samples of one do; runs that are INVALID, or ended early, are counted and left out, and where that is many, nothing is
+//! compared: those that are left are those that went well.
+//! Deliberately absent: tests in place of intervals. They only decide which of several differences are marked as noise.
 
-use super::histogram::{self, Histogram, new_histogram};
+use super::histogram::{self, Histogram, PERCENTILES, new_histogram};
 use super::result::{Mode, RunResult, Status};
+use super::samples::Inflation;
 use super::series::Compact;
+use super::student;
 use super::verdict::Level;
 
-/// Draws behind an interval: the ends of a 95 % interval then rest on 50 draws each.
-const DRAWS: usize = 2000;
+/// The share of its rounds that each side has to have kept, so that the two are compared.
+pub const KEPT_SHARE_MIN: f64 = 0.75;
+/// The error that intervals, and all marks of one table together, are made for.
+const ERROR: f64 = 0.05;
 
 /// One run, as far as it is compared.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +31,8 @@ pub struct Figures {
     pub closed_loop: bool,
     /// The headline durations, in nanoseconds: response times, in a closed loop service times.
     pub headline: Compact,
+    /// How many of its samples tell as much as independent ones, for each of [`PERCENTILES`].
+    pub effective_samples: [u64; PERCENTILES.len()],
     /// Messages answered.
     pub answered: u64,
     /// Messages answered in the window, and its length.
@@ -44,6 +51,7 @@ impl Figures {
         let level = result.verdict.as_ref().map(|verdict| verdict.level);
         let closed_loop = matches!(result.plan.mode, Mode::ClosedLoop { .. });
         let headline = if closed_loop { &result.latency.service } else { &result.latency.response };
+        let inflation = Inflation::of_run(result);
         let reason = || result.outcome.reason.clone().unwrap_or("it did not end as planned".to_owned());
         let left_out = match (result.outcome.status, level) {
             (Status::Completed, Some(Level::Invalid)) => Some("INVALID".to_owned()),
@@ -59,6 +67,7 @@ impl Figures {
             left_out,
             closed_loop,
             headline: Compact::of(headline),
+            effective_samples: std::array::from_fn(|index| inflation.effective_samples(headline, index)),
             answered: result.accounting.answered,
             answered_in_window: result.summary.rate_achieved_per_s * result.summary.measured_s,
             measured_s: result.summary.measured_s,
@@ -95,62 +104,36 @@ pub enum Metric {
 impl Metric {
     /// Its value over several runs together; `None` where they do not tell.
     pub fn of(self, runs: &[&Figures]) -> Option<f64> {
-        let drawn: Vec<_> = runs.iter().map(|run| (*run, 1)).collect();
-        self.weighted(&Slots::new(runs.iter().copied(), self), &drawn)
-    }
-
-    /// The same where each run counts as often as it was drawn; `slots` are those of all runs.
-    fn weighted(self, slots: &Slots, drawn: &[(&Figures, u64)]) -> Option<f64> {
-        let sum =
-            |of: fn(&Figures) -> f64| drawn.iter().map(|(run, times)| of(run) * *times as f64).sum::<f64>();
+        let sum = |of: fn(&Figures) -> f64| runs.iter().map(|run| of(run)).sum::<f64>();
         let per_message = |cpu_s: f64| {
             let answered = sum(|run| run.answered as f64);
             (answered > 0.0).then(|| cpu_s * 1e9 / answered)
         };
         match self {
-            Self::Percentile(quantile) => {
-                slots.percentile(quantile, &drawn.iter().map(|&(_, times)| times).collect::<Vec<_>>())
-            }
+            Self::Percentile(quantile) => percentile_ns(runs, quantile).map(|value_ns| value_ns as f64),
             Self::Rate => {
                 let measured_s = sum(|run| run.measured_s);
                 (measured_s > 0.0).then(|| sum(|run| run.answered_in_window) / measured_s)
             }
-            Self::ServerCpu if drawn.iter().any(|(run, _)| run.server_cpu_s.is_none()) => None,
+            Self::ServerCpu if runs.iter().any(|run| run.server_cpu_s.is_none()) => None,
             Self::ServerCpu => per_message(sum(|run| run.server_cpu_s.unwrap_or(0.0))),
             Self::LoadCpu => per_message(sum(|run| run.load_cpu_s)),
         }
     }
 }
 
-/// Every value that occurs in any of several runs, ascending, with the run and the count there.
-struct Slots(Vec<(u64, usize, u64)>);
+/// One of [`PERCENTILES`] of all runs' samples; `None` if their effective samples together are too few to state it.
+pub fn percentile_ns(runs: &[&Figures], quantile: f64) -> Option<u64> {
+    let index = PERCENTILES.iter().position(|&(_, other)| other == quantile)?;
+    let effective = runs.iter().map(|run| run.effective_samples[index]).sum();
+    let merged = histogram::has_enough_samples(effective, quantile).then(|| merged(runs))?;
+    histogram::percentile_ns(&merged, quantile)
+}
 
-impl Slots {
-    fn new<'a>(runs: impl Iterator<Item = &'a Figures>, metric: Metric) -> Slots {
-        let mut slots = Vec::new();
-        if let Metric::Percentile(_) = metric {
-            for (index, run) in runs.enumerate() {
-                slots.extend(run.headline.iter().map(|(value_ns, count)| (value_ns, index, count)));
-            }
-            slots.sort_unstable();
-        }
-        Slots(slots)
-    }
-
-    /// The percentile where run `i` counts `times[i]` times; `None` where there are too few samples for it.
-    fn percentile(&self, quantile: f64, times: &[u64]) -> Option<f64> {
-        let total: u64 = self.0.iter().map(|&(_, run, count)| count * times[run]).sum();
-        if !histogram::has_enough_samples(total, quantile) {
-            return None;
-        }
-        let rank = ((quantile * total as f64).ceil() as u64).max(1);
-        let mut passed = 0;
-        let reached = self.0.iter().find(|&&(_, run, count)| {
-            passed += count * times[run];
-            passed >= rank
-        });
-        reached.map(|&(value_ns, ..)| value_ns as f64)
-    }
+fn merged(runs: &[&Figures]) -> Histogram {
+    let mut merged = new_histogram();
+    runs.iter().for_each(|run| run.headline.add_to(&mut merged));
+    merged
 }
 
 /// Smallest, median and largest.
@@ -178,17 +161,55 @@ impl Spread {
 /// One contender's metric over another's.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
-    /// Over all runs of each.
+    /// The geometric mean: of the rounds' ratios, or that of one's runs over that of the other's.
     pub value: f64,
-    /// The ends of its 95 % interval; `None` with fewer than two runs of each.
+    /// The ends of its 95 % interval; `None` with fewer than two rounds.
     pub interval: Option<(f64, f64)>,
+    /// How likely as much is by chance alone, where there is an interval.
+    pub chance: Option<f64>,
+    /// That it cannot be told from noise; [`mark_noise`] knows what else it stands beside.
+    pub is_noise: bool,
 }
 
 impl Ratio {
-    /// Whether no difference can be told from noise.
-    pub fn is_noise(&self) -> bool {
-        self.interval.is_none_or(|(low, high)| low <= 1.0 && 1.0 <= high)
+    /// Half the interval's width as a share: a smaller difference could not have been seen.
+    pub fn resolution(&self) -> Option<f64> {
+        self.interval.map(|(low, high)| (high / low).sqrt() - 1.0)
     }
+
+    /// Of the mean of logarithms, its standard error and degrees of freedom.
+    fn of_logs(mean: f64, error: f64, freedom: f64) -> Ratio {
+        let half = student::two_sided_quantile(ERROR, freedom) * error;
+        let chance = match error > 0.0 {
+            true => student::two_sided_chance(mean / error, freedom),
+            // Runs that are all alike: a difference is one.
+            false => f64::from(u8::from(mean == 0.0)),
+        };
+        let interval = Some(((mean - half).exp(), (mean + half).exp()));
+        Ratio { value: mean.exp(), interval, chance: Some(chance), is_noise: chance >= ERROR }
+    }
+}
+
+/// Marks what is noise among all ratios that are shown together, so that chance makes up a difference anywhere among
+/// them in 5 % of tables, not in 5 % of cells: Holm, "A simple sequentially rejective multiple test procedure",
+/// Scandinavian Journal of Statistics 6(2), 1979.
+pub fn mark_noise<'a>(ratios: impl IntoIterator<Item = &'a mut Ratio>) {
+    let mut ratios: Vec<_> = ratios.into_iter().collect();
+    let chance = |ratio: &Ratio| ratio.chance.unwrap_or(1.0);
+    ratios.sort_by(|a, b| chance(a).total_cmp(&chance(b)));
+    let (count, mut all_noise) = (ratios.len(), false);
+    for (index, ratio) in ratios.into_iter().enumerate() {
+        all_noise |= chance(ratio) * (count - index) as f64 >= ERROR;
+        ratio.is_noise = all_noise;
+    }
+}
+
+/// Mean, variance of the mean, and count less one.
+fn moments(logs: &[f64]) -> (f64, f64, f64) {
+    let (count, freedom) = (logs.len() as f64, logs.len() as f64 - 1.0);
+    let mean = logs.iter().sum::<f64>() / count;
+    let squares: f64 = logs.iter().map(|log| (log - mean).powi(2)).sum();
+    (mean, squares / freedom.max(1.0) / count, freedom)
 }
 
 impl Contender {
@@ -199,9 +220,13 @@ impl Contender {
 
     /// Their headline durations in one histogram.
     pub fn merged(&self) -> Histogram {
-        let mut merged = new_histogram();
-        self.kept().iter().for_each(|run| run.headline.add_to(&mut merged));
-        merged
+        merged(&self.kept())
+    }
+
+    /// Rounds that were made, and those of them that count, if these are too few to speak for all.
+    pub fn kept_too_few(&self) -> Option<(usize, usize)> {
+        let (made, kept) = (self.runs.len() + self.failed.len(), self.kept().len());
+        ((kept as f64) < KEPT_SHARE_MIN * made as f64).then_some((made, kept))
     }
 
     /// How far single runs lie apart.
@@ -209,48 +234,40 @@ impl Contender {
         Spread::of(self.kept().iter().filter_map(|run| metric.of(&[run])))
     }
 
-    /// This one's `metric` over `base`'s, with a percentile bootstrap over runs.
+    /// This one's `metric` over `base`'s, with a t-interval over the logarithms of runs: of a factor that moves some runs and
+    /// not others there are as many observations as runs, not as messages. `None` where runs do not tell, or either side has
+    /// [too few][Contender::kept_too_few].
     ///
-    /// With `by_round` whole rounds are drawn, so that what moved both contenders in a round cancels out: right where
-    /// rounds were interleaved. Else the runs of each are drawn by themselves.
-    pub fn over(&self, base: &Contender, metric: Metric, by_round: bool, seed: u64) -> Option<Ratio> {
-        let (ours, bases) = (self.kept(), base.kept());
-        let value = quotient(metric.of(&ours), metric.of(&bases))?;
-        if ours.len() < 2 || bases.len() < 2 {
-            return Some(Ratio { value, interval: None });
+    /// With `by_round` it is that of the ratios of rounds that both have, so that what moved both contenders in a round
+    /// cancels out: right where rounds were interleaved. Else the runs of each are apart, with a variance of their own (Welch,
+    /// "The generalization of Student's problem when several different population variances are involved", Biometrika 34, 1947).
+    pub fn over(&self, base: &Contender, metric: Metric, by_round: bool) -> Option<Ratio> {
+        if self.kept_too_few().or(base.kept_too_few()).is_some() {
+            return None;
         }
-        let our_slots = Slots::new(ours.iter().copied(), metric);
-        let base_slots = Slots::new(bases.iter().copied(), metric);
-        let mut random = fastrand::Rng::with_seed(seed);
-        let rounds = 1 + ours.iter().chain(&bases).map(|run| run.round).max().unwrap_or(0) as usize;
-        let mut ratios: Vec<f64> = (0..DRAWS)
-            .filter_map(|_| {
-                let drawn = draw(rounds, &mut random);
-                let base_drawn = if by_round { drawn.clone() } else { draw(rounds, &mut random) };
-                let ours = metric.weighted(&our_slots, &counted(&ours, &drawn));
-                quotient(ours, metric.weighted(&base_slots, &counted(&bases, &base_drawn)))
-            })
-            .collect();
-        ratios.sort_unstable_by(f64::total_cmp);
-        let end =
-            |quantile: f64| ratios.get((quantile * (ratios.len() as f64 - 1.0)).round() as usize).copied();
-        Some(Ratio { value, interval: end(0.025).zip(end(0.975)) })
+        let log = |run: &Figures| metric.of(&[run]).filter(|&value| value > 0.0).map(f64::ln);
+        let logs = |runs: Vec<&Figures>| runs.into_iter().filter_map(log).collect::<Vec<f64>>();
+        let lone = |mean: f64| Ratio { value: mean.exp(), interval: None, chance: None, is_noise: true };
+        if by_round {
+            let bases = base.kept();
+            let of_round = |run: &Figures| bases.iter().find(|other| other.round == run.round).copied();
+            let pair = |run: &&Figures| Some(log(run)? - log(of_round(run)?)?);
+            let (mean, variance, freedom) = moments(&self.kept().iter().filter_map(pair).collect::<Vec<_>>());
+            return match freedom {
+                1.0.. => Some(Ratio::of_logs(mean, variance.sqrt(), freedom)),
+                _ => mean.is_finite().then(|| lone(mean)),
+            };
+        }
+        let (ours, bases) = (moments(&logs(self.kept())), moments(&logs(base.kept())));
+        let mean = ours.0 - bases.0;
+        if ours.2 < 1.0 || bases.2 < 1.0 {
+            return mean.is_finite().then(|| lone(mean));
+        }
+        let variance = ours.1 + bases.1;
+        let freedom = variance.powi(2) / (ours.1.powi(2) / ours.2 + bases.1.powi(2) / bases.2);
+        let freedom = if freedom.is_finite() { freedom } else { ours.2.min(bases.2) };
+        Some(Ratio::of_logs(mean, variance.sqrt(), freedom))
     }
-}
-
-fn quotient(above: Option<f64>, below: Option<f64>) -> Option<f64> {
-    above.zip(below).filter(|&(_, below)| below > 0.0).map(|(above, below)| above / below)
-}
-
-/// How often each of `count` was drawn in as many draws.
-fn draw(count: usize, random: &mut fastrand::Rng) -> Vec<u64> {
-    let mut times = vec![0; count];
-    (0..count).for_each(|_| times[random.usize(..count)] += 1);
-    times
-}
-
-fn counted<'a>(runs: &[&'a Figures], times: &[u64]) -> Vec<(&'a Figures, u64)> {
-    runs.iter().map(|run| (*run, times[run.round as usize])).collect()
 }
 
 #[cfg(test)]
@@ -267,6 +284,7 @@ mod tests {
             left_out: None,
             closed_loop: false,
             headline: Compact::of(&histogram),
+            effective_samples: [answered; PERCENTILES.len()],
             answered,
             answered_in_window: answered as f64,
             measured_s: 1.0,
@@ -306,37 +324,82 @@ mod tests {
     #[test]
     fn interleaved_rounds_tell_a_small_difference_that_the_machine_drowns_otherwise() {
         let (a, b) = (contender("a", 10, 1.0, 7, 1), contender("b", 10, 1.1, 7, 2));
-        let ratio = b.over(&a, Metric::Percentile(0.5), true, 1).unwrap();
+        let ratio = b.over(&a, Metric::Percentile(0.5), true).unwrap();
         let (low, high) = ratio.interval.unwrap();
-        assert!(low < 1.1 && 1.1 < high && high - low < 0.05 && !ratio.is_noise(), "{ratio:?}");
-        let apart = b.over(&a, Metric::Percentile(0.5), false, 1).unwrap();
-        assert!(apart.is_noise(), "{apart:?}");
-        assert_eq!(b.over(&a, Metric::Percentile(0.5), true, 1), Some(ratio), "a seed fixes the interval");
+        assert!(low < 1.1 && 1.1 < high && high - low < 0.07 && !ratio.is_noise, "{ratio:?}");
+        let apart = b.over(&a, Metric::Percentile(0.5), false).unwrap();
+        assert!(apart.is_noise && apart.resolution().unwrap() > 0.05, "{apart:?}");
     }
 
     #[test]
     fn the_same_under_two_names_is_noise_as_often_as_the_interval_says() {
-        let differ = (0..100).filter(|&seed| {
-            let (a, b) =
-                (contender("a", 10, 1.0, seed, 1000 + seed), contender("a", 10, 1.0, seed, 2000 + seed));
-            !b.over(&a, Metric::Percentile(0.5), true, seed).unwrap().is_noise()
-        });
-        // Five are expected; a bootstrap of ten runs is a little narrow.
-        let differ = differ.count();
-        assert!((1..=15).contains(&differ), "{differ} of 100");
+        for (rounds, by_round) in [(5, true), (10, true), (5, false), (10, false)] {
+            let differ = (0..300).filter(|&seed| {
+                let machine = |side: u64| if by_round { seed } else { seed + side };
+                let a = contender("a", rounds, 1.0, machine(0), 1000 + seed);
+                let b = contender("a", rounds, 1.0, machine(5000), 2000 + seed);
+                !b.over(&a, Metric::Percentile(0.5), by_round).unwrap().is_noise
+            });
+            // Fifteen are expected; 2 to 31 is four standard deviations.
+            let differ = differ.count();
+            assert!((2..=31).contains(&differ), "{differ} of 300; {rounds} rounds");
+        }
+    }
+
+    #[test]
+    fn of_many_differences_shown_together_chance_makes_up_none() {
+        let ratio = |chance| Ratio { value: 1.1, interval: Some((1.0, 1.2)), chance, is_noise: false };
+        let mut ratios = [Some(0.03), Some(0.001), None, Some(0.02), Some(0.012)].map(ratio);
+        mark_noise(&mut ratios);
+        // Times 5, 4, …: 0.005, 0.048, and 0.06 and all after it are noise.
+        assert_eq!(ratios.map(|ratio| ratio.is_noise), [true, false, true, true, false]);
     }
 
     #[test]
     fn runs_that_do_not_count_are_left_out_and_one_run_each_proves_nothing() {
-        let mut a = Contender { runs: vec![run(0, 1..=1000), run(1, 1..=1000)], ..Contender::default() };
-        let b = a.clone();
+        let one = Contender { runs: vec![run(0, 1..=1000)], ..Contender::default() };
+        let ratio = one.over(&one, Metric::LoadCpu, true).unwrap();
+        assert!(ratio.interval.is_none() && ratio.is_noise && ratio.value == 1.0, "{ratio:?}");
+        let mut none = one.clone();
+        none.runs[0].left_out = Some("INVALID".to_owned());
+        assert_eq!(one.over(&none, Metric::LoadCpu, true), None);
+        assert_eq!(none.spread(Metric::Rate), None);
+    }
+
+    #[test]
+    fn what_kept_less_than_three_quarters_of_its_rounds_is_not_compared() {
+        let a = contender("a", 8, 1.0, 7, 1);
+        let mut b = contender("b", 8, 1.1, 7, 2);
+        for (round, compared) in [(0, true), (5, true), (3, false)] {
+            b.runs[round].left_out = Some("INVALID".to_owned());
+            for by_round in [true, false] {
+                assert_eq!(b.over(&a, Metric::Rate, by_round).is_some(), compared, "{round}");
+                assert_eq!(a.over(&b, Metric::Rate, by_round).is_some(), compared, "{round}");
+            }
+        }
+        assert_eq!((a.kept_too_few(), b.kept_too_few()), (None, Some((8, 5))));
+    }
+
+    #[test]
+    fn only_rounds_that_both_have_are_held_against_each_other() {
+        let (mut a, mut b) = (contender("a", 8, 1.0, 7, 1), contender("b", 8, 1.1, 7, 2));
+        // What is left out of one side only would bend its mean.
         a.runs[1].left_out = Some("INVALID".to_owned());
-        assert_eq!(a.kept().len(), 1);
-        let ratio = b.over(&a, Metric::LoadCpu, true, 1).unwrap();
-        assert!(ratio.interval.is_none() && ratio.is_noise(), "{ratio:?}");
-        a.runs[0].left_out = Some("INVALID".to_owned());
-        assert_eq!(b.over(&a, Metric::LoadCpu, true, 1), None);
-        assert_eq!(a.spread(Metric::Rate), None);
+        b.runs[6].left_out = Some("INVALID".to_owned());
+        let mut both = [a.clone(), b.clone()];
+        both.iter_mut().for_each(|it| it.runs.retain(|run| ![1, 6].contains(&run.round)));
+        let p50 = Metric::Percentile(0.5);
+        assert_eq!(b.over(&a, p50, true), both[1].over(&both[0], p50, true));
+    }
+
+    #[test]
+    fn merged_percentiles_need_effective_samples_and_those_of_runs_add_up() {
+        let mut a = Contender { runs: vec![run(0, 1..=9_000), run(1, 1..=9_000)], ..Contender::default() };
+        assert!(Metric::Percentile(0.999).of(&a.kept()).is_some());
+        a.runs.iter_mut().for_each(|run| run.effective_samples.fill(400));
+        assert_eq!(Metric::Percentile(0.999).of(&a.kept()), None);
+        assert!(Metric::Percentile(0.99).of(&a.kept()).is_some(), "800 are enough");
+        assert_eq!(Metric::Percentile(0.99).of(&a.kept()[..1]), None, "400 are not");
     }
 
     #[test]

@@ -8,11 +8,11 @@ use std::path::Path;
 use super::Style;
 use super::text::{count, counted, duration, duration_ns, printable, rate, ratio, table, wrap};
 use crate::measure::finding::{Descent, OVERLOAD, SearchFinding, SearchStep};
-use crate::measure::histogram::{self, Histogram};
-use crate::measure::rounds::{Contender, Metric, Spread};
+use crate::measure::histogram;
+use crate::measure::rounds::{self, Contender, Figures, Metric, Ratio, Spread, percentile_ns};
 use crate::measure::verdict::Level;
 
-/// Rounds below which an interval made of them is narrower than it should be.
+/// Rounds below which an interval made of them is so wide that it hardly says anything.
 const ROUNDS_FOR_INTERVALS: usize = 5;
 
 /// Repeated runs to be shown.
@@ -21,9 +21,9 @@ pub struct Comparison<'a> {
     pub contenders: &'a [Contender],
     /// Runs that were to be made.
     pub planned: usize,
-    /// Rounds were interleaved, and so are drawn as a whole.
+    /// Rounds were interleaved, and so are compared one by one.
     pub interleaved: bool,
-    /// Of the order, and of the bootstrap.
+    /// Of the order and the arrivals.
     pub seed: u64,
     /// Why the rest was not made.
     pub given_up: Option<&'a str>,
@@ -76,6 +76,15 @@ fn notes(comparison: &Comparison<'_>, style: Style) -> String {
             lines.push(format!("{what}: {}, round {}: {why}", contender.label, round + 1));
         }
     }
+    for contender in comparison.contenders.iter().filter(|_| comparison.contenders.len() > 1) {
+        if let Some((made, kept)) = contender.kept_too_few() {
+            lines.push(format!(
+                "{}: {kept} of {made} rounds count, fewer than three quarters, and those may be the ones that went well: it is \
+                 not compared",
+                contender.label
+            ));
+        }
+    }
     let all = comparison.contenders.iter().flat_map(Contender::kept);
     let closed = all.clone().filter(|run| run.closed_loop).count();
     if closed > 0 && closed == all.count() {
@@ -88,16 +97,16 @@ fn notes(comparison: &Comparison<'_>, style: Style) -> String {
     let fewest = comparison.contenders.iter().map(|contender| contender.kept().len()).min().unwrap_or(0);
     if comparison.contenders.len() > 1 && fewest < ROUNDS_FOR_INTERVALS {
         lines.push(format!(
-            "fewer than {ROUNDS_FOR_INTERVALS} runs of each: the intervals mean little; give a higher --runs"
+            "fewer than {ROUNDS_FOR_INTERVALS} runs of each: the intervals are wide; give a higher --runs"
         ));
     }
     super::terminal::show_warnings(&lines, style)
 }
 
-fn percentile_cell(merged: &Histogram, quantile: f64) -> String {
-    match merged.is_empty() {
+fn percentile_cell(kept: &[&Figures], quantile: f64) -> String {
+    match kept.iter().all(|run| run.headline.is_empty()) {
         true => "-".to_owned(),
-        false => histogram::percentile_ns(merged, quantile).map_or("too few".to_owned(), duration_ns),
+        false => percentile_ns(kept, quantile).map_or("too few".to_owned(), duration_ns),
     }
 }
 
@@ -121,7 +130,7 @@ fn merged(contenders: &[Contender]) -> String {
         let (merged, kept) = (contender.merged(), contender.kept());
         let metric = |metric: Metric, show: fn(f64) -> String| metric.of(&kept).map_or("-".to_owned(), show);
         let mut row = vec![printable(&contender.label), kept.len().to_string()];
-        row.extend([0.5, 0.9, 0.99, 0.999].map(|quantile| percentile_cell(&merged, quantile)));
+        row.extend([0.5, 0.9, 0.99, 0.999].map(|quantile| percentile_cell(&kept, quantile)));
         row.push(histogram::maximum_ns(&merged).map_or("-".to_owned(), duration_ns));
         row.push(metric(Metric::Rate, rate));
         row.push(metric(Metric::ServerCpu, duration));
@@ -185,27 +194,39 @@ fn headings(first: &str) -> Vec<String> {
 
 fn ratios(comparison: &Comparison<'_>) -> String {
     let [base, others @ ..] = comparison.contenders else { return String::new() };
+    let over = |contender: &Contender| {
+        COMPARED.map(|(_, metric, _)| contender.over(base, metric, comparison.interleaved))
+    };
+    let mut found: Vec<_> = others.iter().map(over).collect();
+    rounds::mark_noise(found.iter_mut().flatten().flatten());
     let mut rows = vec![headings(&format!("over {}", printable(&base.label)))];
-    for contender in others {
-        let mut row = vec![printable(&contender.label)];
-        for (_, metric, _) in COMPARED {
-            let found = contender.over(base, metric, comparison.interleaved, comparison.seed);
-            let shown = |found: crate::measure::rounds::Ratio| {
-                let mark = if found.is_noise() { "~ " } else { "" };
-                let ends = found.interval.map(|(low, high)| format!(" [{}, {}]", ratio(low), ratio(high)));
-                format!("{mark}{}{}", ratio(found.value), ends.unwrap_or_default())
-            };
-            row.push(found.map_or("-".to_owned(), shown));
-        }
-        rows.push(row);
+    for (contender, found) in others.iter().zip(&found) {
+        let cells = found.map(|ratio| ratio.map_or("-".to_owned(), ratio_cell));
+        rows.push([printable(&contender.label)].into_iter().chain(cells).collect());
     }
-    let unit = if comparison.interleaved { "rounds" } else { "runs" };
+    let cells = found.iter().flatten().flatten().count() as u64;
+    if cells == 0 {
+        return table(&rows);
+    }
+    let (of, unit) = if comparison.interleaved { ("ratios of rounds", "rounds") } else { ("runs", "runs") };
     let fewest = comparison.contenders.iter().map(|contender| contender.kept().len()).min().unwrap_or(0);
     let note = format!(
-        "[95 % intervals, bootstrapped over {unit}: {} each]; ~: no difference beyond the noise\n",
-        count(fewest as u64)
+        "geometric means, [95 % t-intervals over the {of}: {} {unit} or more, each by itself]; ~: no difference beyond the \
+         noise of {} together, nor would one of ± so much have shown\n",
+        count(fewest as u64),
+        counted(cells, "ratio")
     );
     table(&rows) + &note
+}
+
+/// `0.912 [0.900, 0.925]`, or `~ 1.002 [0.981, 1.023] ±2.1 %`.
+fn ratio_cell(found: Ratio) -> String {
+    let ends =
+        found.interval.map_or(String::new(), |(low, high)| format!(" [{}, {}]", ratio(low), ratio(high)));
+    let resolution = found.resolution().filter(|_| found.is_noise);
+    let resolution = resolution.map_or(String::new(), |share| format!(" ±{:.1} %", 100.0 * share));
+    let mark = if found.is_noise { "~ " } else { "" };
+    format!("{mark}{}{ends}{resolution}", ratio(found.value))
 }
 
 /// What a search for the highest rate found, ending in a newline.
