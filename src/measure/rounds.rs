@@ -167,6 +167,8 @@ pub struct Ratio {
     pub interval: Option<(f64, f64)>,
     /// How likely as much is by chance alone, where there is an interval.
     pub chance: Option<f64>,
+    /// Rounds that it rests on; where they are no pairs, runs of the side that has fewer.
+    pub rounds: usize,
     /// That it cannot be told from noise; [`mark_noise`] knows what else it stands beside.
     pub is_noise: bool,
 }
@@ -178,7 +180,7 @@ impl Ratio {
     }
 
     /// Of the mean of logarithms, its standard error and degrees of freedom.
-    fn of_logs(mean: f64, error: f64, freedom: f64) -> Ratio {
+    fn of_logs(mean: f64, error: f64, freedom: f64, rounds: usize) -> Ratio {
         let half = student::two_sided_quantile(ERROR, freedom) * error;
         let chance = match error > 0.0 {
             true => student::two_sided_chance(mean / error, freedom),
@@ -186,7 +188,7 @@ impl Ratio {
             false => f64::from(u8::from(mean == 0.0)),
         };
         let interval = Some(((mean - half).exp(), (mean + half).exp()));
-        Ratio { value: mean.exp(), interval, chance: Some(chance), is_noise: chance >= ERROR }
+        Ratio { value: mean.exp(), interval, chance: Some(chance), rounds, is_noise: chance >= ERROR }
     }
 }
 
@@ -247,14 +249,15 @@ impl Contender {
         }
         let log = |run: &Figures| metric.of(&[run]).filter(|&value| value > 0.0).map(f64::ln);
         let logs = |runs: Vec<&Figures>| runs.into_iter().filter_map(log).collect::<Vec<f64>>();
-        let lone = |mean: f64| Ratio { value: mean.exp(), interval: None, chance: None, is_noise: true };
+        let lone =
+            |mean: f64| Ratio { value: mean.exp(), interval: None, chance: None, rounds: 1, is_noise: true };
         if by_round {
             let bases = base.kept();
             let of_round = |run: &Figures| bases.iter().find(|other| other.round == run.round).copied();
             let pair = |run: &&Figures| Some(log(run)? - log(of_round(run)?)?);
             let (mean, variance, freedom) = moments(&self.kept().iter().filter_map(pair).collect::<Vec<_>>());
             return match freedom {
-                1.0.. => Some(Ratio::of_logs(mean, variance.sqrt(), freedom)),
+                1.0.. => Some(Ratio::of_logs(mean, variance.sqrt(), freedom, freedom as usize + 1)),
                 _ => mean.is_finite().then(|| lone(mean)),
             };
         }
@@ -266,7 +269,8 @@ impl Contender {
         let variance = ours.1 + bases.1;
         let freedom = variance.powi(2) / (ours.1.powi(2) / ours.2 + bases.1.powi(2) / bases.2);
         let freedom = if freedom.is_finite() { freedom } else { ours.2.min(bases.2) };
-        Some(Ratio::of_logs(mean, variance.sqrt(), freedom))
+        let fewer = ours.2.min(bases.2) as usize + 1;
+        Some(Ratio::of_logs(mean, variance.sqrt(), freedom, fewer))
     }
 }
 
@@ -348,7 +352,8 @@ mod tests {
 
     #[test]
     fn of_many_differences_shown_together_chance_makes_up_none() {
-        let ratio = |chance| Ratio { value: 1.1, interval: Some((1.0, 1.2)), chance, is_noise: false };
+        let ratio =
+            |chance| Ratio { value: 1.1, interval: Some((1.0, 1.2)), chance, rounds: 5, is_noise: false };
         let mut ratios = [Some(0.03), Some(0.001), None, Some(0.02), Some(0.012)].map(ratio);
         mark_noise(&mut ratios);
         // Times 5, 4, …: 0.005, 0.048, and 0.06 and all after it are noise.

@@ -204,17 +204,14 @@ fn ratios(comparison: &Comparison<'_>) -> String {
         let cells = found.map(|ratio| ratio.map_or("-".to_owned(), ratio_cell));
         rows.push([printable(&contender.label)].into_iter().chain(cells).collect());
     }
-    let cells = found.iter().flatten().flatten().count() as u64;
-    if cells == 0 {
-        return table(&rows);
-    }
+    let shown: Vec<Ratio> = found.into_iter().flatten().flatten().collect();
+    let Some(fewest) = shown.iter().map(|ratio| ratio.rounds).min() else { return table(&rows) };
     let (of, unit) = if comparison.interleaved { ("ratios of rounds", "rounds") } else { ("runs", "runs") };
-    let fewest = comparison.contenders.iter().map(|contender| contender.kept().len()).min().unwrap_or(0);
     let note = format!(
-        "geometric means, [95 % t-intervals over the {of}: {} {unit} or more, each by itself]; ~: no difference beyond the \
-         noise of {} together, nor would one of ± so much have shown\n",
+        "geometric means [95 % t-intervals over the {of}: {} {unit} or more, each by itself]\n~: no difference beyond the \
+         noise, of all {} together; ±: the smallest that could have shown\n",
         count(fewest as u64),
-        counted(cells, "ratio")
+        shown.len()
     );
     table(&rows) + &note
 }
