@@ -1,8 +1,8 @@
 //! Where a response time goes, when the server stamps its answers: in four parts that add up to it, message by message.
 //!
 //! What is stamped is when a message was *composed* and when it had been *received*. Between composing and sending lies the
-//! rest of the sender's turn, and engines differ in how much that is: one sends at the end of its turn, another as soon as
-//! it needs the memory that the message lies in. So both ways hold a share of the engine that sent, beside the kernels and
+//! rest of the sender's turn, and engines differ in how much that is: all send at the end of a turn, but epoll an answer at
+//! once, to have its receive buffer back. So both ways hold a share of the engine that sent, beside the kernels and
 //! the wire. Deliberately absent: stamps of the sending itself, which an answer under way could not carry.
 //!
 //! Percentiles of the parts do not add up to the percentile of the whole, so the parts are also averaged over the

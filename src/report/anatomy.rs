@@ -20,8 +20,8 @@ const BARS: [&str; 4] = ["p50", "p90", "p99", "p99.9"];
 /// What the generator's engine is said to use where it notes arrivals.
 const KERNEL_TIMESTAMPS: &str = "kernel timestamps";
 /// What the stamps leave to be known.
-const SENDING: &str = "What is composed leaves when its engine sends (uring: at the end of its turn, epoll: mostly at \
-    once): both ways hold the rest of the sender's turn, by which engines differ, beside two kernels and the wire.";
+const SENDING: &str = "What is composed leaves at the end of its engine's turn; only epoll sends answers at once. So both ways \
+    hold the rest of the sender's turn, by which engines differ, beside two kernels and the wire.";
 const BAR_COLUMNS: usize = 40;
 const LABEL_COLUMNS: usize = 7;
 
