@@ -192,21 +192,29 @@ fn each_thing_that_goes_wrong_is_seen_while_it_does() {
 
 #[test]
 fn a_timekeeper_never_waits_for_a_view_that_does_not_look() {
-    let letter_box = Arc::new(Mutex::new(LetterBox::default()));
+    let letter_box = Arc::new(LetterBox::default());
     let theirs = Arc::clone(&letter_box);
     let kept_back = Snapshot::default();
     let mut live = Live { letter_box, kept_back, notes: Vec::new(), thread: None };
     let say = |live: &mut Live, index| {
         live.tell(Snapshot { piece: Some(piece(index, 10, 1.0)), ..Snapshot::default() });
     };
-    let looking = theirs.lock().unwrap();
+    let looking = theirs.snapshot.lock().unwrap();
     // Would wait for ever, were it to wait.
     (0..3).for_each(|index| say(&mut live, index));
+    let until_told = Arc::clone(&theirs);
+    live.thread = Some(std::thread::spawn(move || {
+        while !until_told.over.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }));
+    live.finish();
     drop(looking);
     say(&mut live, 3);
-    let snapshot = theirs.lock().unwrap().snapshot.take().unwrap();
+    let snapshot = theirs.snapshot.lock().unwrap().take().unwrap();
     assert_eq!(snapshot.piece.unwrap().answered, 40, "what was kept back came with the next");
     say(&mut live, 4);
-    let snapshot = theirs.lock().unwrap().snapshot.take().unwrap();
+    let snapshot = theirs.snapshot.lock().unwrap().take().unwrap();
     assert_eq!(snapshot.piece.unwrap().answered, 10, "and nothing came twice");
 }
