@@ -30,7 +30,7 @@ pub(super) fn render(result: &RunResult) -> String {
     }
     let name = headline(result).0;
     text.push_str(&format!("# created: {}; ns/op: mean {name} time\n", printable(&result.created)));
-    let is_invalid = result.verdict.as_ref().is_some_and(|verdict| verdict.level == Level::Invalid);
+    let is_invalid = super::verdict::of(result).level == Level::Invalid;
     if !is_invalid && !headline(result).1.is_empty() {
         text.push_str("Unit msgs/s better=higher\n");
         text.push_str(&benchmark(result));
