@@ -124,7 +124,8 @@ pub struct CalibrationCited {
     pub rate_max_per_s: f64,
     /// The 99th percentile of its lag at half of that rate, in nanoseconds.
     pub lag_p99_ns: u64,
-    /// The median response time of the null server at half of that rate, in nanoseconds: nothing can be faster here.
+    /// The median response time of the null server at half of that rate, in nanoseconds: at that rate nothing can be faster here. 0
+    /// where no rate was kept.
     pub floor_p50_ns: u64,
 }
 

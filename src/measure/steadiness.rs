@@ -51,12 +51,7 @@ impl Pace {
         let early_s = early_ns.unwrap_or_else(median_ns) / 1e9;
         let Accounting { offered, answered, answered_late: late, .. } = *accounting;
         let in_window = answered.saturating_sub(late);
-        // What is answered a second makes, over the window, those in it and as many as were in flight.
-        let rate_per_s = match measured_s - early_s {
-            rest_s if rest_s > 0.0 => (in_window as f64 / rest_s).min(offered as f64 / measured_s),
-            _ => 0.0,
-        };
-        let in_flight = rate_per_s * early_s;
+        let in_flight = in_flight(in_window as f64, offered as f64, early_s, measured_s);
         let in_time = in_window.saturating_add(late.min(in_flight.ceil() as u64));
         Pace { offered, in_time, in_flight }
     }
@@ -77,6 +72,16 @@ impl Pace {
     pub fn is_kept(&self) -> bool {
         let chance = 3.0 * (2.0 * self.in_flight).sqrt() / self.offered.max(1) as f64;
         self.share() >= ACHIEVED_SHARE_MIN - chance
+    }
+}
+
+/// How many messages were in flight when a window of `measured_s` began of which the early messages took `early_s`, by Little's
+/// law: answers come at the rate at which, over the window, those in it and as many as were in flight are answered, if not
+/// above that at which messages fell due.
+pub fn in_flight(answered_in_window: f64, offered: f64, early_s: f64, measured_s: f64) -> f64 {
+    match measured_s - early_s {
+        rest_s if rest_s > 0.0 => (answered_in_window / rest_s).min(offered / measured_s) * early_s,
+        _ => 0.0,
     }
 }
 

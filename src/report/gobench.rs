@@ -10,9 +10,9 @@
 
 use super::export::{configuration, headline, verdict};
 use super::text::printable;
-use crate::measure::histogram::{PERCENTILES, percentile_ns};
+use crate::measure::histogram::PERCENTILES;
 use crate::measure::result::{Arrivals, Mode, RunResult};
-use crate::measure::samples::Inflation;
+use crate::measure::samples::{Inflation, P99};
 use crate::measure::verdict::Level;
 
 /// Configuration, comments, and the benchmark line.
@@ -50,7 +50,7 @@ fn benchmark(result: &RunResult) -> String {
             add(value_ns as f64, &format!("{label}-ns"));
         }
     }
-    if let Some(lag_ns) = percentile_ns(&result.latency.lag, 0.99) {
+    if let Some(lag_ns) = inflation.percentile_ns(&result.latency.lag, P99) {
         add(lag_ns as f64, "lag-p99-ns");
     }
     if let Some(cpu_ns) = result.cpu.server_ns_per_message(&result.accounting) {
