@@ -256,8 +256,8 @@ mod tests {
         let mut late = punctual.clone();
         late.spans_ns[..20].iter_mut().for_each(|span_ns| *span_ns += 150_000);
         assert_eq!(off(&late), 0.04);
-        assert_eq!(off_plan_share(&late, 150_000).unwrap().0, 0.0);
-        late.spans_ns[..20].iter_mut().for_each(|span_ns| *span_ns -= 100_000);
+        assert_eq!(off_plan_share(&late, 160_000).unwrap().0, 0.0);
+        late.spans_ns[..20].iter_mut().for_each(|span_ns| *span_ns -= 110_000);
         assert_eq!(
             (off(&late), off_plan_share(&late, 20_000)),
             (0.0, Some((0.0, 0.02 + 3.0 * 0.00004_f64.sqrt())))
