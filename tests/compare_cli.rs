@@ -256,7 +256,7 @@ fn a_file_older_than_verdicts_gets_the_one_that_it_still_can() {
     (old.verdict, old.evidence) = (None, None);
     old.batches.clear();
     let text = terminal::render(&old, Style::PLAIN);
-    assert!(text.contains("! SUSPECT evidence: an older file without evidence"), "{text}");
+    assert!(text.contains("! SUSPECT evidence: this older file lacks what arrivals"), "{text}");
     assert!(text.contains("\nIntervals take all samples as independent"), "{text}");
 }
 

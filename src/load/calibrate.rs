@@ -14,6 +14,7 @@ use crate::measure::calibration::{AtHalf, Calibration, Generator, Overhead, SCHE
 use crate::measure::environment::Environment;
 use crate::measure::histogram::percentile_ns;
 use crate::measure::result::{self, Arrivals, Mode, RunResult, Tool};
+use crate::measure::steadiness::Pace;
 use crate::measure::verdict::lag_bound_ns;
 use crate::report::text;
 
@@ -30,8 +31,6 @@ const RATE_WITHIN: f64 = 1.08;
 /// A stall of the machine is not the generator's limit, nor one lucky second its ability: a rate is tried until it has
 /// passed or failed so often.
 const MAJORITY: usize = 2;
-/// Of the rate asked for, the share that has to be answered.
-const ACHIEVED_MIN: f64 = 0.99;
 
 /// Calibrates the first generator thread of `plan`; each measurement takes `step`. `say` is told what goes on.
 ///
@@ -167,8 +166,7 @@ impl Calibrator<'_> {
             let result = self.open_loop(rate_per_s, self.plan.duration)?;
             let achieved_per_s = result.summary.rate_achieved_per_s;
             let lag_p99_ns = percentile_ns(&result.latency.lag, 0.99);
-            let offered_per_s = result.accounting.offered as f64 / result.summary.measured_s;
-            let passed = achieved_per_s >= ACHIEVED_MIN * offered_per_s
+            let passed = Pace::of(&result).is_kept()
                 && lag_p99_ns.is_some_and(|lag_ns| lag_ns <= lag_bound_ns(self.plan.spin));
             let lag = text::percentile(lag_p99_ns);
             let verdict = if passed { "kept up" } else { "did not" };

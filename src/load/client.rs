@@ -866,7 +866,7 @@ impl Handler for Client {
         let now_ns = connections.now_ns();
         self.look_back(now_ns);
         if self.worst.end_turn(now_ns) {
-            self.worst.look(now_ns, &connections.counters());
+            self.worst.look(connections.clock_ns(), &connections.counters());
         }
         let next_ns = self.advance(connections);
         self.last_turn_worked = std::mem::take(&mut self.turn_worked);

@@ -95,7 +95,7 @@ pub struct Step {
     pub passed: bool,
 }
 
-/// What nothing on this machine can be faster than.
+/// What nothing on this machine can be faster than at this rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AtHalf {
     /// The null server's response time.

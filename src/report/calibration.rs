@@ -56,7 +56,9 @@ pub fn render(calibration: &Calibration, style: Style) -> String {
             row("p99", 0.99),
             row("p99.9", 0.999),
         ]));
-        text.push_str("No server on this machine can be measured as faster than this.\n");
+        text.push_str(
+            "At that rate, no server on this machine can be measured as faster; at a lower one, it may.\n",
+        );
     }
     text
 }
