@@ -8,9 +8,9 @@ use clap::{Command, CommandFactory, FromArgMatches, Parser};
 use ringsock::engine::Probe;
 use ringsock::load::config::{self, ConfigError, Settled};
 use ringsock::load::heading;
-use ringsock::load::series::{Ending, Live, Request, SeriesError};
+use ringsock::load::series::{Ending, Live, Request, SeriesError, went_well};
 use ringsock::load::{self, Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, restore_terminal};
-use ringsock::measure::result::{RunResult, Status};
+use ringsock::measure::result::RunResult;
 use ringsock::measure::{calibration, store};
 use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
@@ -31,9 +31,10 @@ const NOT_TRUSTED: u8 = 3;
 /// Every result carries a verdict: TRUSTED, SUSPECT (something that could have bent the numbers was seen) or INVALID (they do
 /// not say what they seem to), with a reason for each check that failed.
 ///
-/// Exit code: 0 if every message was sent and answered rightly, of a series in every run; 1 if not, or if nothing could be
-/// measured, or a series was interrupted; 2 for a wrong flag; 3 with --strict, where something was measured and the verdict
-/// is not TRUSTED.
+/// Exit code: 0 if every message was sent and answered rightly, of a series in every run (of a curve, but for overload; of a
+/// search for the highest rate, if one rate passed and one failed); 1 if not, or if nothing could be measured, or a series was
+/// interrupted; 2 for a wrong flag; 3 with --strict, where something was measured and the verdict is not TRUSTED, of a series
+/// on every run that measured something.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Flags {
@@ -152,7 +153,8 @@ fn run_series(
         report::print(&(config::render(command, &values, &[]) + &request.describe(&*controller)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut live = Live::new(probe.clone(), request.command_line.clone(), flags.load.verbosity());
+    let (command_line, results) = (request.command_line.clone(), request.results().to_owned());
+    let mut live = Live::new(probe.clone(), command_line, flags.load.verbosity(), results);
     let stopper = live.stopper();
     watch_signals(move || stopper.stop())?;
     let outcome = match request.execute(&mut *controller, &mut live, Style::of_stdout()) {
@@ -207,12 +209,7 @@ fn exit_code(result: &RunResult, strict: bool) -> ExitCode {
     if !report::verdict::of(result).satisfies(strict) {
         return ExitCode::from(NOT_TRUSTED);
     }
-    let as_planned = matches!(result.outcome.status, Status::Completed | Status::Interrupted);
-    let accounting = &result.accounting;
-    let accounted_for =
-        accounting.error_count() == 0 && accounting.outstanding == 0 && accounting.unsent == 0;
-    let measured = accounting.answered > 0;
-    if as_planned && accounted_for && measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if went_well(result) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The first signal has `end` called; the second ends this process.

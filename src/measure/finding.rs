@@ -62,7 +62,7 @@ pub struct SearchStep {
     pub purpose: String,
     /// The rate.
     pub rate_per_s: f64,
-    /// Runs made at it, whose histograms are merged.
+    /// Runs made at it; the histograms of those since it was last made anew are merged.
     pub runs: u64,
     /// Whether the condition held.
     pub passed: bool,
@@ -76,6 +76,12 @@ pub struct SearchStep {
     pub lag_p99_ns: Option<u64>,
     /// The worst verdict on any of its runs, if they were judged.
     pub level: Option<Level>,
+    /// How often it was made anew, since it failed for what may have been the generator or the machine.
+    #[serde(default)]
+    pub made_anew: u64,
+    /// It failed, and the verdict has this against the generator or the machine: the limit may be theirs.
+    #[serde(default)]
+    pub not_the_servers: Option<String>,
 }
 
 /// What coming back from a rate that fails to the highest that passed showed.
@@ -140,6 +146,9 @@ pub struct CurvePoint {
     pub load_cpu_ns: Option<f64>,
     /// The 99th percentile of the generator's own lag.
     pub lag_p99_ns: Option<u64>,
+    /// Whether the generator spun: its lag then has a closer bound.
+    #[serde(default)]
+    pub spin: bool,
     /// The verdict on the run, if there is one.
     pub level: Option<Level>,
     /// Whether every message was sent and answered rightly.

@@ -70,6 +70,9 @@ pub struct Header {
     pub kernel: Kernel,
     /// Every flag in effect, as a config file would have it.
     pub config: BTreeMap<String, serde_json::Value>,
+    /// Names of the formats that results are exported in; older manifests have none.
+    #[serde(default)]
+    pub export: Vec<String>,
     /// What is compared.
     pub contenders: Vec<Contender>,
     /// The runs in their order, as far as it is known beforehand.
@@ -293,6 +296,7 @@ mod tests {
             command_line: vec!["ringsock-load".to_owned()],
             kernel: Kernel { release: Some("6.1.0".to_owned()), ..Kernel::default() },
             config: BTreeMap::from([("rate".to_owned(), 5.into())]),
+            export: Vec::new(),
             contenders: Vec::new(),
             order: vec![Planned { label: "a".to_owned(), round: 0 }],
         }

@@ -6,10 +6,9 @@
 use std::path::Path;
 
 use super::Style;
-use super::series::GENERATOR_LAG_NS;
 use super::text::{duration, duration_ns, printable, rate, table, wrap};
 use crate::measure::finding::{CurveFinding, CurvePoint, Recovery};
-use crate::measure::verdict::Level;
+use crate::measure::verdict::{Level, lag_bound_ns};
 
 /// The chart's marks, in the order in which a later one covers an earlier, with what they stand for.
 const MARKS: [(char, &str, Value); 4] = [
@@ -59,7 +58,7 @@ fn notes(found: &CurveFinding) -> Vec<String> {
     }
     let gave_way = found.points.iter().find(|point| point.failed.is_none() && !point.kept_up);
     if let Some(point) = gave_way
-        && let Some(lag_ns) = point.lag_p99_ns.filter(|&lag_ns| lag_ns > GENERATOR_LAG_NS)
+        && let Some(lag_ns) = point.lag_p99_ns.filter(|&lag_ns| lag_ns > lag_bound_ns(point.spin))
     {
         lines.push(format!(
             "at {} the generator itself was late, by {} (p99): it may be the generator that gave way, not the server",
@@ -192,6 +191,7 @@ mod tests {
             max_ns: Some(400_000 * scale),
             server_cpu_ns: Some(4_100.0),
             load_cpu_ns: Some(5_200.0),
+            spin: false,
             lag_p99_ns: Some(20_000),
             level: Some(Level::Trusted),
             went_well: true,

@@ -15,9 +15,6 @@ use crate::measure::verdict::Level;
 /// Rounds below which an interval made of them is narrower than it should be.
 const ROUNDS_FOR_INTERVALS: usize = 5;
 
-/// A generator whose lag has a higher p99 than this may be what a search has found the limit of, in nanoseconds.
-pub(super) const GENERATOR_LAG_NS: u64 = 500_000;
-
 /// Repeated runs to be shown.
 pub struct Comparison<'a> {
     /// What is compared; the others are compared with the first.
@@ -215,7 +212,7 @@ fn ratios(comparison: &Comparison<'_>) -> String {
 pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &Path, style: Style) -> String {
     let answer = match (found.highest_pass_per_s, found.lowest_fail_per_s) {
         (Some(pass), Some(fail)) => {
-            format!("{} holds up to {}, and no longer at {}", found.condition, rate(pass), rate(fail))
+            format!("{} holds up to {}, and fails at {}", found.condition, rate(pass), rate(fail))
         }
         (Some(pass), None) => {
             format!("{} holds at {}, and was not seen to fail", found.condition, rate(pass))
@@ -227,15 +224,9 @@ pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &P
     };
     let mut text = format!("{}\n", style.bold(&wrap(&answer, style.width_columns, 2)));
     text.push_str(&super::terminal::show_warnings(&search_notes(found, server_is_embedded), style));
-    let recovery = match (&found.descent, server_is_embedded) {
-        (Descent::Recovers, false) => "after overload the highest rate passes again: no hysteresis",
-        (Descent::Recovers, true) => {
-            "the highest rate passes again; each step had a server started anew, so hysteresis cannot show: give a URL for that"
-        }
-        _ => "",
-    };
+    let recovery = recovery(found, server_is_embedded);
     if !recovery.is_empty() {
-        text.push_str(&format!("{}\n", wrap(recovery, style.width_columns, 2)));
+        text.push_str(&format!("{}\n", wrap(&recovery, style.width_columns, 2)));
     }
     text.push('\n');
     let heading = ["step", "rate", "runs", "", "judged by", "generator lag p99"];
@@ -278,6 +269,24 @@ pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &P
     text
 }
 
+/// That the server came back from overload, and from which.
+fn recovery(found: &SearchFinding, server_is_embedded: bool) -> String {
+    let overload = found.steps.iter().rev().find(|step| step.purpose == OVERLOAD);
+    let from = overload.map_or(String::new(), |step| format!(" of {}", rate(step.rate_per_s)));
+    match (&found.descent, server_is_embedded) {
+        (Descent::Recovers, false) => {
+            format!(
+                "right after an overload{from}, on new connections, the highest rate passes again: no hysteresis"
+            )
+        }
+        (Descent::Recovers, true) => format!(
+            "after an overload{from} the highest rate passes again; each step had a server started anew, so hysteresis cannot \
+             show: give a URL for that"
+        ),
+        _ => String::new(),
+    }
+}
+
 /// What a reader must know before the steps.
 fn search_notes(found: &SearchFinding, server_is_embedded: bool) -> Vec<String> {
     let mut lines: Vec<String> = found.ended_by.iter().map(|why| format!("ended early: {why}")).collect();
@@ -296,18 +305,19 @@ fn search_notes(found: &SearchFinding, server_is_embedded: bool) -> Vec<String> 
         Descent::NotMade | Descent::Recovers => {}
     }
     if found.steps.iter().any(|step| step.purpose == OVERLOAD && step.passed) {
-        lines.push("unsteady: the lowest rate that failed passed when it was tried again".to_owned());
+        lines.push(
+            "unsteady: the overload, at half as much again as the highest rate that passed, passed too"
+                .to_owned(),
+        );
     }
     let is_lowest_fail = |step: &&SearchStep| {
         !step.passed && Some(step.rate_per_s) == found.lowest_fail_per_s && step.purpose != OVERLOAD
     };
-    if let Some(step) = found.steps.iter().find(is_lowest_fail)
-        && let Some(lag_ns) = step.lag_p99_ns.filter(|&lag_ns| lag_ns > GENERATOR_LAG_NS)
-    {
+    let lowest_fail = found.steps.iter().find(is_lowest_fail);
+    if let Some((step, why)) = lowest_fail.and_then(|step| Some((step, step.not_the_servers.as_ref()?))) {
         lines.push(format!(
-            "at {} the generator itself was late, by {} (p99): it may be the generator that gave way, not the server",
-            rate(step.rate_per_s),
-            duration_ns(lag_ns)
+            "the limit at {} is the generator's or the machine's, not the server's: {why}",
+            rate(step.rate_per_s)
         ));
     }
     let invalid = found.steps.iter().filter(|step| step.passed && step.level == Some(Level::Invalid)).count();

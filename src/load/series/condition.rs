@@ -15,8 +15,29 @@ use crate::measure::verdict::Level;
 /// Effective samples by count of samples, where a run does not tell, being cut into too few batches: answers that wait in
 /// one queue are slow together.
 const EFFECTIVE_SHARE: f64 = 0.1;
-/// Effective samples, times (1 − p), from which on a percentile p has an upper bound (see [`histogram::has_enough_samples`]).
-const SAMPLES_BEYOND: f64 = 5.7;
+/// Half the width of an interval, in standard errors. A step is looked at up to four times, and the first look that decides
+/// ends it, so with 1.96 each time the error would be more than twice the 5 % that it seems. Pocock ("Group sequential
+/// methods in the design and analysis of clinical trials", Biometrika 64(2), 1977) has 2.361 for four looks at equal
+/// increments; here each is twice as long as the last, so looks have less in common, and this is the bound that holds
+/// whatever they have (Bonferroni: 1.25 % each).
+const LOOK_Z: f64 = 2.5;
+/// Effective samples, times (1 − p), from which on a percentile p has an upper bound: x − z·√x = 1, and a rank's rounding.
+const SAMPLES_BEYOND: f64 = 8.4;
+/// Checks of the verdict that tell of the generator and the machine, not of the server (see [`crate::measure::verdict`]).
+const NOT_THE_SERVERS: [&str; 10] = [
+    "generator-lag",
+    "arrivals",
+    "generator-cpu",
+    "waiting",
+    "preemption",
+    "page-faults",
+    "shared-cpus",
+    "neighbours",
+    "steal",
+    "throttling",
+];
+/// Checks that, INVALID, say that the server did not sustain the rate.
+const THE_SERVERS: [&str; 2] = ["answers", "rate"];
 
 /// A property of the response times at a rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,7 +115,7 @@ impl fmt::Display for Condition {
     }
 }
 
-/// A value with its 95 % confidence interval, in nanoseconds.
+/// A value with its confidence interval (see [`LOOK_Z`]), in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Estimate {
     pub(super) value_ns: u64,
@@ -116,6 +137,10 @@ pub(super) struct Evidence {
     lag: Histogram,
     /// The worst verdict on any of them.
     level: Option<Level>,
+    /// Why it may be the generator or the machine that was slow.
+    not_the_servers: Option<String>,
+    /// Why the server broke, whatever the response times.
+    broken: Option<String>,
 }
 
 /// What they come to.
@@ -139,6 +164,8 @@ impl Evidence {
             in_time: 0.0,
             lag: new_histogram(),
             level: None,
+            not_the_servers: None,
+            broken: None,
         }
     }
 
@@ -157,6 +184,8 @@ impl Evidence {
             in_time: Pace::of(result).in_time as f64,
             lag: result.latency.lag.clone(),
             level: result.verdict.as_ref().map(|verdict| verdict.level),
+            not_the_servers: worst_of(result, &NOT_THE_SERVERS, Level::Suspect),
+            broken: worst_of(result, &THE_SERVERS, Level::Invalid),
         }
     }
 
@@ -168,6 +197,13 @@ impl Evidence {
         self.in_time += other.in_time;
         histogram::merge(&mut self.lag, &other.lag);
         self.level = self.level.max(other.level);
+        self.not_the_servers = self.not_the_servers.take().or_else(|| other.not_the_servers.clone());
+        self.broken = self.broken.take().or_else(|| other.broken.clone());
+    }
+
+    /// Why a failure may be the generator's or the machine's, as the verdict has it: `steal: …`.
+    pub(super) fn not_the_servers(&self) -> Option<&str> {
+        self.not_the_servers.as_deref()
     }
 
     /// The 99th percentile of the generator's own lag.
@@ -197,7 +233,7 @@ impl Evidence {
             }
             Quantity::Mean => {
                 let (mean, deviation) = (headline.mean(), headline.stdev());
-                let half = 1.96 * deviation / effective.max(1.0).sqrt();
+                let half = LOOK_Z * deviation / effective.max(1.0).sqrt();
                 let whole = |value: f64| value.max(0.0) as u64;
                 Some(Estimate {
                     value_ns: whole(mean),
@@ -206,7 +242,7 @@ impl Evidence {
                 })
             }
             Quantity::Quantile(quantile) => {
-                let (low, high) = histogram::bounding_ranks(effective as u64, quantile)?;
+                let (low, high) = bounding_ranks(effective as u64, quantile)?;
                 // Ranks among the effective samples, of which each stands for as many of the real ones.
                 let at = |rank: u64| headline.value_at_quantile((rank as f64 / effective).clamp(0.0, 1.0));
                 Some(Estimate {
@@ -217,6 +253,21 @@ impl Evidence {
             }
         }
     }
+}
+
+/// [`histogram::bounding_ranks`] with [`LOOK_Z`].
+fn bounding_ranks(sample_count: u64, quantile: f64) -> Option<(u64, u64)> {
+    let n = sample_count as f64;
+    let margin = LOOK_Z * (n * quantile * (1.0 - quantile)).sqrt();
+    let upper = (n * quantile + margin).ceil() + 1.0;
+    (upper <= n).then(|| ((n * quantile - margin).floor().max(1.0) as u64, upper as u64))
+}
+
+/// The worst finding of these checks, if it is at least as bad.
+fn worst_of(result: &RunResult, checks: &[&str], least: Level) -> Option<String> {
+    let reasons = result.verdict.as_ref()?.reasons();
+    let found = reasons.iter().find(|it| it.level >= least && checks.contains(&it.check.as_str()))?;
+    Some(format!("{}: {}", found.check, found.says))
 }
 
 /// Which of [`PERCENTILES`] is as correlated as this: the first at or above it.
@@ -247,6 +298,9 @@ impl Condition {
                 "{:.1} % of the messages were answered in time",
                 100.0 * achieved
             ));
+        }
+        if let Some(broken) = &evidence.broken {
+            return Judgement::Fail(broken.clone());
         }
         let (mut decided, mut by_value) = (true, true);
         for (term, &effective) in self.0.iter().zip(&evidence.effective) {

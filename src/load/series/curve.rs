@@ -14,18 +14,19 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::searching::flag_of;
-use super::{Controller, End, Left, Planned, Request, SeriesError, Setup, Step};
+use super::{Controller, End, Left, Planned, Request, SeriesError, Setup, Step, went_well};
 use crate::load::options::parse_rate;
 use crate::measure::finding::{CurveFinding, CurvePoint, Finding, Recovery};
 use crate::measure::histogram::{self, Histogram, PERCENTILES, percentile_ns};
-use crate::measure::result::{RunResult, Status};
+use crate::measure::result::RunResult;
 use crate::measure::samples::Inflation;
 use crate::report::Style;
 use crate::report::curve as report;
 
 /// Messages in flight in the closed loop that measures the capacity, on all connections together. Server and generator do
-/// the more a second the more they find at once: with fewer in flight the capacity would be that of the round trip, with many
-/// more than an open loop has under way at its limit it would be one that no open loop reaches.
+/// the more a second the more they find at once, so a closed loop has no single capacity: with few in flight it is that of
+/// the round trip, with very many one that no open loop reaches. This number came nearest to an open loop's limit where it was
+/// tried, and is an estimate; `--capacity` takes a measured one, such as `--find-max-rate` finds.
 const CAPACITY_IN_FLIGHT: u32 = 256;
 /// Recovery is measured at this share of the capacity.
 const RECOVERY_SHARE: f64 = 0.5;
@@ -290,12 +291,6 @@ fn round_rate(rate_per_s: f64) -> f64 {
     if rate_per_s >= 100.0 { rate_per_s.round() } else { rate_per_s }
 }
 
-fn went_well(result: &RunResult) -> bool {
-    let accounting = &result.accounting;
-    let all_answered = accounting.error_count() == 0 && accounting.outstanding == 0 && accounting.unsent == 0;
-    result.outcome.status == Status::Completed && all_answered && accounting.answered > 0
-}
-
 fn point_of(result: &RunResult, point: CurvePoint) -> CurvePoint {
     let response = &result.latency.response;
     let inflation = Inflation::of_run(result);
@@ -314,6 +309,7 @@ fn point_of(result: &RunResult, point: CurvePoint) -> CurvePoint {
         server_cpu_ns: result.cpu.server_ns_per_message(&result.accounting),
         load_cpu_ns: result.cpu.load_ns_per_message(&result.accounting),
         lag_p99_ns: percentile_ns(&result.latency.lag, 0.99),
+        spin: result.evidence.as_ref().is_some_and(|evidence| evidence.spin),
         level: result.verdict.as_ref().map(|verdict| verdict.level),
         went_well: went_well(result),
         ..point

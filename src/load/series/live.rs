@@ -3,12 +3,13 @@
 //! Invariant: an interruption ends the run under way early and keeps the next one from beginning, whenever it comes.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::{RunError, Runner, Setup};
 use crate::engine::Probe;
-use crate::load::{Interrupter, Run, Verbosity};
+use crate::load::{Interrupter, Options, Run, Verbosity};
 use crate::measure::result::RunResult;
 
 /// Ends a series early; what was measured until then stands.
@@ -51,13 +52,14 @@ pub struct Live {
     probe: Probe,
     command_line: Vec<String>,
     verbosity: Verbosity,
+    results: PathBuf,
     stopper: Stopper,
 }
 
 impl Live {
-    /// Makes runs on this machine; `command_line` is for the record.
-    pub fn new(probe: Probe, command_line: Vec<String>, verbosity: Verbosity) -> Self {
-        Self { probe, command_line, verbosity, stopper: Stopper::default() }
+    /// Makes runs on this machine; `command_line` is for the record, and calibrations are looked up in `results`.
+    pub fn new(probe: Probe, command_line: Vec<String>, verbosity: Verbosity, results: PathBuf) -> Self {
+        Self { probe, command_line, verbosity, results, stopper: Stopper::default() }
     }
 
     /// What ends them early.
@@ -68,7 +70,9 @@ impl Live {
 
 impl Runner for Live {
     fn run(&mut self, setup: &Setup) -> Result<RunResult, RunError> {
-        let run = Run::new(setup.options.validate(&self.probe)?);
+        // Of the flags of a run, where results are is none.
+        let options = Options { results: self.results.clone(), ..setup.options.clone() };
+        let run = Run::new(options.validate(&self.probe)?);
         self.stopper.watch(&run);
         // A bar goes away; lines of every second of every run would bury what the series says.
         let verbosity = if std::io::stderr().is_terminal() { self.verbosity } else { Verbosity::Quiet };
@@ -83,5 +87,9 @@ impl Runner for Live {
         if self.verbosity != Verbosity::Quiet {
             eprintln!("{what}");
         }
+    }
+
+    fn warn(&mut self, what: &str) {
+        eprintln!("ringsock-load: {what}");
     }
 }

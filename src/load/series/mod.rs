@@ -25,13 +25,13 @@ pub use live::{Live, Stopper};
 
 use super::config::{self, ConfigError, Values};
 use super::{LoadError, Options, OptionsError, Plan, SeriesFlags};
-use crate::engine::{EngineError, Probe};
+use crate::engine::Probe;
 use crate::measure::environment::Environment;
 use crate::measure::finding::Finding;
 use crate::measure::manifest::{self, Contender, Ended, Header, Manifest, ManifestError, Planned};
 use crate::measure::result::{self, RunResult, SeriesPart, Status, Tool};
 use crate::measure::store;
-use crate::report::export::{Format, write_beside};
+use crate::report::export::{FORMATS, Format, write_beside};
 use crate::report::{Style, text};
 use curve::Curve;
 use rounds::Rounds;
@@ -73,10 +73,9 @@ pub enum SeriesError {
 impl SeriesError {
     /// Whether other flags would mend it.
     pub fn is_wrong_flags(&self) -> bool {
-        let refused_by_kernel = |error: &EngineError| !matches!(error, EngineError::NoSwitches { .. });
         match self {
             Self::Manifest(_) | Self::Changed { .. } => false,
-            Self::Options(OptionsError::Engine(error)) => !refused_by_kernel(error),
+            Self::Options(OptionsError::Engine(error)) => error.is_of_flags(),
             _ => true,
         }
     }
@@ -200,6 +199,18 @@ pub trait Runner {
     fn is_stopped(&self) -> bool;
     /// Tells the user what is being done.
     fn say(&mut self, what: &str);
+    /// Tells the user what went wrong, quiet or not; the series goes on.
+    fn warn(&mut self, what: &str);
+}
+
+/// Whether every message of the run was sent and answered rightly, as far as the user let it go on. The exit code of a
+/// single run and that of a series rest on it.
+pub fn went_well(result: &RunResult) -> bool {
+    let accounting = &result.accounting;
+    let accounted_for =
+        accounting.error_count() == 0 && accounting.outstanding == 0 && accounting.unsent == 0;
+    let as_planned = matches!(result.outcome.status, Status::Completed | Status::Interrupted);
+    as_planned && accounted_for && accounting.answered > 0
 }
 
 /// Why a run measured nothing.
@@ -257,6 +268,12 @@ impl Request<'_> {
         several || flags.find_max_rate.is_some() || flags.curve.is_some() || flags.resume.is_some()
     }
 
+    /// The folder of all results: of a series that is gone on with, the one that it was begun in.
+    pub fn results(&self) -> &Path {
+        let begun_in = self.flags.resume.as_deref().and_then(|folder| folder.parent()?.parent());
+        begun_in.unwrap_or(&self.options.results)
+    }
+
     /// What the flags ask for.
     ///
     /// # Errors
@@ -305,15 +322,21 @@ impl Request<'_> {
         style: Style,
     ) -> Result<Outcome, SeriesError> {
         let mut header = self.header(controller)?;
+        let mut exports = self.options.export.clone();
         let (mut manifest, past, found) = match &self.flags.resume {
             None => (Manifest::begin(&self.options.results, &mut header)?, Vec::new(), None),
             Some(folder) => {
                 let (manifest, contents) = Manifest::resume::<Finding>(folder)?;
                 check_unchanged(folder, &contents.header, &header)?;
+                if exports.is_empty() {
+                    let names = &contents.header.export;
+                    exports
+                        .extend(FORMATS.iter().filter(|format| names.iter().any(|name| name == format.name)));
+                }
                 (manifest, contents.runs, contents.finding)
             }
         };
-        let ending = drive(controller, &mut manifest, past, runner, &self.options.export)?;
+        let ending = drive(controller, &mut manifest, past, runner, &exports)?;
         let finding = controller.finding();
         if ending == Ending::Complete && found.as_ref() != Some(&finding) {
             manifest.found(&finding)?;
@@ -342,6 +365,7 @@ impl Request<'_> {
             command_line: self.command_line.clone(),
             kernel: Environment::capture().kernel,
             config: self.config.clone(),
+            export: self.options.export.iter().map(|format| format.name.to_owned()).collect(),
             contenders: controller
                 .contenders()
                 .into_iter()
@@ -451,9 +475,7 @@ fn make(
             result.series = Some(SeriesPart { name, label, round });
             result.config = Some(step.setup.config.clone());
             ended.interrupted = result.outcome.status == Status::Interrupted;
-            let file = manifest.save(&result)?;
-            write_beside(&manifest.folder().join(&file), &result, exports).map_err(ManifestError::from)?;
-            ended.file = Some(file);
+            ended.file = Some(manifest.save(&result)?);
             End::Measured(Box::new(result))
         }
         Err(RunError::Load(LoadError::InterruptedEarly)) => return Ok(None),
@@ -463,8 +485,14 @@ fn make(
             End::Failed(error.to_string())
         }
     };
-    let interrupted = ended.interrupted;
+    let (interrupted, file) = (ended.interrupted, ended.file.clone());
+    // First, so that a run which is on disk is never made again; what an export lacks can be made of its result.
     manifest.ended(ended)?;
+    if let (End::Measured(result), Some(file)) = (&end, file)
+        && let Err(error) = write_beside(&manifest.folder().join(&file), result, exports)
+    {
+        runner.warn(&format!("{file} is saved, but not exported: {error}"));
+    }
     Ok((!interrupted).then_some(end))
 }
 

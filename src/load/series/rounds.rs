@@ -8,11 +8,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Controller, End, Left, Planned, Request, SeriesError, Setup, Step};
+use super::{Controller, End, Left, Planned, Request, SeriesError, Setup, Step, went_well};
 use crate::load::SeriesFlags;
 use crate::load::config;
 use crate::measure::finding::{self, Finding};
-use crate::measure::result::Status;
 use crate::measure::rounds::{Contender, Figures};
 use crate::measure::verdict::Level;
 use crate::report::Style;
@@ -92,8 +91,7 @@ impl Controller for Rounds {
         self.next += 1;
         match end {
             End::Measured(result) => {
-                self.went_wrong |=
-                    result.accounting.error_count() > 0 || result.outcome.status != Status::Completed;
+                self.went_wrong |= !went_well(result);
                 self.contenders[index].runs.push(Figures::of(result, round));
             }
             End::Failed(why) => {

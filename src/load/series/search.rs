@@ -2,8 +2,11 @@
 //!
 //! It begins at a rate and doubles (or halves) it until one rate passes and a higher one fails, then bisects in between, by
 //! ratio, until the two are close. Each step is long enough for its percentiles; one that does not decide is repeated, each
-//! time twice as long, and its histograms are merged. Then it comes back down: a run at the rate that fails, and right after
-//! it one at the highest rate that passed, which a server that does not recover fails now.
+//! time twice as long, and its histograms are merged. One that fails where the verdict blames the generator or the machine is
+//! made anew. Then it comes back down: a run at half as much again as the highest rate that passed, and right after it, on
+//! new connections, one at that rate, which a server that does not recover fails now. (On the same connections the backlog
+//! of the overload would be served first, and every server near its limit would fail for as long as that takes; how long
+//! that is, a curve's recovery measures.)
 //!
 //! Invariants: what it says of a rate rests on every run at that rate in that phase, and on no other; the number of runs is
 //! bounded. Deliberately absent: clocks and sockets. It can be simulated.
@@ -18,8 +21,12 @@ const GROWTH: f64 = 2.0;
 const RATE_MAX_PER_S: f64 = 1e8;
 /// No step takes longer; a rate at which it would have to is not searched.
 const STEP_S_MAX: f64 = 60.0;
-/// How often a step that does not decide is run, the first time included.
-const RUNS_PER_STEP_MAX: u32 = 4;
+/// How often a step that does not decide is looked at, the first time included; intervals allow for as many.
+const LOOKS_PER_STEP_MAX: u32 = 4;
+/// How often a step is made anew that failed, but perhaps not by the server.
+const ANEW_MAX: u32 = 2;
+/// The overload before the way back, by the highest rate that passed: enough that a backlog builds whatever the precision.
+const OVERLOAD_FACTOR: f64 = 1.5;
 /// Steps further down, each twice as far as the last, when the highest rate fails on the way back.
 const DESCENT_STEPS_MAX: u32 = 6;
 
@@ -75,6 +82,11 @@ pub(super) struct Search {
     rate_per_s: f64,
     /// What runs at this rate have said so far.
     evidence: Evidence,
+    /// Runs in it.
+    looks: u32,
+    /// How often this step was made anew.
+    anew: u32,
+    /// All runs of this step.
     runs_of_step: u32,
     highest_pass: Option<f64>,
     lowest_fail: Option<f64>,
@@ -95,6 +107,8 @@ impl Search {
             phase: Phase::Bracket,
             rate_per_s: round_rate(spec.start_per_s),
             evidence: Evidence::none(&spec.condition),
+            looks: 0,
+            anew: 0,
             runs_of_step: 0,
             highest_pass: None,
             lowest_fail: None,
@@ -124,7 +138,7 @@ impl Search {
             Phase::Back => "back from overload",
             Phase::Descend(_) => "further down",
         };
-        let seconds = self.step_s(self.rate_per_s) * f64::from(1 << self.runs_of_step);
+        let seconds = self.step_s(self.rate_per_s) * f64::from(1 << self.looks);
         let (step, run) = (self.steps.len(), self.runs_of_step);
         Some(Trial { rate_per_s: self.rate_per_s, seconds: seconds.min(STEP_S_MAX), step, run, purpose })
     }
@@ -139,9 +153,9 @@ impl Search {
     pub(super) fn on_result(&mut self, evidence: &Evidence, sent_s: f64) {
         self.evidence.add(evidence);
         (self.runs, self.sent_s) = (self.runs + 1, self.sent_s + sent_s);
-        self.runs_of_step += 1;
+        (self.runs_of_step, self.looks) = (self.runs_of_step + 1, self.looks + 1);
         let judgement = self.spec.condition.judge(&self.evidence);
-        let may_repeat = self.runs_of_step < RUNS_PER_STEP_MAX && self.phase != Phase::Above;
+        let may_repeat = self.looks < LOOKS_PER_STEP_MAX && self.phase != Phase::Above;
         if matches!(judgement, Judgement::Undecided(_)) && may_repeat {
             return;
         }
@@ -150,6 +164,12 @@ impl Search {
             Judgement::Fail(why) => (false, Some(why), false),
             Judgement::Undecided(holds) => (holds, None, true),
         };
+        let may_be_others = !passed && self.evidence.not_the_servers().is_some();
+        if may_be_others && self.anew < ANEW_MAX && self.phase != Phase::Above {
+            (self.evidence, self.looks) = (Evidence::none(&self.spec.condition), 0);
+            self.anew += 1;
+            return;
+        }
         self.end_step(passed, why, by_value);
     }
 
@@ -178,9 +198,11 @@ impl Search {
             why,
             lag_p99_ns: self.evidence.lag_p99_ns(),
             level: self.evidence.level(),
+            made_anew: self.anew.into(),
+            not_the_servers: self.evidence.not_the_servers().filter(|_| !passed).map(str::to_owned),
         });
         self.evidence = Evidence::none(&self.spec.condition);
-        self.runs_of_step = 0;
+        (self.runs_of_step, self.looks, self.anew) = (0, 0, 0);
         match self.phase {
             Phase::Bracket | Phase::Narrow => self.after_bisection(passed),
             Phase::Above => (self.phase, self.rate_per_s) = (Phase::Back, self.highest_pass.unwrap_or(0.0)),
@@ -207,7 +229,7 @@ impl Search {
                 let middle = round_rate((pass * fail).sqrt());
                 // Where rates are as small as their rounding there is nothing in between.
                 if is_close(pass, fail, self.spec.precision) || middle <= pass || middle >= fail {
-                    (self.phase, self.rate_per_s) = (Phase::Above, fail);
+                    (self.phase, self.rate_per_s) = (Phase::Above, overload_of(pass));
                 } else {
                     (self.phase, self.rate_per_s) = (Phase::Narrow, middle);
                 }
@@ -222,7 +244,7 @@ impl Search {
             (true, _) => (self.phase, self.descent) = (Phase::Done, Descent::Unsteady),
             (false, 0) => {
                 self.failed_back = 1;
-                (self.phase, self.rate_per_s) = (Phase::Above, self.lowest_fail.unwrap_or(self.rate_per_s));
+                (self.phase, self.rate_per_s) = (Phase::Above, overload_of(self.rate_per_s));
             }
             (false, _) => self.descend(0),
         }
@@ -288,6 +310,11 @@ impl Search {
     pub(super) fn label(trial: &Trial) -> String {
         format!("step {}, {}: {}", trial.step + 1, trial.purpose, text::rate(trial.rate_per_s))
     }
+}
+
+/// The overload that a server is to come back from to this rate.
+fn overload_of(pass_per_s: f64) -> f64 {
+    round_rate(pass_per_s * OVERLOAD_FACTOR).min(RATE_MAX_PER_S)
 }
 
 /// Whether the two are within `precision` of their middle, either way.

@@ -110,6 +110,8 @@ pub(super) fn result_of(setup: &Setup, response_ns: impl IntoIterator<Item = u64
 /// What a fake run comes to.
 enum Play {
     Well,
+    Unanswered,
+    Unsent,
     Invalid,
     Refused,
     Interrupted,
@@ -125,6 +127,7 @@ struct Fake {
     /// Engine and seed of each run made.
     made: Vec<(String, u64)>,
     said: Vec<String>,
+    warned: Vec<String>,
 }
 
 fn engine_of(setup: &Setup) -> String {
@@ -139,6 +142,8 @@ impl Runner for Fake {
         let mut result = result_of(setup, (0..2000).map(|_| median_ns + random.u64(..20_000)));
         match self.plays.pop_front().unwrap_or(Play::Well) {
             Play::Well => {}
+            Play::Unanswered => result.accounting.outstanding = 1,
+            Play::Unsent => result.accounting.unsent = 1,
             Play::Invalid => result.verdict.as_mut().unwrap().level = Level::Invalid,
             Play::Refused => return Err(LoadError::Stuck.into()),
             Play::Interrupted => {
@@ -156,6 +161,10 @@ impl Runner for Fake {
 
     fn say(&mut self, what: &str) {
         self.said.push(what.to_owned());
+    }
+
+    fn warn(&mut self, what: &str) {
+        self.warned.push(what.to_owned());
     }
 }
 
@@ -256,6 +265,64 @@ fn wherever_a_series_ends_it_is_gone_on_with_to_the_same_result() {
             assert!(none.made.is_empty() && again.success && table(&again) == table(&expected));
         }
     }
+}
+
+#[test]
+fn an_export_that_fails_costs_neither_the_run_nor_the_series() {
+    let results = tempfile::tempdir().unwrap();
+    let mut typed =
+        Typed::new(&["--results", results.path().to_str().unwrap(), "--runs", "2", "--engine", "epoll"]);
+    // Its file's name is that of the result itself, which is there already.
+    typed.flags.load.export = vec![Format { extension: "json", ..crate::report::export::FORMATS[0] }];
+    let probe = Probe::of_this_kernel();
+    let request = Request { probe: &probe, ..typed.request() };
+    let (mut controller, mut fake) = (request.plan().unwrap(), Fake::default());
+    let outcome = request.execute(&mut *controller, &mut fake, Style::PLAIN).unwrap();
+    assert_eq!((outcome.ending, outcome.success, fake.made.len()), (Ending::Complete, true, 2));
+    assert!(
+        fake.warned.len() == 2 && fake.warned[0].contains("saved, but not exported"),
+        "{:?}",
+        fake.warned
+    );
+    let runs = manifest::read::<Finding>(&outcome.folder).unwrap().runs;
+    for run in &runs {
+        store::load(&outcome.folder.join(run.file.as_ref().unwrap())).unwrap();
+    }
+    assert_eq!(runs.len(), 2);
+}
+
+#[test]
+fn a_message_without_answer_or_never_sent_fails_the_series() {
+    for (play, success) in [(Play::Well, true), (Play::Unanswered, false), (Play::Unsent, false)] {
+        let results = tempfile::tempdir().unwrap();
+        let mut fake = Fake { plays: [Play::Well, play].into(), ..Fake::default() };
+        let outcome = make_series(results.path(), &["--runs", "2", "--engine", "epoll"], &mut fake).unwrap();
+        assert_eq!((outcome.success, outcome.ending), (success, Ending::Complete));
+    }
+}
+
+#[test]
+fn flags_that_the_engine_refuses_are_wrong_flags_and_a_kernel_that_refuses_is_not() {
+    use crate::engine::EngineError;
+    let wrong = |error: EngineError| SeriesError::from(OptionsError::Engine(error)).is_wrong_flags();
+    let error = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    assert!(!wrong(EngineError::Io { doing: "set up io_uring", error }));
+    assert!(wrong(EngineError::NoKernelTimestamps { engine: "uring" }));
+}
+
+#[test]
+fn a_series_gone_on_with_is_exported_as_it_was_begun() {
+    let results = tempfile::tempdir().unwrap();
+    let mut fake = Fake { plays: [Play::Well, Play::Interrupted].into(), ..Fake::default() };
+    let words = ["--runs", "3", "--engine", "epoll", "--export", "hgrm"];
+    let folder = make_series(results.path(), &words, &mut fake).unwrap().folder;
+    let exported = || {
+        let files = fs::read_dir(&folder).unwrap().flatten();
+        files.filter(|file| file.path().extension().is_some_and(|it| it == "hgrm")).count()
+    };
+    assert_eq!(exported(), 2, "what was interrupted as well");
+    make_series(results.path(), &["--resume", folder.to_str().unwrap()], &mut Fake::default()).unwrap();
+    assert_eq!(exported(), 4);
 }
 
 #[test]

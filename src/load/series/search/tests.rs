@@ -3,6 +3,7 @@
 use super::*;
 use crate::load::series::Setup;
 use crate::load::series::tests::result_of;
+use crate::measure::verdict::{self, Level, Verdict};
 use serde_json::Value;
 
 /// A server in simulated time.
@@ -228,9 +229,9 @@ fn steps_are_as_long_as_their_percentiles_need() {
         Search::new(spec).next_trial().unwrap().seconds
     };
     assert_eq!(first("p50<1ms", 20_000.0), 2.0);
-    // 5.7 / 0.001 effective samples, ten times as many messages, and a twentieth more.
-    assert_eq!(first("p99.9<1ms", 20_000.0), 3.0);
-    assert_eq!(first("p99.9<1ms", 2_000.0), 29.93);
+    // 8.4 / 0.001 effective samples, ten times as many messages, and a twentieth more.
+    assert_eq!(first("p99.9<1ms", 20_000.0), 4.41);
+    assert_eq!(first("p99.9<1ms", 2_000.0), 44.1);
 }
 
 #[test]
@@ -238,4 +239,99 @@ fn rates_read_well() {
     for (rate, expected) in [(28_284.27, 28_280.0), (1.0, 1.0), (123.456, 123.5), (0.5, 0.5), (1e8, 1e8)] {
         assert!((round_rate(rate) - expected).abs() < 1e-9 * expected, "{rate}: {}", round_rate(rate));
     }
+}
+
+/// Runs of a search whose verdict says what `doubt` has for their number, each of these response times.
+fn doubted(
+    response_ns: impl Fn(f64) -> u64,
+    doubt: impl Fn(u64) -> Option<(&'static str, Level)>,
+) -> SearchFinding {
+    let condition: Condition = "p99<1ms".parse().unwrap();
+    let mut search =
+        Search::new(Spec { condition: condition.clone(), start_per_s: 4_000.0, precision: 0.1, step_s: 3.0 });
+    let setup = Setup::new(&crate::load::config::Values::new()).unwrap();
+    while let Some(trial) = search.next_trial() {
+        let setup = setup.with([("rate", trial.rate_per_s.into())]).unwrap();
+        let count = (trial.rate_per_s * trial.seconds) as usize;
+        let mut result = result_of(&setup, std::iter::repeat_n(response_ns(trial.rate_per_s), count));
+        let finding = |(check, level): (&str, Level)| verdict::Finding {
+            check: check.to_owned(),
+            level,
+            says: "so it was".to_owned(),
+        };
+        let findings: Vec<_> = doubt(search.runs).map(finding).into_iter().collect();
+        let level = findings.first().map_or(Level::Trusted, |finding| finding.level);
+        result.verdict = Some(Verdict { level, findings });
+        search.on_result(&Evidence::of(&result, &condition), trial.seconds);
+        assert!(search.runs < 200, "the number of runs is bounded");
+    }
+    search.finding()
+}
+
+fn slow_above_10k(rate_per_s: f64) -> u64 {
+    if rate_per_s > 10_000.0 { 5_000_000 } else { 100_000 }
+}
+
+#[test]
+fn a_step_that_failed_while_the_machine_stole_time_is_made_anew_and_the_server_not_blamed() {
+    // The second run, at 8000/s, is slow for the machine's reasons; the same again is not.
+    let runs = std::cell::Cell::new(0);
+    let once = |rate_per_s: f64| {
+        runs.set(runs.get() + 1);
+        if runs.get() == 2 { 5_000_000 } else { slow_above_10k(rate_per_s) }
+    };
+    let found = doubted(once, |run| (run == 1).then_some(("steal", Level::Suspect)));
+    let (pass, fail) = bracket(&found);
+    assert!(pass <= 10_000.0 && 10_000.0 < fail, "{pass}, {fail}");
+    let step = &found.steps[1];
+    assert_eq!((step.passed, step.runs, step.made_anew), (true, 2, 1));
+    assert!(found.steps.iter().all(|step| step.not_the_servers.is_none()), "{:?}", found.steps);
+}
+
+#[test]
+fn a_limit_that_stays_the_generators_is_said_to_be_no_servers() {
+    let found = doubted(slow_above_10k, |_| Some(("generator-lag", Level::Invalid)));
+    let (pass, fail) = bracket(&found);
+    assert!(pass <= 10_000.0 && 10_000.0 < fail, "{pass}, {fail}");
+    let step = found.steps.iter().find(|step| step.rate_per_s == fail).unwrap();
+    assert_eq!((step.runs, step.made_anew), (3, 2));
+    assert_eq!(step.not_the_servers.as_deref(), Some("generator-lag: so it was"));
+    let passed = found.steps.iter().filter(|step| step.passed);
+    assert!(passed.into_iter().all(|step| step.runs == 1 && step.not_the_servers.is_none()));
+    let text = crate::report::series::render_search(
+        &found,
+        false,
+        std::path::Path::new("x"),
+        crate::report::Style::PLAIN,
+    );
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        text.contains("is the generator's or the machine's, not the server's: generator-lag: so"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_server_that_answers_wrongly_does_not_pass_however_fast_it_is() {
+    let found = doubted(|_| 1_000, |run| (run > 0).then_some(("answers", Level::Invalid)));
+    assert_eq!(bracket(&found).0, 4_000.0);
+    assert!(found.steps.iter().skip(1).all(|step| !step.passed && step.made_anew == 0), "{:?}", found.steps);
+    let suspect = doubted(slow_above_10k, |_| Some(("drift", Level::Suspect)));
+    assert!(suspect.steps.iter().all(|step| step.made_anew == 0), "a check of the numbers blames nobody");
+}
+
+#[test]
+fn the_way_back_is_from_half_as_much_again_as_the_highest_rate() {
+    let found = doubted(slow_above_10k, |_| None);
+    let overload = found.steps.iter().find(|step| step.purpose == OVERLOAD).unwrap();
+    assert_eq!(overload.rate_per_s, round_rate(1.5 * found.highest_pass_per_s.unwrap()));
+    let text = crate::report::series::render_search(
+        &found,
+        false,
+        std::path::Path::new("x"),
+        crate::report::Style::PLAIN,
+    );
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let expected = format!("right after an overload of {}", text::rate(overload.rate_per_s));
+    assert!(text.contains(&expected) && text.contains("and fails at"), "{text}");
 }
