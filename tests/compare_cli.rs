@@ -11,7 +11,9 @@ use std::process::{Command, Output, Stdio};
 use common::{derive, sample, sound};
 use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
+use ringsock::measure::histogram;
 use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status};
+use ringsock::measure::series::{Batch, Compact};
 use ringsock::measure::store::save;
 use ringsock::report::{Style, anatomy, compare, terminal};
 
@@ -166,6 +168,47 @@ fn an_anatomy_reads_as_golden() {
 }
 
 #[test]
+fn a_part_has_the_percentiles_that_the_whole_has() {
+    let mut result = explained_run(false);
+    let shown = |result: &RunResult| {
+        let text = anatomy::render(result, Style::PLAIN);
+        let has_bar = |label: &str| text.lines().any(|line| line.starts_with(label) && line.contains('='));
+        let back = text.lines().find(|line| line.starts_with("back")).unwrap();
+        let cells: Vec<_> = back.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        (has_bar("p99 "), has_bar("p99.9 "), cells[2] == "-", cells[3] == "-")
+    };
+    result.batches.clear();
+    assert_eq!(shown(&result), (true, true, false, false), "samples taken as independent");
+    // As many messages; all that were slow, one in 800, waited for one stall.
+    let batch = |batch: u64| {
+        let mut headline = histogram::new_histogram();
+        let slow = if batch == 7 { 120 } else { 0 };
+        (0..5_000 - slow).for_each(|number| histogram::record(&mut headline, 20_000 + number));
+        (0..slow).for_each(|number| histogram::record(&mut headline, 1_500_000 - 1_000 * number));
+        headline
+    };
+    let headlines: Vec<_> = (0..20).map(batch).collect();
+    result.latency.response = histogram::new_histogram();
+    headlines.iter().for_each(|headline| histogram::merge(&mut result.latency.response, headline));
+    let batches = headlines.iter().map(|headline| Batch {
+        start_s: 0.0,
+        length_s: 0.5,
+        sent: 5_000,
+        answered: 5_000,
+        headline: Compact::of(headline),
+    });
+    result.batches = batches.collect();
+    derive(&mut result, 10.0);
+    let whole = terminal::render(&result, Style::PLAIN);
+    let stated = |label: &str| {
+        let line = whole.lines().find(|line| line.split("  ").next() == Some(label));
+        line.is_some_and(|line| !line.contains("too few samples"))
+    };
+    assert!(stated("p99") && !stated("p99.9"), "{whole}");
+    assert_eq!(shown(&result), (true, false, false, true));
+}
+
+#[test]
 fn a_result_from_before_the_probe_is_told_from_one_with_it() {
     let mut old = sample();
     old.io_uring = None;
@@ -213,7 +256,7 @@ fn a_file_older_than_verdicts_gets_the_one_that_it_still_can() {
     (old.verdict, old.evidence) = (None, None);
     old.batches.clear();
     let text = terminal::render(&old, Style::PLAIN);
-    assert!(text.contains("! SUSPECT evidence: an older file without evidence"), "{text}");
+    assert!(text.contains("! SUSPECT evidence: this older file lacks what arrivals"), "{text}");
     assert!(text.contains("\nIntervals take all samples as independent"), "{text}");
 }
 

@@ -29,6 +29,8 @@ mod split;
 mod stamps;
 #[path = "engines/states.rs"]
 mod states;
+#[path = "engines/times.rs"]
+mod times;
 
 /// One test for each conversation named, over every engine.
 macro_rules! conversations {

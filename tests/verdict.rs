@@ -3,7 +3,7 @@
 mod common;
 
 use common::{derive, sound};
-use ringsock::measure::evidence::Throttled;
+use ringsock::measure::evidence::{CpuTime, Throttled};
 use ringsock::measure::histogram::{Histogram, new_histogram, record};
 use ringsock::measure::result::{Arrivals, CalibrationCited, Interval, Latencies, Mode, RunResult, Status};
 use ringsock::measure::series::Compact;
@@ -69,8 +69,11 @@ fn scale_window(result: &mut RunResult, measured_s: f64) {
     }
     for cpu in &mut evidence.cpus {
         cpu.busy_s *= factor;
+        cpu.interrupts_s *= factor;
         cpu.steal_s *= factor;
     }
+    result.cpu.load_cpu_s *= factor;
+    result.cpu.server_cpu_s = result.cpu.server_cpu_s.map(|cpu_s| cpu_s * factor);
     for batch in &mut result.batches {
         batch.length_s *= factor;
         batch.start_s *= factor;
@@ -126,9 +129,12 @@ fn what_became_of_messages_and_connections_is_judged() {
         }),
         ("answers", Invalid, "1 × unasked", |result| result.accounting.count_error("unasked answer")),
         ("answers", Invalid, "1 × protocol: a", |result| result.accounting.count_error("protocol: a")),
-        ("unanswered", Suspect, "1 connection still awaited an answer of the warm-up", |result| {
-            result.accounting.count_error("unanswered since warm-up")
-        }),
+        (
+            "unanswered",
+            Suspect,
+            "1 connection still waited at the end for an answer to a message of the warm-up",
+            |result| result.accounting.count_error("unanswered since warm-up"),
+        ),
         ("unanswered", Suspect, "none above the 99.995th means anything", |result| {
             let accounting = &mut result.accounting;
             (accounting.offered, accounting.sent) = (accounting.offered + 9, accounting.sent + 9);
@@ -145,9 +151,14 @@ fn what_became_of_messages_and_connections_is_judged() {
             result.accounting.count_error("reset by server")
         }),
         ("connections", Invalid, "of unknown cause", |result| result.accounting.connections_failed = 9),
-        ("rate", Invalid, "98.7 % of the 199,980 messages due answered in time, bound 99.0 %", |result| {
-            result.accounting.answered_late = 2_600;
-        }),
+        (
+            "rate",
+            Invalid,
+            "98.7 % of the 199,980 messages due answered in time, bound 99.0 %: a queue grew",
+            |result| {
+                result.accounting.answered_late = 2_600;
+            },
+        ),
         ("held-back", Suspect, "201 messages (0.10 %, bound 0.10 %) waited", |result| {
             result.evidence.as_mut().unwrap().held_back = 201;
         }),
@@ -180,6 +191,21 @@ fn answers_on_their_way_at_the_end_of_the_window_are_not_missing() {
         result.batches.clear();
     };
     assert_eq!(finding(&judged(distant), "rate").level, Trusted);
+    // Mostly quick, on average 150 ms.
+    let skewed: Change = |result| {
+        let slower = |histogram: &Histogram| {
+            let (count, mut slower) = (histogram.len(), new_histogram());
+            slower.record_n(1_000_000, count - count / 5).unwrap();
+            slower.record_n(746_000_000, count / 5).unwrap();
+            slower
+        };
+        result.latency.response = slower(&result.latency.response);
+        for batch in &mut result.batches {
+            batch.headline = Compact::of(&slower(&batch.headline.to_histogram()));
+        }
+        result.accounting.answered_late = 3_000;
+    };
+    assert_eq!(finding(&judged(skewed), "rate").level, Trusted);
     let slowing: Change = |result| result.accounting.answered_late = 6_000;
     assert_eq!(finding(&judged(slowing), "rate").level, Invalid);
 }
@@ -188,7 +214,14 @@ fn answers_on_their_way_at_the_end_of_the_window_are_not_missing() {
 fn the_generator_is_judged() {
     assert_provoked(&[
         ("evidence", Suspect, "only 1 of 2 generator threads left a record", |result| {
-            result.plan.threads = 2
+            // The other one's CPU was busy with nobody knows whom.
+            result.plan.threads = 2;
+            result.target.load_cpus = Some("1-2".to_owned());
+            let evidence = result.evidence.as_mut().unwrap();
+            evidence.cpus.push(CpuTime { cpu: 2, busy_s: 5.0, ..CpuTime::default() });
+        }),
+        ("evidence", Suspect, "only 0 of 1 generator thread left a record", |result| {
+            result.evidence.as_mut().unwrap().threads.clear();
         }),
         ("generator-lag", Invalid, "more than half of the response time's p99 of 1.20 ms", |result| {
             result.latency.lag = all(&result.latency.lag, 700_000);
@@ -227,12 +260,13 @@ fn the_generator_is_judged() {
             result.evidence.as_mut().unwrap().arrivals.as_mut().unwrap().spans_ns.fill(50_000);
         }),
         ("arrivals", Suspect, "gaps are not fixed", |result| {
+            result.evidence.as_mut().unwrap().spin = true;
             result.plan.mode = Mode::OpenLoop { rate_per_s: 20_000.0, arrivals: Arrivals::Fixed };
         }),
         ("arrivals", Suspect, "cannot be tested, 20 could", |result| {
             result.evidence.as_mut().unwrap().arrivals.as_mut().unwrap().spans_ns.truncate(19);
         }),
-        ("arrivals", Suspect, "no record of when messages left", |result| {
+        ("arrivals", Suspect, "when messages left was not recorded", |result| {
             result.evidence.as_mut().unwrap().arrivals = None;
         }),
         ("generator-cpu", Suspect, "on CPU 1, worked 95.0 % of the window, bound 90 %", |result| {
@@ -249,7 +283,7 @@ fn the_generator_is_judged() {
         (
             "generator-cpu",
             Suspect,
-            "worked 98.0 % of the window, the server's 50 %: the rate is a number about",
+            "worked 98.0 % of the window, the server's 50 %: the generator was the bottleneck",
             |result| {
                 close_the_loop(result);
                 let evidence = result.evidence.as_mut().unwrap();
@@ -315,8 +349,34 @@ fn a_generator_that_is_within_its_means_is_left_alone() {
 fn the_machine_is_judged() {
     assert_provoked(&[
         ("shared-cpus", Suspect, "share CPU 1", |result| result.target.server_cpus = Some("0-1".to_owned())),
-        ("neighbours", Suspect, "somebody else used 14 % of the generator's CPU 1, bound 5.0 %", |result| {
-            result.evidence.as_mut().unwrap().cpus[1].busy_s = 2.4;
+        (
+            "neighbours",
+            Suspect,
+            "somebody else used 14 % of the generator's CPU 1, bound 8.2 % (interrupts: 2.1 %)",
+            |result| {
+                result.evidence.as_mut().unwrap().cpus[1].busy_s = 2.4;
+            },
+        ),
+        (
+            "neighbours",
+            Suspect,
+            "used 15 % of the generator's CPU 1, bound 8.2 % (interrupts: 40 %, which",
+            |result| {
+                // Threads' time with interrupts in it, processes' without: less is left than others took.
+                let evidence = result.evidence.as_mut().unwrap();
+                evidence.threads[0].cpu_s = 5.0;
+                (evidence.cpus[1].busy_s, evidence.cpus[1].interrupts_s) = (2.5, 4.0);
+            },
+        ),
+        ("neighbours", Suspect, "somebody else used 25 % of", |result| {
+            // The same, seen by the server's time.
+            result.cpu.server_cpu_s = Some(3.0);
+            let evidence = result.evidence.as_mut().unwrap();
+            evidence.threads[0].cpu_s = 4.0;
+            (evidence.cpus[1].busy_s, evidence.cpus[1].interrupts_s) = (3.5, 3.0);
+        }),
+        ("shared-cpus", Suspect, "CPUs 0, 1 of generator and server are threads of one core", |result| {
+            result.environment.cpu.siblings = Some(vec!["0-1".to_owned(), "2-3".to_owned()]);
         }),
         ("neighbours", Suspect, "somebody else, perhaps the server, used", |result| {
             result.target.server_cpus = None;
@@ -353,9 +413,67 @@ fn what_happens_on_cpus_that_the_run_did_not_use_is_nobody_elses_business() {
         evidence.cpus.push(elsewhere);
     });
     assert_eq!(verdict.level, Trusted, "{verdict:#?}");
+    // Interrupts are not somebody else, whether threads' times hold them or not.
+    for (cpu_s, busy_s, interrupts_s) in [(5.0, 1.1, 4.0), (1.1, 1.2, 4.0)] {
+        let mut result = sound();
+        let evidence = result.evidence.as_mut().unwrap();
+        evidence.threads[0].cpu_s = cpu_s;
+        (evidence.cpus[1].busy_s, evidence.cpus[1].interrupts_s) = (busy_s, interrupts_s);
+        let verdict = judge(&result);
+        assert_eq!(verdict.level, Trusted, "{verdict:#?}");
+    }
     // A server keeps its own CPU busy.
     let verdict = judged(|result| result.evidence.as_mut().unwrap().cpus[0].busy_s = 9.9);
     assert_eq!(verdict.level, Trusted, "{verdict:#?}");
+}
+
+#[test]
+fn what_a_passing_check_did_not_see_is_said() {
+    let says = |check: &str, change: Change| finding(&judged(change), check).says.clone();
+    assert!(says("stalls", |_| {}).starts_with("no 250 ms with fewer than half"));
+    assert!(
+        says("shared-cpus", |result| result.target.server_cpus = None).contains("not known (--server-pid)")
+    );
+    assert!(says("shared-cpus", |_| {}).ends_with("is not known"), "siblings of an older file");
+    let apart: Change = |result| result.environment.cpu.siblings = Some(vec!["0,2".to_owned()]);
+    assert_eq!(says("shared-cpus", apart), "generator and server have cores of their own");
+    let calibrated = |rate_max_per_s, floor_p50_ns| {
+        let mut result = sound();
+        result.calibration =
+            Some(CalibrationCited { rate_max_per_s, floor_p50_ns, ..CalibrationCited::default() });
+        finding(&judge(&result), "calibration").says.clone()
+    };
+    let fastest = calibrated(60_000.0, 23_000);
+    assert!(fastest.contains("a null server's at 30,000/s 23.0 µs: this server is as fast"), "{fastest}");
+    assert!(calibrated(60_000.0, 12_000).ends_with("a null server's at 30,000/s 12.0 µs"));
+    // Above half of the highest rate, or without a floor, there is nothing to compare with.
+    for (rate_max_per_s, floor_p50_ns) in [(30_000.0, 23_000), (60_000.0, 0)] {
+        assert!(!calibrated(rate_max_per_s, floor_p50_ns).contains("null server"));
+    }
+}
+
+#[test]
+fn of_too_few_messages_the_longest_lag_is_called_that() {
+    let verdict = judged(|result| {
+        let mut few = new_histogram();
+        (1..=500).for_each(|n| record(&mut few, n * 1_000));
+        result.latency.lag = few;
+    });
+    let lag = finding(&verdict, "generator-lag");
+    assert!(lag.says.starts_with("the longest 500 µs, bound 100 µs"), "{}", lag.says);
+}
+
+#[test]
+fn strict_is_satisfied_by_trusted_runs_alone() {
+    for (change, level) in [
+        ((|_| {}) as Change, Trusted),
+        (|result| result.plan.warmup_s = 0.0, Suspect),
+        (|result| result.accounting.count_error("wrong payload"), Invalid),
+    ] {
+        let verdict = judged(change);
+        assert_eq!(verdict.level, level);
+        assert_eq!((verdict.satisfies(true), verdict.satisfies(false)), (level == Trusted, true));
+    }
 }
 
 #[test]
@@ -380,7 +498,7 @@ fn the_numbers_are_judged() {
         (
             "stalls",
             Suspect,
-            "fewer than half of the usual answers for 250 ms (2.5 % of the window), first at 5.00 s",
+            "fewer than half of the expected answers for 250 ms (2.5 % of the window), first at 5.00 s",
             |result| {
                 // The time of day at which they came, not what they took.
                 let moved = std::mem::take(&mut result.batches[20].answered);

@@ -11,7 +11,6 @@ use ringsock::load::heading;
 use ringsock::load::series::{Ending, Live, Request, SeriesError, went_well};
 use ringsock::load::{self, Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, restore_terminal};
 use ringsock::measure::result::RunResult;
-use ringsock::measure::verdict::Level;
 use ringsock::measure::{calibration, store};
 use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
@@ -207,7 +206,7 @@ fn say_notes(settled: &Settled, plan: Option<&Plan>) {
 
 /// Success only if all went as planned; if `strict`, only if the result can also be trusted.
 fn exit_code(result: &RunResult, strict: bool) -> ExitCode {
-    if strict && result.verdict.as_ref().is_none_or(|verdict| verdict.level != Level::Trusted) {
+    if !report::verdict::of(result).satisfies(strict) {
         return ExitCode::from(NOT_TRUSTED);
     }
     if went_well(result) { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -48,7 +48,6 @@ Examples:
   ringsock-server --max-connections 200000            raises the limit on open files, or says to what
   ringsock-server --engine epoll                      another I/O engine, same server
   ringsock-server --probe                             what this kernel's io_uring can do
-  ringsock-server --probe                             what this kernel's io_uring can do
   ringsock-load ws://127.0.0.1:9001/ --cpus 1         drive it from another CPU";
 
 fn main() -> ExitCode {

@@ -226,6 +226,8 @@ struct Common {
     now_ns: u64,
     /// Time is fake, and stands still within a turn.
     simulated: bool,
+    /// It receives while a turn is under way, so bytes may be there that were not when the turn began.
+    receives_within_turns: bool,
     /// The receive buffer that the handler is looking at, and how many segments of it were queued.
     current_buffer: u32,
     /// Its length; 0 while the handler is looking at none.
@@ -241,6 +243,11 @@ impl Common {
     #[inline]
     fn clock_ns(&self) -> u64 {
         if self.simulated { self.now_ns } else { clock_ns() }
+    }
+
+    #[inline]
+    fn received_ns(&self) -> u64 {
+        if self.receives_within_turns { self.clock_ns() } else { self.now_ns }
     }
 }
 
@@ -262,6 +269,7 @@ impl<C> Connections<C> {
             pool: BufferPool::stocked(),
             now_ns: clock_ns(),
             simulated: false,
+            receives_within_turns: false,
             current_buffer: 0,
             current_bytes: 0,
             current_uses: 0,
@@ -290,6 +298,12 @@ impl<C> Connections<C> {
     #[inline]
     pub fn clock_ns(&self) -> u64 {
         self.common.clock_ns()
+    }
+
+    /// In `on_bytes`: when the bytes being handled had been received; see [`Io::received_ns`].
+    #[inline]
+    pub fn received_ns(&self) -> u64 {
+        self.common.received_ns()
     }
 
     /// What the engine did so far.
@@ -470,6 +484,14 @@ impl Io<'_> {
     #[inline]
     pub fn clock_ns(&self) -> u64 {
         self.common.clock_ns()
+    }
+
+    /// A time at which the bytes being handled in `on_bytes` had been received, in nanoseconds of [`clock_ns`]; never
+    /// before they arrived. Where receives are over before a turn begins, that is the turn's beginning; where they are made
+    /// within it, the clock is read: ask once, first of all.
+    #[inline]
+    pub fn received_ns(&self) -> u64 {
+        self.common.received_ns()
     }
 
     /// A small number that no other open connection of this engine has: its [`ConnId::index`].

@@ -1,8 +1,9 @@
 //! The generator's side of an engine: opens connections, sends on schedule or in a closed loop, checks and
 //! times what comes back.
 //!
-//! A message is sent when it is queued, in the turn whose end submits it; an answer has come when the turn
-//! that brought it began. Both stamps err towards a longer service time by less than a turn.
+//! A message is stamped as sent when it is composed, in the turn that sends it at its end or sooner; an answer as come when
+//! the receive that brought it was over ([`Connections::received_ns`]), never before it arrived. So both stamps err towards
+//! a longer service time: by less than the turns that they are of.
 //!
 //! Invariants: what the schedule intends is sent, kept in a connection's backlog, or counted as unsent, never
 //! forgotten; answers are matched to messages in order, and any other order is an error.
@@ -788,7 +789,7 @@ impl Handler for Client {
 
     #[inline]
     fn on_bytes(&mut self, connections: &mut Connections<Peer>, id: ConnId, received: Received<'_>) {
-        let now_ns = connections.now_ns();
+        let now_ns = connections.received_ns();
         self.turn_worked = true;
         let Some((conn, mut io)) = connections.get(id) else { return };
         let mut memory = &mut received.memory[received.range];
@@ -865,7 +866,7 @@ impl Handler for Client {
         let now_ns = connections.now_ns();
         self.look_back(now_ns);
         if self.worst.end_turn(now_ns) {
-            self.worst.look(now_ns, &connections.counters());
+            self.worst.look(connections.clock_ns(), &connections.counters());
         }
         let next_ns = self.advance(connections);
         self.last_turn_worked = std::mem::take(&mut self.turn_worked);

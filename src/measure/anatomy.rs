@@ -1,5 +1,10 @@
 //! Where a response time goes, when the server stamps its answers: in four parts that add up to it, message by message.
 //!
+//! What is stamped is when a message was *composed* and when it had been *received*. Between composing and sending lies the
+//! rest of the sender's turn, and engines differ in how much that is: all send at the end of a turn, but epoll an answer at
+//! once, to have its receive buffer back. So both ways hold a share of the engine that sent, beside the kernels and
+//! the wire. Deliberately absent: stamps of the sending itself, which an answer under way could not carry.
+//!
 //! Percentiles of the parts do not add up to the percentile of the whole, so the parts are also averaged over the
 //! messages whose response time lies about each percentile.
 //!
@@ -28,17 +33,17 @@ pub const EXPLAINED: [(&str, f64, f64); 5] = [
 pub struct Moments {
     /// It was to be sent.
     pub intended_ns: u64,
-    /// It was sent.
+    /// It was composed, in the turn that sent it.
     pub sent_ns: u64,
     /// The server's kernel received it, if that was noted.
     pub arrived_ns: Option<u64>,
-    /// The server's turn that brought it began.
+    /// The server had received it.
     pub seen_ns: u64,
     /// The server had composed the answer.
     pub queued_ns: u64,
     /// Our kernel received the answer, if that was noted.
     pub returned_ns: Option<u64>,
-    /// Our turn that brought the answer began.
+    /// We had received the answer.
     pub answered_ns: u64,
     /// Now, as the answer is looked at.
     pub read_ns: u64,
@@ -55,7 +60,7 @@ pub struct Parts {
     pub in_server_ns: u64,
     /// See [`Anatomy::back`].
     pub back_ns: u64,
-    /// Of the way to the server, and of the way back: from the kernel's receiving it to the turn's beginning.
+    /// Of the way to the server, and of the way back: from the kernel's receiving it to the engine's.
     pub wake_ups_ns: [Option<u64>; 2],
     /// See [`Anatomy::overlapped`].
     pub overlapped: bool,
@@ -64,9 +69,9 @@ pub struct Parts {
 impl Parts {
     /// The parts; `None` if the moments cannot be of one clock.
     ///
-    /// What arrives while a turn is under way may be received in it, and then it arrived after the turn began: by
-    /// the turn, it was seen the moment it was sent. What no turn can explain is an answer composed before its message
-    /// was sent, or after it was read.
+    /// An end that stamps what it received with the beginning of its turn, though it receives within turns, says that it
+    /// had the message before that was sent: the way there took no time then. What no turn can explain is an answer
+    /// composed before its message was, or after it was read.
     #[inline]
     pub fn of(at: &Moments) -> Option<Self> {
         let in_order = at.intended_ns <= at.sent_ns
@@ -255,18 +260,18 @@ impl Collector {
 /// Each part's histogram, and what the parts are about each percentile of the whole.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Anatomy {
-    /// From the intended to the actual send: it waited in the generator.
+    /// From the intended send until it was composed: it waited in the generator.
     #[serde(with = "histogram::base64")]
     pub generator: Histogram,
-    /// From the actual send until the server's turn that brought it began: the rest of our turn, two kernels, the wire, and
-    /// the server's wake-up.
+    /// From its composing until the server had received it: the rest of our turn, two kernels, the wire, the server's
+    /// wake-up, and its wait in the server's queue.
     #[serde(with = "histogram::base64")]
     pub to_server: Histogram,
-    /// From then until the answer was queued: what came before it in the turn, and the work on it.
+    /// From then until the answer was composed: what was received with it and came before it, and the work on it.
     #[serde(with = "histogram::base64")]
     pub in_server: Histogram,
-    /// From then until our turn that brought the answer began: the rest of the server's turn, two kernels, the wire, and our
-    /// wake-up.
+    /// From then until we had received the answer: the rest of the server's turn, two kernels, the wire, our wake-up, and
+    /// its wait in our queue.
     #[serde(with = "histogram::base64")]
     pub back: Histogram,
     /// The way to the server, split by when the server's kernel received it; `None` where its engine could not tell.
@@ -277,8 +282,8 @@ pub struct Anatomy {
     pub back_split: Option<Split>,
     /// The mean parts of the messages about each percentile of response time.
     pub explained: Vec<Explained>,
-    /// Messages (or answers) that arrived while the turn that received them was under way: they count as seen when they
-    /// were sent, and the way there as nothing.
+    /// Messages (or answers) said to have been received before they were composed, by the beginning of the turn that
+    /// received them while it was under way: their way there took no time. No engine of ours says so any more.
     #[serde(default)]
     pub overlapped: u64,
     /// Messages left out because their stamps cannot be of our clock.
@@ -289,10 +294,10 @@ pub struct Anatomy {
 /// rather too short than too long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Split {
-    /// From the sending until the receiving end's kernel had it: both kernels and the wire.
+    /// From its composing until the receiving end's kernel had it: the rest of the sender's turn, both kernels, the wire.
     #[serde(with = "histogram::base64")]
     pub kernel: Histogram,
-    /// From then until the receiving end's turn began: it slept, or was busy with the turn before.
+    /// From then until the receiving end received it: it slept, or was busy with others.
     #[serde(with = "histogram::base64")]
     pub wake_up: Histogram,
 }

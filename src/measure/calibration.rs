@@ -32,8 +32,8 @@ pub struct Calibration {
     pub environment: Environment,
     /// What it speaks for.
     pub generator: Generator,
-    /// CPU time a message, of the generator and of a loop that only moves the same bytes.
-    pub overhead: Overhead,
+    /// CPU time a message, of the generator and of a loop that only moves the same bytes, by messages in flight.
+    pub overhead: Vec<Overhead>,
     /// How late the generator is for messages that are far apart: a millisecond. Nothing but timers and the scheduler is in
     /// it.
     #[serde(with = "histogram::base64")]
@@ -67,9 +67,11 @@ pub struct Generator {
     pub cpus: [u64; 2],
 }
 
-/// Processor time a message in a closed loop with one message in flight a connection, in nanoseconds.
+/// Processor time a message in a closed loop, in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Overhead {
+    /// Messages in flight, each connection.
+    pub pipeline: u64,
     /// Of the generator: draws keys, encodes, masks, checks every byte, keeps histograms.
     pub generator_ns: f64,
     /// Of a loop on the same engine that sends and receives the same number of bytes.
@@ -93,7 +95,7 @@ pub struct Step {
     pub passed: bool,
 }
 
-/// What nothing on this machine can be faster than.
+/// What nothing on this machine can be faster than at this rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AtHalf {
     /// The null server's response time.
@@ -190,7 +192,13 @@ mod tests {
                 text: false,
                 cpus: [1, 0],
             },
-            overhead: Overhead { generator_ns: 5.0, loop_ns: 4.0, ratio: 1.25, rounds: vec![1.25] },
+            overhead: vec![Overhead {
+                pipeline: 1,
+                generator_ns: 5.0,
+                loop_ns: 4.0,
+                ratio: 1.25,
+                rounds: vec![1.25],
+            }],
             precision: lag.clone(),
             steps: vec![Step { rate_per_s: 1e4, achieved_per_s: 1e4, lag_p99_ns: Some(2000), passed: true }],
             lag_bound_ns: 100_000,

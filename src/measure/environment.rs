@@ -118,6 +118,9 @@ pub struct Cpu {
     pub microcode: Option<String>,
     /// Whether sibling threads share cores.
     pub smt_active: Option<bool>,
+    /// The CPUs of each core that has several, each core a list; `None` where the kernel does not say, or in files older than
+    /// this field.
+    pub siblings: Option<Vec<String>>,
     /// Whether the CPU says that it is a virtual one (x86 only).
     pub hypervisor: Option<bool>,
     /// Frequency governor; several, sorted, if the CPUs differ.
@@ -260,6 +263,7 @@ impl Root<'_> {
             isolated: self.read_filled("sys/devices/system/cpu/isolated"),
             microcode: cpuinfo("microcode"),
             smt_active: self.read_flag("sys/devices/system/cpu/smt/active"),
+            siblings: self.siblings(),
             hypervisor: cpuinfo("flags").map(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
             governor: self.of_all_cpus("cpufreq/scaling_governor"),
             frequency_driver: self.of_all_cpus("cpufreq/scaling_driver"),
@@ -270,15 +274,26 @@ impl Root<'_> {
         }
     }
 
-    /// The distinct values of one file below every `cpuN`.
+    /// See [`Cpu::siblings`].
+    fn siblings(&self) -> Option<Vec<String>> {
+        let cores = self.values_of_cpus("topology/thread_siblings_list");
+        let has_several = |core: &String| cpu_count(core).is_some_and(|count| count > 1);
+        (!cores.is_empty()).then(|| cores.into_iter().filter(has_several).collect())
+    }
+
+    /// As below, several apart by commas.
     fn of_all_cpus(&self, file: &str) -> Option<String> {
+        let values = self.values_of_cpus(file);
+        (!values.is_empty()).then(|| values.into_iter().collect::<Vec<_>>().join(", "))
+    }
+
+    /// The distinct values of one file below every `cpuN`.
+    fn values_of_cpus(&self, file: &str) -> BTreeSet<String> {
         let directory = "sys/devices/system/cpu";
         let cpus = self.names(directory).into_iter().filter(|name| {
             name.strip_prefix("cpu").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
         });
-        let values: BTreeSet<_> =
-            cpus.filter_map(|cpu| self.read_filled(&format!("{directory}/{cpu}/{file}"))).collect();
-        (!values.is_empty()).then(|| values.into_iter().collect::<Vec<_>>().join(", "))
+        cpus.filter_map(|cpu| self.read_filled(&format!("{directory}/{cpu}/{file}"))).collect()
     }
 
     /// Two drivers, two files, opposite senses.
@@ -365,6 +380,9 @@ mod tests {
             ("sys/devices/system/cpu/intel_pstate/no_turbo", "1\n"),
             ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "powersave\n"),
             ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "performance\n"),
+            ("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0,2\n"),
+            ("sys/devices/system/cpu/cpu1/topology/thread_siblings_list", "1\n"),
+            ("sys/devices/system/cpu/cpu2/topology/thread_siblings_list", "0,2\n"),
             ("sys/devices/system/cpu/vulnerabilities/meltdown", "Not affected\n"),
             ("sys/devices/system/clocksource/clocksource0/current_clocksource", "tsc\n"),
             ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
@@ -384,6 +402,7 @@ mod tests {
         assert_eq!(found.cpu.allowed, text("0-1"));
         assert_eq!(found.cpu.isolated, None);
         assert_eq!((found.cpu.smt_active, found.cpu.hypervisor), (Some(false), Some(true)));
+        assert_eq!(found.cpu.siblings, Some(vec!["0,2".to_owned()]));
         assert_eq!(found.cpu.turbo, Some(false));
         assert_eq!(found.cpu.governor, text("performance, powersave"));
         assert_eq!(found.cpu.vulnerabilities["meltdown"], "Not affected");

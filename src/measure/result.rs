@@ -16,6 +16,7 @@ use super::evidence::{Evidence, Exemplar};
 use super::histogram::{self, Histogram, new_histogram};
 use super::samples::{Estimate, Inflation};
 use super::series::Batch;
+use super::steadiness::Pace;
 use super::verdict::Verdict;
 
 /// What [`RunResult::schema`] begins with; the version follows.
@@ -123,7 +124,8 @@ pub struct CalibrationCited {
     pub rate_max_per_s: f64,
     /// The 99th percentile of its lag at half of that rate, in nanoseconds.
     pub lag_p99_ns: u64,
-    /// The median response time of the null server at half of that rate, in nanoseconds: nothing can be faster here.
+    /// The median response time of the null server at half of that rate, in nanoseconds: at that rate nothing can be faster here. 0
+    /// where no rate was kept.
     pub floor_p50_ns: u64,
 }
 
@@ -463,7 +465,9 @@ pub struct Summary {
     pub measured_s: f64,
     /// The rate asked for; `None` in a closed loop, which asks for no rate.
     pub rate_offered_per_s: Option<f64>,
-    /// Messages answered within the window, by its real length.
+    /// Messages answered in time, by the window's real length. In time is what was answered within the window and, of what
+    /// was answered after it, as much as was in flight when it began: see [`Pace`]. A server that always takes a second
+    /// thus achieves what is asked of it, and one that is overloaded what it answers a second: its backlog does not count.
     pub rate_achieved_per_s: f64,
     /// Of response times.
     pub response: Percentiles,
@@ -492,12 +496,12 @@ impl Summary {
             Mode::ClosedLoop { .. } => (None, &latency.service),
         };
         let inflation = Inflation::of(headline, batches);
-        let in_window = accounting.answered.saturating_sub(accounting.answered_late);
+        let in_time = Pace::new(accounting, headline, batches, measured_s).in_time;
         Summary {
             measured_s,
             rate_offered_per_s,
             // JSON knows no infinity: a window of no length has no rate.
-            rate_achieved_per_s: if measured_s > 0.0 { in_window as f64 / measured_s } else { 0.0 },
+            rate_achieved_per_s: if measured_s > 0.0 { in_time as f64 / measured_s } else { 0.0 },
             response: Percentiles::of(&latency.response, &inflation),
             service: Percentiles::of(&latency.service, &inflation),
             errors: accounting.error_count(),

@@ -18,6 +18,10 @@ use super::series::Batch;
 /// With fewer batches than this, their variance says too little.
 pub const BATCHES_MIN: usize = 10;
 
+/// The 99th percentile among [`PERCENTILES`].
+pub const P99: usize = 3;
+const _: () = assert!(PERCENTILES[P99].1 == 0.99);
+
 /// A percentile with its 95 % confidence interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {

@@ -10,7 +10,7 @@ mod generator;
 mod machine;
 mod numbers;
 
-pub use generator::lag_bound_ns;
+pub use generator::{LAG_SHARE_OF_MEDIAN, lag_bound_ns};
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,11 @@ impl Level {
 }
 
 impl Verdict {
+    /// Whether it is enough for somebody who, if `strict`, takes TRUSTED runs only, and else any.
+    pub fn satisfies(&self, strict: bool) -> bool {
+        !strict || self.level == Level::Trusted
+    }
+
     /// The findings of checks that failed, the worst first.
     pub fn reasons(&self) -> Vec<&Finding> {
         let mut reasons: Vec<_> =

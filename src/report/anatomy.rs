@@ -1,22 +1,27 @@
 //! Where response times go, and the worst messages: the part of a run's report that explains its latency.
 //!
 //! Invariant: percentiles of parts are never added up. What adds up is the mean of the messages about a percentile, and
-//! that is what the bars show. Told apart without colour. Deliberately absent: judgement.
+//! that is what the bars show. A part's percentile, like a bar, is shown where the whole's may be stated: the samples of
+//! either are the same messages, as dependent. Told apart without colour. Deliberately absent: judgement.
 
 use super::Style;
 use super::terminal::show_warnings;
-use super::text::{count, counted, duration, duration_ns, percentile, table, wrap};
+use super::text::{counted, duration, duration_ns, table, wrap};
 use crate::measure::anatomy::{Anatomy, Explained, Split};
 use crate::measure::evidence::{Around, Exemplar};
-use crate::measure::histogram::{Histogram, maximum_ns, percentile_ns};
+use crate::measure::histogram::{self, Histogram, maximum_ns};
 use crate::measure::result::{Mode, RunResult};
+use crate::measure::samples::Inflation;
 
 /// The percentiles of each part that are shown.
-const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
+const PERCENTILES: [&str; 4] = ["p50", "p99", "p99.9", "p99.99"];
 /// The percentiles of the whole that have a bar.
 const BARS: [&str; 4] = ["p50", "p90", "p99", "p99.9"];
 /// What the generator's engine is said to use where it notes arrivals.
 const KERNEL_TIMESTAMPS: &str = "kernel timestamps";
+/// What the stamps leave to be known.
+const SENDING: &str = "What is composed leaves at the end of its engine's turn; only epoll sends answers at once. So both ways \
+    hold the rest of the sender's turn, by which engines differ, beside two kernels and the wire.";
 const BAR_COLUMNS: usize = 40;
 const LABEL_COLUMNS: usize = 7;
 
@@ -29,12 +34,13 @@ pub fn render(result: &RunResult, style: Style) -> String {
         let first = usize::from(!is_open_loop);
         let name = if is_open_loop { "response" } else { "service" };
         if !anatomy.back.is_empty() {
-            text.push_str(&part_table(anatomy, first, name));
+            let inflation = Inflation::of_run(result);
+            text.push_str(&part_table(anatomy, first, name, &inflation));
             let was_asked = result.target.engine_features.iter().any(|name| name == KERNEL_TIMESTAMPS);
-            for note in notes(anatomy, was_asked) {
+            for note in notes(anatomy, &inflation, was_asked) {
                 text.push_str(&format!("{}\n", wrap(&note, style.width_columns, 2)));
             }
-            text.push_str(&bars(anatomy, first, name, style));
+            text.push_str(&bars(anatomy, first, name, &inflation, style));
         }
         text.push_str(&show_warnings(&warnings(anatomy), style));
     }
@@ -42,37 +48,50 @@ pub fn render(result: &RunResult, style: Style) -> String {
     text
 }
 
-fn part_table(anatomy: &Anatomy, first: usize, name: &str) -> String {
+fn part_table(anatomy: &Anatomy, first: usize, name: &str, inflation: &Inflation) -> String {
+    let row = |label: &str, histogram: &Histogram| row(label, histogram, inflation);
     let split_rows = |split: &Option<Split>| {
         let rows = split.as_ref().map(|split| {
-            [row("  kernels and wire", &split.kernel), row("  wake-up", &split.wake_up)].to_vec()
+            [row("  until its kernel had it", &split.kernel), row("  wake-up and queue", &split.wake_up)]
+                .to_vec()
         });
         rows.unwrap_or_default()
     };
-    let mut rows = vec![row("in the generator", &anatomy.generator)];
+    let mut rows = vec![row("in the generator (due → composed)", &anatomy.generator)];
     rows.drain(..first);
-    rows.push(row("to the server", &anatomy.to_server));
+    rows.push(row("to the server (composed → received)", &anatomy.to_server));
     rows.extend(split_rows(&anatomy.to_server_split));
-    rows.push(row("in the server", &anatomy.in_server));
-    rows.push(row("back", &anatomy.back));
+    rows.push(row("in the server (received → composed)", &anatomy.in_server));
+    rows.push(row("back (composed → received)", &anatomy.back));
     rows.extend(split_rows(&anatomy.back_split));
     let mut heading = vec![format!("parts of {name} time")];
-    heading.extend(PERCENTILES.map(|(label, _)| label.to_owned()));
+    heading.extend(PERCENTILES.map(str::to_owned));
     heading.push("max".to_owned());
     rows.insert(0, heading);
     format!("\n{}", table(&rows))
 }
 
-fn row(label: &str, histogram: &Histogram) -> Vec<String> {
+fn row(label: &str, histogram: &Histogram, inflation: &Inflation) -> Vec<String> {
     let mut cells = vec![label.to_owned()];
-    cells.extend(PERCENTILES.map(|(_, quantile)| percentile(percentile_ns(histogram, quantile))));
+    cells.extend(
+        PERCENTILES.map(|label| stated_ns(label, histogram, inflation).map_or("-".to_owned(), duration_ns)),
+    );
     cells.push(maximum_ns(histogram).map_or("-".to_owned(), duration_ns));
     cells
 }
 
+/// The percentile called `label`, in nanoseconds, if there are effective samples enough to state it.
+fn stated_ns(label: &str, histogram: &Histogram, inflation: &Inflation) -> Option<u64> {
+    let index = histogram::PERCENTILES.iter().position(|&(other, _)| other == label)?;
+    inflation.percentile_ns(histogram, index)
+}
+
 /// What a reader must know of how the parts were told apart.
-fn notes(anatomy: &Anatomy, kernel_was_asked: bool) -> Vec<String> {
-    let mut notes = Vec::new();
+fn notes(anatomy: &Anatomy, inflation: &Inflation, kernel_was_asked: bool) -> Vec<String> {
+    let mut notes = vec![SENDING.to_owned()];
+    if PERCENTILES.iter().any(|label| stated_ns(label, &anatomy.back, inflation).is_none()) {
+        notes.push("-: too few samples".to_owned());
+    }
     if kernel_was_asked && anatomy.to_server_split.is_none() {
         notes.push(
             "the way to the server is not split: the server noted no arrivals (--engine epoll --kernel-timestamps)"
@@ -85,7 +104,8 @@ fn notes(anatomy: &Anatomy, kernel_was_asked: bool) -> Vec<String> {
     if anatomy.overlapped > 0 {
         let share = 100.0 * anatomy.overlapped as f64 / anatomy.back.len() as f64;
         notes.push(format!(
-            "{share:.1} % arrived while the turn that received them was under way: their way there counts as nothing"
+            "{share:.1} % arrived while the turn that received them was under way, and are stamped with its beginning: their \
+             way there took no time"
         ));
     }
     notes
@@ -97,8 +117,8 @@ fn warnings(anatomy: &Anatomy) -> Vec<String> {
         return Vec::new();
     }
     vec![format!(
-        "{} left out of the parts: stamps that cannot be of this host's monotonic clock; --anatomy needs the server on \
-         this host, and in the same time namespace",
+        "{} left out of the parts, for the server's stamps are out of order with our own: its monotonic clock is not ours; \
+         run it on this host and in the same time namespace, or leave out --anatomy",
         counted(anatomy.disordered, "message")
     )]
 }
@@ -121,9 +141,12 @@ fn stretches(row: &Explained, first: usize) -> Vec<Stretch> {
     parts
 }
 
-/// The mean message about each percentile, as a bar of its parts.
-fn bars(anatomy: &Anatomy, first: usize, name: &str, style: Style) -> String {
-    let shown = anatomy.explained.iter().filter(|row| BARS.contains(&row.percentile.as_str()));
+/// The mean message about each percentile that may be stated, as a bar of its parts.
+fn bars(anatomy: &Anatomy, first: usize, name: &str, inflation: &Inflation, style: Style) -> String {
+    // As many samples as the whole has of these messages.
+    let may_be_stated = |label: &str| stated_ns(label, &anatomy.back, inflation).is_some();
+    let is_shown = |label: &str| BARS.contains(&label) && may_be_stated(label);
+    let shown = anatomy.explained.iter().filter(|row| is_shown(&row.percentile));
     let shown: Vec<_> = shown.map(|row| (row, stretches(row, first))).collect();
     let Some((_, longest)) = shown.iter().max_by_key(|(_, parts)| parts.len()) else { return String::new() };
     let mut legend: Vec<String> = Vec::new();
@@ -222,18 +245,19 @@ fn around(exemplar: &Exemplar) -> String {
         counted(waits, "wait"),
         counted(receives, "receive")
     );
-    for (number, what) in [
-        (exemplar.around.starved_receives, "receives without a buffer"),
-        (exemplar.around.short_sends, "short sends"),
-        (exemplar.around.involuntary_switches, "× made to give up the CPU"),
-        (exemplar.around.voluntary_switches, "× asleep"),
+    for (number, before, noun, after) in [
+        (exemplar.around.starved_receives, "", "receive", " without a buffer"),
+        (exemplar.around.short_sends, "", "short send", ""),
+        (exemplar.around.involuntary_switches, "was made to give up the CPU ", "time", ""),
+        (exemplar.around.voluntary_switches, "slept ", "time", ""),
     ] {
         if number > 0 {
-            text.push_str(&format!(", {} {what}", count(number)));
+            text.push_str(&format!(", {before}{}{after}", counted(number, noun)));
         }
     }
     if exemplar.others_in_turn > 0 {
-        text.push_str(&format!("; {} as bad in the same turn", counted(exemplar.others_in_turn, "other")));
+        let others = counted(exemplar.others_in_turn, "other");
+        text.push_str(&format!("; {others} nearly as slow in the same turn"));
     }
     text
 }

@@ -19,13 +19,17 @@ pub fn render(calibration: &Calibration, style: Style) -> String {
         size(generator.payload_bytes)
     );
     let mut text = format!("{}\non Linux {}\n\n", style.bold(&printable(&title)), printable(kernel));
-    let overhead = &calibration.overhead;
-    text.push_str(&format!(
-        "CPU a message    {}; {:.3} of a loop that only moves the same bytes ({})\n",
-        duration(overhead.generator_ns),
-        overhead.ratio,
-        duration(overhead.loop_ns)
-    ));
+    for (label, overhead) in
+        std::iter::once("CPU a message").chain(std::iter::repeat("")).zip(&calibration.overhead)
+    {
+        text.push_str(&format!(
+            "{label:<17}{} with {} in flight: {:.3} of a loop that only moves the same bytes ({})\n",
+            duration(overhead.generator_ns),
+            overhead.pipeline,
+            overhead.ratio,
+            duration(overhead.loop_ns)
+        ));
+    }
     let at = |quantile| percentile(percentile_ns(&calibration.precision, quantile));
     text.push_str(&format!(
         "punctual within  {} (p50), {} (p99), {} (max) for a message a millisecond\n",
@@ -52,7 +56,9 @@ pub fn render(calibration: &Calibration, style: Style) -> String {
             row("p99", 0.99),
             row("p99.9", 0.999),
         ]));
-        text.push_str("No server on this machine can be measured as faster than this.\n");
+        text.push_str(
+            "At that rate, no server on this machine can be measured as faster; at a lower one, it may.\n",
+        );
     }
     text
 }

@@ -14,9 +14,9 @@ use super::import::{self, ImportError, Imported, Side};
 use super::terminal::{machine, show_warnings, workload};
 use super::text::{self, count, duration, duration_ns, printable, rate, table, wrap};
 use super::{Style, verdict};
-use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns, percentile_ns};
+use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
 use crate::measure::result::{Mode, RunResult};
-use crate::measure::samples::Inflation;
+use crate::measure::samples::{Inflation, P99};
 use crate::measure::verdict::{CLOSED_LOOP, Level};
 
 /// The parts of a plan that decide what work is done; the others decide how long, from where and by whom.
@@ -57,8 +57,8 @@ pub fn render_imported(names: [&str; 2], sides: &[Side; 2], style: Style) -> Str
         }
     });
     let levels = sides.each_ref().map(|side| match side {
-        Side::Result(result) => verdict::of(result).level,
-        Side::Imported(_) => Level::Trusted,
+        Side::Result(result) => Some(verdict::of(result).level),
+        Side::Imported(_) => None,
     });
     let mut rows = vec![heading(levels)];
     rows.extend(latency_rows("latency", &durations));
@@ -142,13 +142,13 @@ fn caveats(a: &RunResult, b: &RunResult) -> Vec<String> {
     if [a, b].iter().any(|result| matches!(result.plan.mode, Mode::ClosedLoop { .. })) {
         lines.push(CLOSED_LOOP.to_owned());
     }
-    lines.extend(no_ratios([a, b].map(|result| verdict::of(result).level)));
+    lines.extend(no_ratios([a, b].map(|result| Some(verdict::of(result).level))));
     lines
 }
 
 /// Why there are no ratios, where there are none.
-fn no_ratios(levels: [Level; 2]) -> Option<String> {
-    let invalid = |&(_, level): &(&str, Level)| level == Level::Invalid;
+fn no_ratios(levels: [Option<Level>; 2]) -> Option<String> {
+    let invalid = |&(_, level): &(&str, Option<Level>)| level == Some(Level::Invalid);
     let who: Vec<_> = ["a", "b"].into_iter().zip(levels).filter(invalid).map(|(letter, _)| letter).collect();
     let verb = if who.len() == 1 { "is" } else { "are" };
     let says = || {
@@ -160,17 +160,18 @@ fn no_ratios(levels: [Level; 2]) -> Option<String> {
     (!who.is_empty()).then(says)
 }
 
-fn withhold_ratios(rows: &mut [Vec<String>], levels: [Level; 2]) {
-    if levels.contains(&Level::Invalid) {
+fn withhold_ratios(rows: &mut [Vec<String>], levels: [Option<Level>; 2]) {
+    if levels.contains(&Some(Level::Invalid)) {
         rows.iter_mut().skip(1).filter_map(|row| row.get_mut(3)).for_each(|ratio| *ratio = "-".to_owned());
     }
 }
 
-/// The table's first row, which marks whatever is not to be trusted.
-fn heading(levels: [Level; 2]) -> Vec<String> {
-    let letter = |(letter, level): (&str, Level)| match level {
-        Level::Trusted => letter.to_owned(),
-        _ => format!("{letter} ({})", level.name()),
+/// The table's first row, which marks whatever is not known to be trustworthy.
+fn heading(levels: [Option<Level>; 2]) -> Vec<String> {
+    let letter = |(letter, level): (&str, Option<Level>)| match level {
+        Some(Level::Trusted) => letter.to_owned(),
+        Some(level) => format!("{letter} ({})", level.name()),
+        None => format!("{letter} (no verdict)"),
     };
     let [a, b] = [("a", levels[0]), ("b", levels[1])].map(letter);
     vec![String::new(), a, b, "b/a".to_owned()]
@@ -193,7 +194,7 @@ fn row(
 }
 
 fn numbers(a: &RunResult, b: &RunResult) -> String {
-    let levels = [a, b].map(|result| verdict::of(result).level);
+    let levels = [a, b].map(|result| Some(verdict::of(result).level));
     let mut rows = vec![heading(levels)];
     let offered = [a, b].map(|result| result.summary.rate_offered_per_s);
     rows.push(row("rate asked for", offered[0], offered[1], rate, "-"));
@@ -205,7 +206,8 @@ fn numbers(a: &RunResult, b: &RunResult) -> String {
     };
     rows.extend(latency_rows("response", &durations([&a.latency.response, &b.latency.response])));
     rows.extend(latency_rows("service", &durations([&a.latency.service, &b.latency.service])));
-    let lag = [a, b].map(|result| percentile_ns(&result.latency.lag, 0.99).map(|lag_ns| lag_ns as f64));
+    let lag = [0, 1].map(|side| inflation[side].percentile_ns(&[a, b][side].latency.lag, P99));
+    let lag = lag.map(|lag_ns| lag_ns.map(|lag_ns| lag_ns as f64));
     rows.push(row("generator lag p99", lag[0], lag[1], |lag_ns| duration_ns(lag_ns as u64), "-"));
     let server = [a, b].map(|result| result.cpu.server_ns_per_message(&result.accounting));
     rows.push(row("server CPU a message", server[0], server[1], duration, "unknown"));

@@ -115,10 +115,11 @@ fn rows(result: &RunResult) -> Vec<Cells> {
     for (name, histogram) in side_histograms(result) {
         rows.push(durations("part", &name, 0.0, window_s, histogram, &inflation(result, &name)));
     }
+    // A batch's messages are as dependent as the run's.
+    let of_run = inflation(result, name);
     for batch in &result.batches {
         let histogram = batch.headline.to_histogram();
-        let mut row =
-            durations("batch", name, batch.start_s, batch.length_s, &histogram, &Inflation::UNKNOWN);
+        let mut row = durations("batch", name, batch.start_s, batch.length_s, &histogram, &of_run);
         row.extend([("sent", batch.sent.to_string()), ("answered", batch.answered.to_string())]);
         rows.push(row);
     }

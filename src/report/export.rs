@@ -147,9 +147,13 @@ pub(super) fn headline(result: &RunResult) -> (&'static str, &Histogram) {
     }
 }
 
-/// How correlated the samples of `measure` are: those of messages as the headline's, of which alone it is known.
+/// How correlated the samples of `measure` are: those of messages as the headline's, of which alone it is known; connections
+/// are taken as independent.
 pub(super) fn inflation(result: &RunResult, measure: &str) -> Inflation {
-    if matches!(measure, "response" | "service") { Inflation::of_run(result) } else { Inflation::UNKNOWN }
+    match measure {
+        "connect" | "handshake" => Inflation::UNKNOWN,
+        _ => Inflation::of_run(result),
+    }
 }
 
 /// Every other histogram of the whole window, by a name without spaces; none is empty.

@@ -10,9 +10,9 @@
 
 use super::export::{configuration, headline, verdict};
 use super::text::printable;
-use crate::measure::histogram::{PERCENTILES, percentile_ns};
+use crate::measure::histogram::PERCENTILES;
 use crate::measure::result::{Arrivals, Mode, RunResult};
-use crate::measure::samples::Inflation;
+use crate::measure::samples::{Inflation, P99};
 use crate::measure::verdict::Level;
 
 /// Configuration, comments, and the benchmark line.
@@ -30,7 +30,7 @@ pub(super) fn render(result: &RunResult) -> String {
     }
     let name = headline(result).0;
     text.push_str(&format!("# created: {}; ns/op: mean {name} time\n", printable(&result.created)));
-    let is_invalid = result.verdict.as_ref().is_some_and(|verdict| verdict.level == Level::Invalid);
+    let is_invalid = super::verdict::of(result).level == Level::Invalid;
     if !is_invalid && !headline(result).1.is_empty() {
         text.push_str("Unit msgs/s better=higher\n");
         text.push_str(&benchmark(result));
@@ -50,7 +50,7 @@ fn benchmark(result: &RunResult) -> String {
             add(value_ns as f64, &format!("{label}-ns"));
         }
     }
-    if let Some(lag_ns) = percentile_ns(&result.latency.lag, 0.99) {
+    if let Some(lag_ns) = inflation.percentile_ns(&result.latency.lag, P99) {
         add(lag_ns as f64, "lag-p99-ns");
     }
     if let Some(cpu_ns) = result.cpu.server_ns_per_message(&result.accounting) {

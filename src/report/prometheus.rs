@@ -43,7 +43,7 @@ fn about(text: &mut Exposition, result: &RunResult) {
     text.sample("ringsock_run_info", &labels, 1.0);
     text.metric("ringsock_verdict", "gauge", "1 for the level of the run's verdict, 0 for the others.");
     for level in [Level::Trusted, Level::Suspect, Level::Invalid] {
-        let holds = result.verdict.as_ref().is_some_and(|verdict| verdict.level == level);
+        let holds = super::verdict::of(result).level == level;
         text.sample("ringsock_verdict", &[("level", level.name())], f64::from(u8::from(holds)));
     }
     if let Ok(made) = humantime::parse_rfc3339(&result.created) {
@@ -114,7 +114,7 @@ fn books(text: &mut Exposition, result: &RunResult) {
         text.single("ringsock_offered_messages_per_second", "gauge", "The rate asked for.", rate);
     }
     let rate = result.summary.rate_achieved_per_s;
-    let help = "Messages answered within the window, by its length.";
+    let help = "Messages answered in time, by the window's length.";
     text.single("ringsock_achieved_messages_per_second", "gauge", help, rate);
 }
 

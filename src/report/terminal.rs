@@ -8,7 +8,7 @@ use super::text::{
     self, count, counted, duration, duration_ns, percentile, printable, rate, size, table, wrap,
 };
 use super::{Style, verdict};
-use crate::measure::histogram::{self, Histogram, PERCENTILES, maximum_ns};
+use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
 use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Target};
 use crate::measure::samples::Inflation;
 use crate::measure::verdict::{CLOSED_LOOP, Level};
@@ -159,27 +159,12 @@ pub(super) fn show_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>, 
     text
 }
 
-/// A percentile as a cell; a histogram without any samples has none to be too few.
-fn cell(histogram: &Histogram, quantile: f64) -> String {
-    if histogram.is_empty() {
-        "-".to_owned()
-    } else {
-        percentile(histogram::percentile_ns(histogram, quantile))
+/// Percentile `index` as a cell; a histogram without any samples has none to be too few.
+fn cell(histogram: &Histogram, inflation: &Inflation, index: usize) -> String {
+    match histogram.is_empty() {
+        true => "-".to_owned(),
+        false => percentile(inflation.percentile_ns(histogram, index)),
     }
-}
-
-/// One row per percentile that `keep` accepts, then the maximum and the number of samples.
-fn percentile_rows(histograms: &[&Histogram], keep: fn(f64) -> bool) -> Vec<Vec<String>> {
-    let row = |label: &str, cell: &dyn Fn(&Histogram) -> String| {
-        let mut row = vec![label.to_owned()];
-        row.extend(histograms.iter().map(|histogram| cell(histogram)));
-        row
-    };
-    let kept = PERCENTILES.into_iter().filter(|&(_, quantile)| keep(quantile));
-    let mut rows: Vec<_> =
-        kept.map(|(label, quantile)| row(label, &|histogram| cell(histogram, quantile))).collect();
-    rows.extend(last_rows(histograms));
-    rows
 }
 
 /// The maximum and the number of samples.
@@ -211,11 +196,8 @@ fn latency_table(result: &RunResult, style: Style) -> String {
         ["", "since intended", "since sent"].map(str::to_owned).to_vec(),
     ];
     for (index, (label, _)) in PERCENTILES.into_iter().enumerate() {
-        let cell = |histogram: &Histogram| match histogram.is_empty() {
-            true => "-".to_owned(),
-            false => percentile(inflation.percentile_ns(histogram, index)),
-        };
-        rows.push([label.to_owned(), cell(durations[0]), cell(durations[1])].to_vec());
+        let cells = durations.map(|histogram| cell(histogram, &inflation, index));
+        rows.push([&[label.to_owned()][..], &cells].concat());
     }
     rows.extend(last_rows(&durations));
     let beside = if std::ptr::eq(headline, durations[0]) { 2 } else { 3 };
@@ -245,12 +227,23 @@ fn effective_samples(inflation: &Inflation, headline: &Histogram, style: Style) 
     wrap(&sentence, style.width_columns, 0) + "\n"
 }
 
-/// The durations that explain the others: few percentiles, since connections are few.
+/// The durations that explain the others: few percentiles, since connections are few. Lags are of the same messages as the
+/// durations above, and as dependent on each other.
 fn side_table(result: &RunResult) -> String {
-    let latency = &result.latency;
-    let rows = percentile_rows(&[&latency.lag, &latency.connect, &latency.handshake], |quantile| {
-        [0.5, 0.99, 0.999].contains(&quantile)
-    });
+    let (latency, inflation) = (&result.latency, Inflation::of_run(result));
+    let mut rows = Vec::new();
+    for (index, (label, quantile)) in PERCENTILES.into_iter().enumerate() {
+        if [0.5, 0.99, 0.999].contains(&quantile) {
+            let of_connections = |histogram| cell(histogram, &Inflation::UNKNOWN, index);
+            rows.push(vec![
+                label.to_owned(),
+                cell(&latency.lag, &inflation, index),
+                of_connections(&latency.connect),
+                of_connections(&latency.handshake),
+            ]);
+        }
+    }
+    rows.extend(last_rows(&[&latency.lag, &latency.connect, &latency.handshake]));
     headed(&["", "generator lag", "TCP connect", "handshake"], rows)
 }
 

@@ -38,7 +38,7 @@ pub fn answer(
     answer_and::<true>(connection, io, received, skipped_bytes, now_ns, |_, _, _| {})
 }
 
-/// As [`answer`], and stamps what it answers; `arrived_ns` is when the kernel received it, if that is known.
+/// As [`answer`], and stamps what it answers.
 ///
 /// Out of line, so that the ordinary echo is no larger for it.
 #[cold]
@@ -50,11 +50,11 @@ pub fn answer_stamped(
     received: Received<'_>,
     skipped_bytes: usize,
     now_ns: u64,
-    arrived_ns: Option<u64>,
 ) -> Answered {
+    let (received_ns, arrived_ns) = (io.received_ns(), io.arrived_ns());
     answer_and::<false>(connection, io, received, skipped_bytes, now_ns, |data, in_place, io| {
         let payload = in_place.last_mut(data.chunk.payload_bytes);
-        stamper.stamp(data, payload, now_ns, arrived_ns, || io.clock_ns());
+        stamper.stamp(data, payload, received_ns, arrived_ns, || io.clock_ns());
     })
 }
 

@@ -187,9 +187,7 @@ impl<R: FnMut(Served)> Serve<R> {
     ) {
         let Peer::Stamped(stamped) = conn else { return };
         let Stamped { connection, stamper } = &mut **stamped;
-        let arrived_ns = io.arrived_ns();
-        let answered =
-            echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns, arrived_ns);
+        let answered = echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns);
         self.served.messages += answered.messages;
         if !connection.is_open() || self.is_draining() {
             self.on_frames_while_closing(conn, io, answered.fault.is_some(), now_ns);

@@ -1,13 +1,13 @@
-//! Stamps: a server of ours writes into each echo when it saw the message and when it queued the answer, so that a
-//! client on the same host can take a response time apart.
+//! Stamps: a server of ours writes into each echo when it had received the message and when it composed the answer, so
+//! that a client on the same host can take a response time apart.
 //!
 //! A client asks for them with the query of its opening handshake (`/?anatomy`). On such a connection the server writes
 //! over a part of each binary message's payload, little endian, in nanoseconds of the monotonic clock:
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 8 to 16 | *seen*: the turn that brought the message's first byte of payload began |
-//! | 16 to 24 | *queued*: the part of the answer that these bytes are in was composed |
+//! | 8 to 16 | *seen*: the receive that brought the message's first byte of payload was over, and the server knew |
+//! | 16 to 24 | *queued*: the part of the answer that these bytes are in was composed; when it leaves is the engine's affair |
 //! | 24 to 32 | *arrived*: the kernel received it; asked for with `/?anatomy=kernel`, 0 where the engine cannot tell |
 //!
 //! Invariant: lengths, opcodes and fragments are the echo's. Messages that are text, or whose first frame is too short to
@@ -94,21 +94,21 @@ impl Stamper {
         Self { layout, offset: 0, is_stamped: false, stamps: [0; BYTES_MAX] }
     }
 
-    /// Stamps a piece of an answer, just composed in `payload`, whose message `data` says of. `turn_ns`: when the turn
-    /// that brought it began; `arrived_ns`: when the kernel received it, if that is known.
+    /// Stamps a piece of an answer, just composed in `payload`, whose message `data` says of. `received_ns`: when we
+    /// had received it; `arrived_ns`: when the kernel had, if that is known.
     /// `clock_ns` is asked for the time where a piece needs it.
     pub fn stamp(
         &mut self,
         data: &Data,
         payload: &mut [u8],
-        turn_ns: u64,
+        received_ns: u64,
         arrived_ns: Option<u64>,
         clock_ns: impl FnOnce() -> u64,
     ) {
         if data.begins_message() {
             self.offset = 0;
             self.is_stamped = !data.text && data.chunk.frame_bytes >= self.layout.end() as u64;
-            self.stamps[SEEN].copy_from_slice(&turn_ns.to_le_bytes());
+            self.stamps[SEEN].copy_from_slice(&received_ns.to_le_bytes());
             self.stamps[ARRIVED].copy_from_slice(&arrived_ns.unwrap_or(0).to_le_bytes());
         }
         let (in_piece, stamped) = self.layout.overlap(self.offset, payload.len());
@@ -127,7 +127,7 @@ impl Stamper {
 /// What an answer's stamps say, in nanoseconds of the server's monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamps {
-    /// When the server's turn that brought the message began.
+    /// When the server had received the message.
     pub seen_ns: u64,
     /// When the answer was composed.
     pub queued_ns: u64,

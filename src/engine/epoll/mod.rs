@@ -75,8 +75,10 @@ pub fn run<H: Handler>(
     }
     let buffer =
         RecvBuffer::new(config.recv_buffer_bytes).map_err(EngineError::io("mapping the receive buffer"))?;
+    let mut connections = Connections::with_capacity(config.connections_max);
+    connections.common.receives_within_turns = true;
     let mut engine = Epoll {
-        connections: Connections::with_capacity(config.connections_max),
+        connections,
         links: Vec::with_capacity(config.connections_max as usize),
         poll,
         buffer,

@@ -1,7 +1,7 @@
 //! A loop that only sends and receives: what a generator could cost at least.
 //!
-//! Each connection sends one message's bytes, waits until as many have come back, and sends them again. The bytes are
-//! always the same; nothing is masked, checked, timed or counted but their number.
+//! Each connection sends the bytes of some messages, and those of another for each that has come back. The bytes are always
+//! the same; nothing is masked, checked, timed or counted but their number.
 
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
@@ -19,7 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Pump {
     server: std::net::SocketAddr,
     unopened: u32,
-    frame: bytes::Bytes,
+    /// Messages in flight, each connection.
+    pipeline: u64,
+    frame: Vec<u8>,
     messages: u64,
     /// Told how many messages there were, whenever the thread is woken; the first time, also which thread it is.
     told: Sender<(i32, u64)>,
@@ -27,7 +29,7 @@ struct Pump {
 }
 
 impl Handler for Pump {
-    /// Bytes that have not come back yet.
+    /// Bytes of the message that has come back in part.
     type Conn = usize;
 
     fn on_accept(&mut self) -> usize {
@@ -35,18 +37,18 @@ impl Handler for Pump {
     }
 
     fn on_open(&mut self, connections: &mut Connections<usize>, id: ConnId) {
-        if let Some((left_bytes, mut io)) = connections.get(id) {
-            *left_bytes = self.frame.len();
-            io.write(|out| out.extend_from_slice(&self.frame));
+        if let Some((_, mut io)) = connections.get(id) {
+            for _ in 0..self.pipeline {
+                io.write(|out| out.extend_from_slice(&self.frame));
+            }
         }
     }
 
     fn on_bytes(&mut self, connections: &mut Connections<usize>, id: ConnId, received: Received<'_>) {
-        let Some((left_bytes, mut io)) = connections.get(id) else { return };
-        // One message is out at a time, so no more than its bytes can come.
-        *left_bytes -= received.range.len();
-        if *left_bytes == 0 {
-            *left_bytes = self.frame.len();
+        let Some((part_bytes, mut io)) = connections.get(id) else { return };
+        *part_bytes += received.range.len();
+        while *part_bytes >= self.frame.len() {
+            *part_bytes -= self.frame.len();
             self.messages += 1;
             io.write(|out| out.extend_from_slice(&self.frame));
         }
@@ -78,18 +80,19 @@ impl Handler for Pump {
     }
 }
 
-/// The CPU time of a loop that moves the bytes of `plan`'s messages, a message, in nanoseconds.
+/// The CPU time of a loop that moves the bytes of `plan`'s messages, `pipeline` of them in flight each connection, a
+/// message, in nanoseconds.
 ///
 /// # Errors
 /// Server or loop did not start, or made no message.
-pub(super) fn cpu_ns_per_message(plan: &Plan) -> Result<f64, LoadError> {
+pub(super) fn cpu_ns_per_message(plan: &Plan, pipeline: u64) -> Result<f64, LoadError> {
     let server = start_server(plan)?;
-    let measured = measure(plan, &server);
+    let measured = measure(plan, pipeline, &server);
     server.drain(PATIENCE)?;
     measured
 }
 
-fn measure(plan: &Plan, server: &Server) -> Result<f64, LoadError> {
+fn measure(plan: &Plan, pipeline: u64, server: &Server) -> Result<f64, LoadError> {
     let payloads = Payloads::new(plan.payload_bytes, plan.text, &mut fastrand::Rng::with_seed(plan.seed));
     let mut frame = Vec::new();
     payloads.encode(0, Mask::from_bytes([1, 2, 3, 4]), &mut frame);
@@ -98,7 +101,8 @@ fn measure(plan: &Plan, server: &Server) -> Result<f64, LoadError> {
     let pump = Pump {
         server: server.address(),
         unopened: plan.connections,
-        frame: frame.into(),
+        pipeline,
+        frame,
         messages: 0,
         told,
         ending: std::sync::Arc::clone(&ending),

@@ -9,10 +9,9 @@ use std::str::FromStr;
 use crate::measure::histogram::{self, Histogram, PERCENTILES, new_histogram};
 use crate::measure::result::RunResult;
 use crate::measure::samples::Inflation;
+use crate::measure::steadiness::{ACHIEVED_SHARE_MIN, Pace};
 use crate::measure::verdict::Level;
 
-/// Below this share of the messages offered, answered in time, a rate was not sustained.
-const ACHIEVED_SHARE_MIN: f64 = 0.99;
 /// Effective samples by count of samples, where a run does not tell, being cut into too few batches: answers that wait in
 /// one queue are slow together.
 const EFFECTIVE_SHARE: f64 = 0.1;
@@ -132,7 +131,7 @@ pub(super) struct Evidence {
     /// How many of its samples tell as much as independent ones, for each term of the condition.
     effective: Vec<f64>,
     offered: u64,
-    /// Answered within the window, and what was rightly in flight at its end.
+    /// Answered in time (see [`Pace`]).
     in_time: f64,
     /// How late the generator itself was.
     lag: Histogram,
@@ -172,14 +171,6 @@ impl Evidence {
 
     /// What one run says.
     pub(super) fn of(result: &RunResult, condition: &Condition) -> Evidence {
-        let accounting = &result.accounting;
-        let seconds = result.summary.measured_s.max(1e-9);
-        // At any time rate × response time messages are under way, at the window's end too; more than the condition
-        // itself allows for are a backlog.
-        let bound_s = condition.0.iter().map(|term| term.below_ns).max().unwrap_or(0) as f64 / 1e9;
-        let under_way = accounting.offered as f64 / seconds * bound_s;
-        let in_time = (accounting.answered - accounting.answered_late) as f64;
-        let late = (accounting.answered_late as f64).min(under_way);
         let inflation = Inflation::of_run(result);
         let samples = &result.latency.response;
         let effective = |term: &Term| match inflation.is_measured() {
@@ -189,8 +180,8 @@ impl Evidence {
         Evidence {
             headline: result.latency.response.clone(),
             effective: condition.0.iter().map(effective).collect(),
-            offered: accounting.offered,
-            in_time: in_time + late,
+            offered: result.accounting.offered,
+            in_time: Pace::of(result).in_time as f64,
             lag: result.latency.lag.clone(),
             level: result.verdict.as_ref().map(|verdict| verdict.level),
             not_the_servers: worst_of(result, &NOT_THE_SERVERS, Level::Suspect),

@@ -24,8 +24,9 @@ use crate::report::Style;
 use crate::report::curve as report;
 
 /// Messages in flight in the closed loop that measures the capacity, on all connections together. Server and generator do
-/// the more a second the more they find at once: with fewer in flight the capacity would be that of the round trip, with many
-/// more than an open loop has under way at its limit it would be one that no open loop reaches.
+/// the more a second the more they find at once, so a closed loop has no single capacity: with few in flight it is that of
+/// the round trip, with very many one that no open loop reaches. This number came nearest to an open loop's limit where it was
+/// tried, and is an estimate; `--capacity` takes a measured one, such as `--find-max-rate` finds.
 const CAPACITY_IN_FLIGHT: u32 = 256;
 /// Recovery is measured at this share of the capacity.
 const RECOVERY_SHARE: f64 = 0.5;

@@ -11,6 +11,7 @@ mod model;
 mod screen;
 mod view;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -36,13 +37,14 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// What lies between the two threads: one letter, to which later ones are added until it is taken out.
 #[derive(Default)]
 struct LetterBox {
-    snapshot: Option<Snapshot>,
-    over: bool,
+    snapshot: Mutex<Option<Snapshot>>,
+    /// Outside the lock: a thread that runs on spare time alone may hold that for long.
+    over: AtomicBool,
 }
 
 /// The timekeeper's end of the live view.
 pub(super) struct Live {
-    letter_box: Arc<Mutex<LetterBox>>,
+    letter_box: Arc<LetterBox>,
     /// What has not got through yet.
     kept_back: Snapshot,
     notes: Vec<String>,
@@ -53,7 +55,7 @@ impl Live {
     /// Takes the terminal over and begins to draw.
     pub(super) fn start(header: Header, interrupter: Interrupter) -> std::io::Result<Self> {
         let screen = Screen::take()?;
-        let letter_box = Arc::new(Mutex::new(LetterBox::default()));
+        let letter_box = Arc::new(LetterBox::default());
         let theirs = Arc::clone(&letter_box);
         let body = move || {
             let ended = show(screen, header, &theirs, &interrupter);
@@ -69,15 +71,16 @@ impl Live {
     pub(super) fn tell(&mut self, snapshot: Snapshot) {
         self.notes.extend(snapshot.notes.iter().cloned());
         self.kept_back.merge(snapshot);
-        if let Ok(mut letter_box) = self.letter_box.try_lock() {
-            letter_box.snapshot.get_or_insert_default().merge(std::mem::take(&mut self.kept_back));
+        if let Ok(mut letter) = self.letter_box.snapshot.try_lock() {
+            letter.get_or_insert_default().merge(std::mem::take(&mut self.kept_back));
         }
     }
 
-    /// Ends the view and gives the terminal back; what was said meanwhile is said again.
+    /// Ends the view, which it asks for without waiting and waits for with a bound, and gives the terminal back; what was
+    /// said meanwhile is said again.
     pub(super) fn finish(&mut self) {
         let Some(thread) = self.thread.take() else { return };
-        self.letter_box.lock().unwrap_or_else(PoisonError::into_inner).over = true;
+        self.letter_box.over.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + GOODBYE;
         while !thread.is_finished() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
@@ -96,7 +99,7 @@ impl Live {
 fn show(
     mut screen: Screen,
     header: Header,
-    letter_box: &Mutex<LetterBox>,
+    letter_box: &LetterBox,
     interrupter: &Interrupter,
 ) -> std::io::Result<()> {
     yield_to_all_others();
@@ -105,13 +108,10 @@ fn show(
     let mut model = Model::new(header);
     let (mut heard, mut looked, mut drawn) = (Instant::now(), None, None);
     loop {
-        let (snapshot, over) = {
-            let mut letter_box = letter_box.lock().unwrap_or_else(PoisonError::into_inner);
-            (letter_box.snapshot.take(), letter_box.over)
-        };
-        if over {
+        if letter_box.over.load(Ordering::Relaxed) {
             return Ok(());
         }
+        let snapshot = letter_box.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take();
         let now = Instant::now();
         match snapshot {
             Some(snapshot) => model.on_snapshot(snapshot),

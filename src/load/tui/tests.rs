@@ -178,7 +178,7 @@ fn each_thing_that_goes_wrong_is_seen_while_it_does() {
     };
     assert_eq!(verdict(|_| {}), (Level::Trusted, String::new()));
     for (change, level, check) in [
-        ((|model| model.whole.errors = 1) as fn(&mut Model), Level::Invalid, "errors"),
+        ((|model| model.whole.errors = 1) as fn(&mut Model), Level::Suspect, "errors"),
         (|model| model.whole.answered = model.whole.answered * 97 / 100, Level::Suspect, "achieved-rate"),
         (|model| model.whole.lagging = model.whole.sent / 50, Level::Suspect, "generator-lag"),
         (|model| model.header.server_cpus = vec![0, 1], Level::Suspect, "shared-cpu"),
@@ -187,26 +187,47 @@ fn each_thing_that_goes_wrong_is_seen_while_it_does() {
         assert_eq!(verdict(change), (level, check.to_owned()));
     }
     assert_eq!(interim::judge(&Model::new(header())), None, "nothing to judge yet");
+    let slow = |model: &mut Model| {
+        // A server that takes a good second: five pieces without an answer, and a lag that does not matter.
+        let mut later = Model::new(header());
+        for index in 0..31 {
+            let piece = match index {
+                0..5 => Piece { sent: 4_000, answered: 0, counts: Counts::default(), ..piece(index, 0, 1.0) },
+                _ => Piece { sent: 4_000, lagging: 200, ..piece(index, 4_000, 10_000.0) },
+            };
+            later.on_snapshot(Snapshot { piece: Some(piece), ..Snapshot::default() });
+        }
+        *model = later;
+    };
+    assert_eq!(verdict(slow), (Level::Trusted, String::new()));
     assert_eq!(verdict(|model| model.cpus.push(share(7, 1.0, 0.5))).0, Level::Trusted, "not a CPU of ours");
 }
 
 #[test]
 fn a_timekeeper_never_waits_for_a_view_that_does_not_look() {
-    let letter_box = Arc::new(Mutex::new(LetterBox::default()));
+    let letter_box = Arc::new(LetterBox::default());
     let theirs = Arc::clone(&letter_box);
     let kept_back = Snapshot::default();
     let mut live = Live { letter_box, kept_back, notes: Vec::new(), thread: None };
     let say = |live: &mut Live, index| {
         live.tell(Snapshot { piece: Some(piece(index, 10, 1.0)), ..Snapshot::default() });
     };
-    let looking = theirs.lock().unwrap();
+    let looking = theirs.snapshot.lock().unwrap();
     // Would wait for ever, were it to wait.
     (0..3).for_each(|index| say(&mut live, index));
+    let until_told = Arc::clone(&theirs);
+    live.thread = Some(std::thread::spawn(move || {
+        while !until_told.over.load(Ordering::Relaxed) {
+            std::thread::yield_now();
+        }
+        Ok(())
+    }));
+    live.finish();
     drop(looking);
     say(&mut live, 3);
-    let snapshot = theirs.lock().unwrap().snapshot.take().unwrap();
+    let snapshot = theirs.snapshot.lock().unwrap().take().unwrap();
     assert_eq!(snapshot.piece.unwrap().answered, 40, "what was kept back came with the next");
     say(&mut live, 4);
-    let snapshot = theirs.lock().unwrap().snapshot.take().unwrap();
+    let snapshot = theirs.snapshot.lock().unwrap().take().unwrap();
     assert_eq!(snapshot.piece.unwrap().answered, 10, "and nothing came twice");
 }

@@ -6,6 +6,7 @@
 
 use super::{Case, Found, invalid, suspect, trusted};
 use crate::measure::result::Status;
+use crate::measure::steadiness::{ACHIEVED_SHARE_MIN, Pace};
 use crate::measure::units::{count, counted, percent};
 
 /// Answers of these classes of error are wrong; so are those that a `protocol: …` error counts.
@@ -16,8 +17,6 @@ const WARMUP_UNANSWERED: &str = "unanswered since warm-up";
 
 /// A larger share of messages missing reaches into the 99th percentile.
 const MISSING_SHARE_MAX: f64 = 0.01;
-/// The least share of the messages due that was answered in time.
-const ACHIEVED_SHARE_MIN: f64 = 0.99;
 /// The largest share of messages that may have waited for the server to read.
 const HELD_BACK_SHARE_MAX: f64 = 0.001;
 /// The largest share of connections that may have failed or been lost before it is another workload.
@@ -89,7 +88,8 @@ pub(super) fn unanswered(case: &Case) -> Found {
     let missing = share(accounting.outstanding, accounting.sent);
     if accounting.outstanding == 0 && since_warmup > 0 {
         return suspect(format!(
-            "{} still awaited an answer of the warm-up at the end: the server loses messages",
+            "{} still waited at the end for an answer to a message of the warm-up: the server lost it, or takes longer than \
+             the run (--drain-timeout)",
             counted(since_warmup, "connection")
         ));
     }
@@ -153,24 +153,14 @@ pub(super) fn connections(case: &Case) -> Found {
 /// Whether answers kept up with the schedule: where they do not, a queue grows, and durations tell its age.
 ///
 /// Counted against the messages that fell due, not against the rate asked for, from which a Poisson schedule rightly deviates.
-/// At the window's end some answers are on their way whatever the server does: as many as the tenth percentile of response
-/// times makes are allowed for.
 pub(super) fn rate(case: &Case) -> Found {
     case.offered_per_s?;
-    let accounting = &case.result.accounting;
-    let response = &case.result.latency.response;
-    let fastest_s = if response.is_empty() { 0.0 } else { response.value_at_quantile(0.1) as f64 / 1e9 };
-    let on_their_way = (accounting.offered as f64 * case.share(fastest_s)) as u64;
-    let late = accounting.answered_late.saturating_sub(on_their_way);
-    let achieved = share(accounting.answered.saturating_sub(late), accounting.offered);
-    let says = format!(
-        "{} of the {} due answered in time",
-        percent(achieved),
-        counted(accounting.offered, "message"),
-    );
-    if achieved < ACHIEVED_SHARE_MIN {
+    let pace = Pace::of(case.result);
+    let says =
+        format!("{} of the {} due answered in time", percent(pace.share()), counted(pace.offered, "message"));
+    if !pace.is_kept() {
         return invalid(format!(
-            "{says}, bound {}: the durations are those of a queue that grows; lower --rate",
+            "{says}, bound {}: a queue grew, and the durations tell its age; lower --rate",
             percent(ACHIEVED_SHARE_MIN)
         ));
     }

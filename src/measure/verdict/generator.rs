@@ -7,7 +7,7 @@ use super::{CLOSED_LOOP, Case, Found, Level, invalid, suspect, trusted};
 use crate::measure::arrivals::{SPANS_MIN, off_plan_share, poisson_p};
 use crate::measure::evidence::ThreadUse;
 use crate::measure::histogram::{Histogram, maximum_ns, percentile_ns};
-use crate::measure::result::{Arrivals, Mode};
+use crate::measure::result::{Arrivals, CalibrationCited, Mode};
 use crate::measure::units::{counted, duration_ns, percent, rate};
 
 /// A lag with a 99th percentile up to this is punctual, for a generator that spins.
@@ -15,13 +15,13 @@ const LAG_P99_SPINNING_NS: u64 = 20_000;
 /// The same for one that sleeps between messages: what waking up takes.
 const LAG_P99_SLEEPING_NS: u64 = 100_000;
 /// A lag's 99th percentile of less than this share of the median response time changes nothing that is seen.
-const LAG_SHARE_OF_MEDIAN: f64 = 0.05;
+pub const LAG_SHARE_OF_MEDIAN: f64 = 0.05;
 /// A lag of more than this share of the response time at the same percentile is most of what was measured.
 const LAG_SHARE_OF_RESPONSE: f64 = 0.5;
 /// Poisson arrivals that look less like it than one in so many truly Poisson ones.
 const ARRIVALS_P_MIN: f64 = 0.001;
-/// The largest share of spans of fixed gaps that may be off their plan.
-const OFF_PLAN_SHARE_MAX: f64 = 0.01;
+/// A median response time of less than this many times the null server's is as fast as the machine can show.
+const FLOOR_FACTOR: f64 = 1.1;
 /// The largest share of the window that a thread may work in an open loop: what is left is for bursts.
 const WORK_SHARE_OPEN_MAX: f64 = 0.9;
 /// In a closed loop, a generator that works more than this, against a server that does not, is what was measured.
@@ -35,8 +35,7 @@ const INVOLUNTARY_PER_S_MAX: f64 = 20.0;
 pub(super) fn evidence(case: &Case) -> Found {
     let Some(evidence) = case.evidence else {
         return suspect(
-            "an older file without evidence: neither arrivals nor processor time nor neighbours can be checked; \
-             repeat the run",
+            "this older file lacks what arrivals, processor time and neighbours are judged by; repeat the run",
         );
     };
     let (seen, planned) = (evidence.threads.len() as u64, case.result.plan.threads);
@@ -54,24 +53,31 @@ pub fn lag_bound_ns(spin: bool) -> u64 {
     if spin { LAG_P99_SPINNING_NS } else { LAG_P99_SLEEPING_NS }
 }
 
+fn bound_of(case: &Case) -> u64 {
+    lag_bound_ns(case.evidence.is_some_and(|evidence| evidence.spin))
+}
+
 /// Whether messages were sent when they were to be.
 pub(super) fn lag(case: &Case) -> Found {
     case.offered_per_s?;
     let latency = &case.result.latency;
-    let at = |durations: &Histogram, quantile| percentile_ns(durations, quantile).or(maximum_ns(durations));
-    let (lag_ns, response_ns) = (at(&latency.lag, 0.99)?, at(&latency.response, 0.99)?);
+    let both = |of: fn(&Histogram) -> Option<u64>| of(&latency.lag).zip(of(&latency.response));
+    let p99 = both(|durations| percentile_ns(durations, 0.99)).map(|values| ("p99", values));
+    // Of fewer than there is a 99th percentile of, the longest is what is known.
+    let (at, (lag_ns, response_ns)) = p99.or_else(|| Some(("the longest", both(maximum_ns)?)))?;
     let spin = case.evidence.is_some_and(|evidence| evidence.spin);
-    let (bound_ns, how) = (lag_bound_ns(spin), if spin { "spinning" } else { "sleeping between messages" });
+    let (bound_ns, how) = (bound_of(case), if spin { "spinning" } else { "sleeping between messages" });
     let mend = match spin {
         true => "give its CPUs to the generator alone (isolcpus, taskset), or lower --rate",
         false => "use --spin, give its CPUs to the generator alone, or lower --rate",
     };
     let is_most_of =
         |lag_ns: u64, response_ns: u64| lag_ns as f64 > LAG_SHARE_OF_RESPONSE * response_ns as f64;
-    let says = format!("p99 {}, bound {} {how}", duration_ns(lag_ns), duration_ns(bound_ns));
+    let says = format!("{at} {}, bound {} {how}", duration_ns(lag_ns), duration_ns(bound_ns));
     if is_most_of(lag_ns, response_ns) {
         let says = format!(
-            "{says}: more than half of the response time's p99 of {}, so that tells of the generator; {mend}",
+            "{says}: more than half of the response time's {} of {}, so that tells of the generator; {mend}",
+            at.trim_start_matches("the "),
             duration_ns(response_ns)
         );
         // Within its bound, it did what a generator can; the server is faster than that.
@@ -103,7 +109,7 @@ pub(super) fn lag(case: &Case) -> Found {
 pub(super) fn arrivals(case: &Case) -> Found {
     let Mode::OpenLoop { arrivals: asked, .. } = case.result.plan.mode else { return None };
     let Some(arrivals) = &case.evidence?.arrivals else {
-        return suspect("no record of when messages left, so none that they left as planned");
+        return suspect("when messages left was not recorded, so whether they left as planned is not known");
     };
     let spans = arrivals.spans_ns.len() as u64;
     let seen =
@@ -123,14 +129,14 @@ pub(super) fn arrivals(case: &Case) -> Found {
             }
             Some(p) => trusted(format!("Poisson at the planned rate (Anderson–Darling p = {p:.3}; {seen})")),
         },
-        Arrivals::Fixed => match off_plan_share(arrivals) {
+        Arrivals::Fixed => match off_plan_share(arrivals, bound_of(case)) {
             None => too_few(),
-            Some(off) if off > OFF_PLAN_SHARE_MAX => suspect(format!(
+            Some((off, bound)) if off > bound => suspect(format!(
                 "gaps are not fixed: {} off their plan, bound {} ({seen}): {mend}",
                 percent(off),
-                percent(OFF_PLAN_SHARE_MAX)
+                percent(bound)
             )),
-            Some(off) => trusted(format!("fixed gaps: {} off their plan ({seen})", percent(off))),
+            Some((off, _)) => trusted(format!("fixed gaps: {} off their plan ({seen})", percent(off))),
         },
     }
 }
@@ -156,8 +162,8 @@ pub(super) fn cpu(case: &Case) -> Found {
         }
     } else if work > WORK_SHARE_CLOSED_MAX && server.is_none_or(|server| server < WORK_SHARE_CLOSED_MAX) {
         return suspect(format!(
-            "{says}, the server's {of_server}: the rate is a number about the client; use more --threads, and \
-             --server-pid to see the server's time"
+            "{says}, the server's {of_server}: the generator was the bottleneck, and the rate is its own; use more \
+             --threads, and --server-pid to see the server's time"
         ));
     }
     trusted(format!("{says}; the server's CPUs: {of_server}"))
@@ -220,7 +226,32 @@ pub(super) fn calibration(case: &Case) -> Found {
     if per_thread > calibration.rate_max_per_s {
         return suspect(format!("{says} ({}); lower --rate, or use more --threads", calibration.path));
     }
-    trusted(says)
+    trusted(match at_floor(case, calibration, per_thread) {
+        Some(floor) => format!("{says}; {floor}"),
+        None => says,
+    })
+}
+
+/// How the median response time compares with the null server's, where the two are comparable: the latter was measured at
+/// half of the highest rate, and queues are shorter below.
+fn at_floor(case: &Case, calibration: &CalibrationCited, per_thread: f64) -> Option<String> {
+    let (half, floor_ns) = (calibration.rate_max_per_s / 2.0, calibration.floor_p50_ns);
+    let response = &case.result.latency.response;
+    // A calibration that found no such rate has no floor either.
+    if floor_ns == 0 || response.is_empty() || per_thread > half {
+        return None;
+    }
+    let median_ns = response.value_at_quantile(0.5);
+    let both = format!(
+        "the median response time is {}, a null server's at {} {}",
+        duration_ns(median_ns),
+        rate(half),
+        duration_ns(floor_ns)
+    );
+    Some(match (median_ns as f64) < FLOOR_FACTOR * floor_ns as f64 {
+        true => format!("{both}: this server is as fast as this machine can show"),
+        false => both,
+    })
 }
 
 /// What kind of number a closed loop gives.

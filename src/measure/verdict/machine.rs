@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{Case, Found, invalid, listed, suspect, trusted};
-use crate::measure::evidence::CpuTime;
+use super::{Case, Found, cpu_list, invalid, listed, suspect, trusted};
+use crate::measure::evidence::{CpuTime, Evidence, ThreadUse};
 use crate::measure::units::{counted, duration, percent};
 
-/// The kernel counts processor time in ticks of this length, by what it finds at each.
+/// The kernel may count processor time by what it finds at each of its ticks. How long they are (CONFIG_HZ) no file says: at most
+/// this, the unit of `/proc/stat`, mostly less.
 const TICK_S: f64 = 0.01;
 /// The largest share of the window that others may have used of the generator's CPUs, beyond what ticks cannot tell.
 const OTHERS_SHARE_MAX: f64 = 0.05;
@@ -35,47 +36,116 @@ pub(super) fn shared_cpus(case: &Case) -> Found {
             listed(&shared)
         ));
     }
+    if let Some(siblings) = shared_core(case) {
+        return suspect(format!(
+            "CPUs {} of generator and server are threads of one core: each slows the other down; give each a core of its \
+             own (--cpus, --server-cpus)",
+            listed(&siblings)
+        ));
+    }
     match (&case.server_cpus, case.load_cpus.is_empty()) {
         (_, true) => suspect("the generator was bound to no CPU; bind it (--cpus)"),
-        (Some(_), _) => trusted("generator and server have CPUs of their own"),
+        (Some(_), _) if case.result.environment.cpu.siblings.is_none() => {
+            trusted("generator and server have CPUs of their own; whether those share a core is not known")
+        }
+        (Some(_), _) => trusted("generator and server have cores of their own"),
         (None, _) => trusted(format!(
-            "the generator has CPU {}; the server's are not known, so what else ran there is looked at",
+            "the server's CPUs are not known (--server-pid); whatever else ran on the generator's CPU {} is looked at",
             listed(&case.load_cpus)
         )),
+    }
+}
+
+/// CPUs of a core that has some of the generator's and others of the server's.
+fn shared_core(case: &Case) -> Option<BTreeSet<u64>> {
+    let server = case.server_cpus.as_ref()?;
+    let cores = case.result.environment.cpu.siblings.iter().flatten().map(|core| cpu_list(core));
+    let of_both = cores.filter(|core| !core.is_disjoint(&case.load_cpus) && !core.is_disjoint(server));
+    of_both
+        .map(|core| {
+            core.iter().filter(|&cpu| case.load_cpus.contains(cpu) || server.contains(cpu)).copied().collect()
+        })
+        .next()
+}
+
+/// How long processes ran on the generator's CPUs that were not its threads, if it can be told.
+///
+/// `/proc/stat` tells processes from interrupts. The time of a thread holds the interrupts that struck it, unless the kernel
+/// keeps them apart (CONFIG_IRQ_TIME_ACCOUNTING), and no file says whether it does. Where threads have more time than
+/// all processes of their CPU together, it does not, there or on any other CPU; then those of the interrupts that struck
+/// nobody else are subtracted with the threads' time. All of them are taken for such as struck the threads, which makes
+/// others look larger, never smaller.
+struct Others<'a> {
+    case: &'a Case<'a>,
+    threads: &'a [ThreadUse],
+    threads_hold_interrupts: bool,
+    /// What counting by ticks may be wrong by.
+    uncertain_s: f64,
+}
+
+impl<'a> Others<'a> {
+    fn of(case: &'a Case<'a>, evidence: &'a Evidence) -> Self {
+        let uncertain_s = TICK_S * (case.window_s / TICK_S).sqrt();
+        let mut others =
+            Others { case, threads: &evidence.threads, threads_hold_interrupts: false, uncertain_s };
+        let beyond = |(own_s, busy_s): (f64, f64)| own_s > busy_s + uncertain_s;
+        let of_generator = evidence.cpus.iter().any(|cpu| beyond((others.own_s(cpu), cpu.busy_s)));
+        let of_server = case.server_cpus.as_ref().zip(case.result.cpu.server_cpu_s);
+        let of_server = of_server.is_some_and(|(cpus, server_s)| {
+            let busy_s = evidence.cpus.iter().filter(|cpu| cpus.contains(&cpu.cpu)).map(|cpu| cpu.busy_s);
+            // Ticks of several CPUs err apart.
+            beyond((server_s, busy_s.sum::<f64>() + uncertain_s * ((cpus.len() as f64).sqrt() - 1.0)))
+        });
+        others.threads_hold_interrupts = of_generator || of_server;
+        others
+    }
+
+    fn own_s(&self, cpu: &CpuTime) -> f64 {
+        self.threads.iter().filter(|thread| thread.cpu == cpu.cpu).map(|thread| thread.cpu_s).sum()
+    }
+
+    fn of_cpu(&self, cpu: &CpuTime) -> f64 {
+        let interrupts_s = if self.threads_hold_interrupts { cpu.interrupts_s } else { 0.0 };
+        (cpu.busy_s + interrupts_s - self.own_s(cpu)).max(0.0)
+    }
+
+    /// A CPU that is shared with the server is another check's, and of one whose thread left no record nothing can be told.
+    fn can_tell(&self, cpu: &CpuTime) -> bool {
+        let all_recorded = self.threads.len() as u64 >= self.case.result.plan.threads;
+        let recorded = all_recorded || self.threads.iter().any(|thread| thread.cpu == cpu.cpu);
+        let server = self.case.server_cpus.as_ref();
+        recorded
+            && self.case.load_cpus.contains(&cpu.cpu)
+            && !server.is_some_and(|server| server.contains(&cpu.cpu))
     }
 }
 
 /// Whether somebody else ran on the generator's CPUs.
 ///
 /// Ticks sample: of n, the half that a process is found at is a number with a standard deviation of √n/2. Two of those are
-/// allowed for.
+/// allowed for, at the length that a tick has at most.
 pub(super) fn neighbours(case: &Case) -> Found {
     let evidence = case.evidence?;
-    let shared = shared(case);
-    let others = |cpu: &CpuTime| {
-        let own_s: f64 =
-            evidence.threads.iter().filter(|thread| thread.cpu == cpu.cpu).map(|thread| thread.cpu_s).sum();
-        (cpu.cpu, cpu.busy_s - own_s, cpu.interrupts_s)
-    };
-    // Of a shared one, the server is the neighbour, and another check says it.
-    let is_looked_at = |cpu: &&CpuTime| case.load_cpus.contains(&cpu.cpu) && !shared.contains(&cpu.cpu);
-    let looked_at = evidence.cpus.iter().filter(is_looked_at).map(others);
-    let (cpu, others_s, interrupts_s) = looked_at.max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let uncertain_s = TICK_S * (case.window_s / TICK_S).sqrt();
-    let share = case.share(others_s.max(0.0));
-    let interrupts = percent(case.share(interrupts_s));
-    if others_s > OTHERS_SHARE_MAX * case.window_s + uncertain_s {
+    let others = Others::of(case, evidence);
+    let looked_at = evidence.cpus.iter().filter(|cpu| others.can_tell(cpu));
+    let by_cpu = looked_at.map(|cpu| (cpu, others.of_cpu(cpu)));
+    let (cpu, others_s) = by_cpu.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    let share = percent(case.share(others_s));
+    let bound_s = OTHERS_SHARE_MAX * case.window_s + others.uncertain_s;
+    let bound = percent(case.share(bound_s));
+    let interrupts = percent(case.share(cpu.interrupts_s));
+    let held = if others.threads_hold_interrupts { ", which its threads' time holds" } else { "" };
+    if others_s > bound_s {
         let who =
             if case.server_cpus.is_none() { "somebody else, perhaps the server," } else { "somebody else" };
         return suspect(format!(
-            "{who} used {} of the generator's CPU {cpu}, bound {}; stop it, or bind the two apart (taskset, --cpus)",
-            percent(share),
-            percent(OTHERS_SHARE_MAX)
+            "{who} used {share} of the generator's CPU {}, bound {bound} (interrupts: {interrupts}{held}); stop it, or \
+             bind the two apart (taskset, --cpus)",
+            cpu.cpu
         ));
     }
     trusted(format!(
-        "others used at most {} of the generator's CPUs, interrupts {interrupts}",
-        percent(share)
+        "others used at most {share} of a CPU of the generator, bound {bound} (interrupts: {interrupts}{held})"
     ))
 }
 

@@ -5,6 +5,7 @@
 
 use super::{Case, Found, Level, invalid, suspect, trusted};
 use crate::measure::histogram::{PERCENTILES, clamped_count, has_enough_samples};
+use crate::measure::samples::P99;
 use crate::measure::steadiness;
 use crate::measure::units::{count, counted, duration, duration_ns, percent};
 
@@ -14,9 +15,6 @@ const WINDOW_MIN_S: f64 = 1.0;
 const DRIFT_RATIO_MAX: f64 = 1.1;
 /// The largest share of the window that answers may have stayed away: more reaches the 99th percentile.
 const STALLED_SHARE_MAX: f64 = 0.01;
-/// The percentile that a run must have samples for.
-const P99: usize = 3;
-const _: () = assert!(PERCENTILES[P99].1 == 0.99);
 
 /// Whether there was a window to speak of, after a warm-up.
 pub(super) fn window(case: &Case) -> Found {
@@ -90,15 +88,18 @@ pub(super) fn drift(case: &Case) -> Found {
     }
 }
 
-/// Whether answers came all the time.
+/// Whether answers came all the time, as far as batches tell.
 pub(super) fn stalls(case: &Case) -> Found {
     let stalls = steadiness::stalls(&case.result.batches, case.offered_per_s)?;
     if stalls.count == 0 {
-        return trusted("answers came all the time");
+        return trusted(format!(
+            "no {} with fewer than half of the answers that were to be expected; of what is shorter the percentiles tell",
+            duration(stalls.piece_s * 1e9)
+        ));
     }
     let share = case.share(stalls.time_s);
     let says = format!(
-        "fewer than half of the usual answers for {} ({} of the window), first at {:.2} s",
+        "fewer than half of the expected answers for {} ({} of the window), first at {:.2} s",
         duration(stalls.time_s * 1e9),
         percent(share),
         stalls.first_s
