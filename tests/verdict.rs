@@ -295,7 +295,7 @@ fn the_generator_is_judged() {
             result.evidence.as_mut().unwrap().threads[0].waited_s = 0.2;
         }),
         ("preemption", Suspect, "21.0/s, bound 20.0/s", |result| {
-            result.evidence.as_mut().unwrap().threads[0].involuntary_switches = 210;
+            result.evidence.as_mut().unwrap().threads[0].involuntary_switches = 1_010;
         }),
         ("page-faults", Suspect, "3 page faults had to read from storage", |result| {
             result.evidence.as_mut().unwrap().threads[0].major_faults = 3;

@@ -312,11 +312,10 @@ impl Measured {
         outcome: Outcome,
         clients: Vec<Client>,
         mut recorded: Recorded,
-        cpu: CpuUse,
-        mut evidence: Evidence,
-        mut threads: Vec<Option<ThreadUse>>,
+        witnessed: Witnessed,
         measured_s: f64,
     ) -> Self {
+        let Witnessed { cpu, mut evidence, mut threads } = witnessed;
         let (mut accounting, mut latency) = (Accounting::default(), Latencies::default());
         let mut exemplars = Vec::new();
         let mut spans = Vec::new();
@@ -648,6 +647,15 @@ fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Cl
     Ok(engine.kind.run(config, waker, Client::new(task), || {})?)
 }
 
+/// What was noted of the measured window from outside the generator's threads.
+#[derive(Default)]
+struct Witnessed {
+    cpu: CpuUse,
+    evidence: Evidence,
+    /// By thread; `None` where the kernel does not tell.
+    threads: Vec<Option<ThreadUse>>,
+}
+
 /// Keeps the time of a run.
 struct Watch<'a> {
     plan: &'a Plan,
@@ -659,9 +667,7 @@ struct Watch<'a> {
     server_used_ns: Option<u64>,
     load_used_ns: u64,
     looked: Look,
-    cpu: CpuUse,
-    evidence: Evidence,
-    threads: Vec<Option<ThreadUse>>,
+    witnessed: Witnessed,
     record: Record,
     slices_awaited: usize,
 }
@@ -684,9 +690,7 @@ impl<'a> Watch<'a> {
             server_used_ns: None,
             load_used_ns: 0,
             looked: Look::default(),
-            cpu: CpuUse { load_cpu_s: 0.0, server_cpu_s: None },
-            evidence: Evidence::default(),
-            threads: Vec::new(),
+            witnessed: Witnessed::default(),
             record: Record::new(window, plan.cpus.len()),
             slices_awaited: 0,
         }
@@ -717,12 +721,13 @@ impl<'a> Watch<'a> {
     }
 
     fn note_cpu(&mut self) {
-        self.cpu.load_cpu_s = self.crew.used_ns().saturating_sub(self.load_used_ns) as f64 / 1e9;
+        self.witnessed.cpu.load_cpu_s = self.crew.used_ns().saturating_sub(self.load_used_ns) as f64 / 1e9;
         let server_ns = self.server_cpu.used_ns().zip(self.server_used_ns);
-        self.cpu.server_cpu_s = server_ns.map(|(now, before)| now.saturating_sub(before) as f64 / 1e9);
+        self.witnessed.cpu.server_cpu_s =
+            server_ns.map(|(now, before)| now.saturating_sub(before) as f64 / 1e9);
         let look = Look::take(&self.crew.thread_ids);
-        self.threads = look.threads_since(&self.looked, &self.plan.cpus);
-        self.evidence = Evidence {
+        self.witnessed.threads = look.threads_since(&self.looked, &self.plan.cpus);
+        self.witnessed.evidence = Evidence {
             spin: self.plan.spin,
             cpus: look.cpus_since(&self.looked),
             throttled: look.throttled_since(&self.looked),
@@ -816,15 +821,6 @@ impl<'a> Watch<'a> {
         }
         let recorded = record.finish();
         let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
-        Ok(Measured::merge(
-            self.plan,
-            outcome,
-            clients,
-            recorded,
-            self.cpu,
-            self.evidence,
-            self.threads,
-            measured_s,
-        ))
+        Ok(Measured::merge(self.plan, outcome, clients, recorded, self.witnessed, measured_s))
     }
 }
