@@ -294,7 +294,7 @@ fn the_generator_is_judged() {
         ("waiting", Suspect, "not running for 2.0 % of the window, bound 1.0 %", |result| {
             result.evidence.as_mut().unwrap().threads[0].waited_s = 0.2;
         }),
-        ("preemption", Suspect, "21.0/s, bound 20.0/s", |result| {
+        ("preemption", Suspect, "101/s, bound 100/s", |result| {
             result.evidence.as_mut().unwrap().threads[0].involuntary_switches = 1_010;
         }),
         ("page-faults", Suspect, "3 page faults had to read from storage", |result| {
