@@ -189,11 +189,15 @@ fn stacked(parts: &[Stretch], columns: usize) -> String {
     bar
 }
 
+/// Of the worst messages, so many are shown: they are often of one and the same moment.
+const EXEMPLARS_SHOWN: usize = 3;
+
 /// The worst messages: a line of times, and one of what the generator's thread did meanwhile.
-fn exemplar_table(exemplars: &[Exemplar], style: Style) -> String {
-    if exemplars.is_empty() {
+fn exemplar_table(all: &[Exemplar], style: Style) -> String {
+    if all.is_empty() {
         return String::new();
     }
+    let exemplars = &all[..all.len().min(EXEMPLARS_SHOWN)];
     let has_stamps = exemplars.iter().any(|exemplar| exemplar.server.is_some());
     let mut rows: Vec<Vec<String>> =
         exemplars.iter().map(|exemplar| exemplar_row(exemplar, has_stamps)).collect();
@@ -208,6 +212,9 @@ fn exemplar_table(exemplars: &[Exemplar], style: Style) -> String {
     for (line, exemplar) in lines.zip(exemplars) {
         let around = wrap(&format!("    {}", around(exemplar)), style.width_columns, 6);
         text.push_str(&format!("{line}\n{around}\n"));
+    }
+    if all.len() > exemplars.len() {
+        text.push_str(&format!("{} more in the result\n", all.len() - exemplars.len()));
     }
     text
 }
