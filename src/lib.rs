@@ -13,9 +13,11 @@
 //! | [`scenario`] | what server and client say to each other | ws, engine, limits |
 //! | [`server`] | one pinned thread per core, one engine each | scenario, engine, limits, cpu |
 //! | [`load`] | the generator: schedule, phases, client | scenario, engine, ws, measure, report, server, limits, cpu |
-//! | [`report`] | what people read, made from result files alone | measure |
+//! | [`compare`] | many results against each other: what differs, how sure that is | measure |
+//! | [`report`] | what people read, made from result files alone | measure, compare |
 #![deny(unsafe_code)]
 
+pub mod compare;
 pub mod cpu;
 pub mod engine;
 pub mod limits;

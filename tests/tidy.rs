@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Who may import whom; the map in `src/lib.rs` says the same to people.
-const IMPORTS: [(&str, &[&str]); 9] = [
+const IMPORTS: [(&str, &[&str]); 10] = [
     ("limits", &[]),
     ("cpu", &[]),
     ("ws", &[]),
@@ -22,7 +22,8 @@ const IMPORTS: [(&str, &[&str]); 9] = [
     ("scenario", &["ws", "engine", "limits"]),
     ("server", &["scenario", "engine", "limits", "cpu"]),
     ("load", &["scenario", "engine", "ws", "measure", "report", "server", "limits", "cpu"]),
-    ("report", &["measure"]),
+    ("compare", &["measure"]),
+    ("report", &["measure", "compare"]),
 ];
 /// Binaries turn flags into one call: what a frame looks like is not for them.
 const HIDDEN_FROM_BINARIES: [&str; 1] = ["ws"];

@@ -70,6 +70,10 @@ const SYSCTLS: [&str; 49] = [
 pub struct Environment {
     /// The machine's own name.
     pub hostname: Option<String>,
+    /// What the machine's clock counts.
+    pub clock: Clock,
+    /// The kernel's name for this boot of it, in files since it was recorded.
+    pub boot_id: Option<String>,
     /// The running kernel.
     pub kernel: Kernel,
     /// The processors and how they are driven.
@@ -86,6 +90,18 @@ pub struct Environment {
     pub sysctls: BTreeMap<String, Option<String>>,
     /// How this program was compiled.
     pub build: Build,
+}
+
+/// What a machine's clock counts, and so what every duration and rate measured on it is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clock {
+    /// Time.
+    #[default]
+    Real,
+    /// Instructions of its one processor, a nanosecond each (QEMU's `-icount shift=0`): how long the path is that was gone, not how
+    /// long it took. Not to be compared with time.
+    Instructions,
 }
 
 /// The running kernel.
@@ -172,6 +188,8 @@ impl Environment {
         let root = Root(root);
         Environment {
             hostname: root.read("proc/sys/kernel/hostname"),
+            clock: Clock::Real,
+            boot_id: root.read("proc/sys/kernel/random/boot_id"),
             kernel: root.kernel(),
             cpu: root.cpu(),
             clocksource: root.read("sys/devices/system/clocksource/clocksource0/current_clocksource"),
