@@ -228,8 +228,8 @@ def sort_out(plan, out, boot):
 def last_words(text):
     """What a program said last of itself, without its name.
 
-    >>> last_words("warning: x\\nringsock-load: the engine needs y\\n"), last_words("error: a\\n\\nUsage: b\\n"), last_words("")
-    ('the engine needs y', 'a', '')
+    >>> last_words("warning: x\\nringsock-load: it needs y\\n"), last_words("error: a\\n\\nUsage: b\\n"), last_words("")
+    ('it needs y', 'a', '')
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line.split(": ", 1)[1] for line in lines if line.startswith(("ringsock-load: ", "error: "))]
@@ -301,8 +301,9 @@ def unique(names):
 
 def utc(moment=None, compact=False):
     """
-    >>> utc(datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)), utc(datetime(2026, 1, 2, tzinfo=timezone.utc), compact=True)
-    ('2026-01-02T03:04:05Z', '20260102T000000Z')
+    >>> moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    >>> utc(moment), utc(moment, compact=True)
+    ('2026-01-02T03:04:05Z', '20260102T030405Z')
     """
     moment = moment or datetime.now(timezone.utc)
     return moment.strftime("%Y%m%dT%H%M%SZ" if compact else "%Y-%m-%dT%H:%M:%SZ")
@@ -310,7 +311,8 @@ def utc(moment=None, compact=False):
 
 def save(path, document, *, over=False):
     """Writes JSON whole or not at all; over another file only where that is said."""
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as part:
+    hidden = {"prefix": f".{path.name}.", "suffix": ".part", "delete": False}
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, **hidden) as part:
         json.dump(document, part, indent=1)
         part.write("\n")
         part.flush()

@@ -35,8 +35,8 @@ from interleaved import LIBC, PR_SET_PDEATHSIG, CannotMeasure, cargo_build
 from kernel_sources import CannotFind, Kernel, resolve, target_folder, write_atomically
 
 __all__ = [
-    "Boot", "CannotFind", "CannotMeasure", "Kernel", "accelerator", "boot", "qemu_version", "resolve", "static_binaries",
-    "target_folder",
+    "Boot", "CannotFind", "CannotMeasure", "Kernel", "accelerator", "boot", "qemu_version", "resolve",
+    "static_binaries", "target_folder",
 ]
 
 QEMU = "qemu-system-x86_64"
@@ -139,8 +139,9 @@ def boot(
         scratch = Path(scratch)
         (scratch / "initrd").write_bytes(contents(kernel, files, script, modules))
         command = [
-            qemu(), "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none", "-machine", "pc",
-            "-m", str(memory_mib), "-smp", str(vcpus), "-cpu", cpu, *clock_flags(clock, accelerator, seed),
+            qemu(), "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none",
+            "-machine", "pc", "-m", str(memory_mib), "-smp", str(vcpus), "-cpu", cpu,
+            *clock_flags(clock, accelerator, seed),
             "-kernel", str(kernel.vmlinuz), "-initrd", str(scratch / "initrd"), "-append", command_line,
             "-serial", f"file:{scratch / 'console'}", "-serial", f"file:{scratch / 'out'}",
         ]
@@ -165,7 +166,7 @@ def boot(
 
 
 def clock_flags(clock, accelerator, seed):
-    """QEMU's flags that make a guest's clock; in instruction time, all that could differ from boot to boot is in `seed`.
+    """QEMU's flags that make a guest's clock; in instruction time, all that may differ from boot to boot is in `seed`.
 
     >>> "sleep=off" in " ".join(clock_flags("instructions", "tcg", 7)), clock_flags("real", "kvm", 7)
     (True, ['-accel', 'kvm', '-rtc', 'base=utc'])

@@ -121,7 +121,8 @@ def of_deb(path, cache):
 
 def of_tree(folder, source):
     """The kernel in an unpacked package."""
-    images = [*folder.glob("boot/vmlinuz-*"), *folder.glob("usr/lib/modules/*/vmlinuz"), *folder.glob("lib/modules/*/vmlinuz")]
+    places = ("boot/vmlinuz-*", "usr/lib/modules/*/vmlinuz", "lib/modules/*/vmlinuz")
+    images = [image for place in places for image in folder.glob(place)]
     if not images:
         raise CannotFind(f"{source} holds no kernel image; since Linux 7 it is in Debian's linux-binary-* packages")
     kernel = of_image(images[0], source, None)
@@ -172,8 +173,10 @@ def of_package(spec, cache, mirror, refresh):
 def split(spec):
     """Package (or None, if only a version is named), suite and version that a spec names.
 
-    >>> split("6.1"), split("newest"), split("6.7"), split("linux-image-amd64@sid"), split("linux-image-amd64")
-    ((None, 'bookworm', '6.1'), (None, 'sid', None), (None, None, '6.7'), ('linux-image-amd64', 'sid', None), ('linux-image-amd64', None, None))
+    >>> split("6.1"), split("newest"), split("6.7"), split("6.12@bookworm")
+    ((None, 'bookworm', '6.1'), (None, 'sid', None), (None, None, '6.7'), (None, 'bookworm', '6.12'))
+    >>> split("linux-image-amd64@sid"), split("linux-image-amd64")
+    (('linux-image-amd64', 'sid', None), ('linux-image-amd64', None, None))
     """
     package, _, suite = spec.partition("@")
     if package == "newest" or re.fullmatch(r"\d+\.\d+", package):
