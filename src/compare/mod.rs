@@ -11,3 +11,6 @@ pub mod model;
 pub mod rank;
 pub mod resample;
 pub mod sample;
+
+#[cfg(test)]
+mod simulated;
