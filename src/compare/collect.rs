@@ -12,11 +12,12 @@ use std::{fs, io, thread};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{heatmap, sample};
 use crate::measure::anatomy::Anatomy;
 use crate::measure::environment::{Clock, Environment};
 use crate::measure::evidence::Exemplar;
-use crate::measure::result::{IoUring, Mode, Plan, RunResult, SCHEMA_NAME, Status, Target, Tool};
-use crate::measure::series::{Batch, Compact};
+use crate::measure::result::{IoUring, Plan, RunResult, SCHEMA_NAME, Status, Target, Tool};
+use crate::measure::series::Batch;
 use crate::measure::store::{self, StoreError};
 use crate::measure::verdict::{Level, judge};
 
@@ -98,20 +99,12 @@ pub struct Run {
     pub level: Level,
     /// Why it does not count, if it does not.
     pub left_out: Option<String>,
-    /// The durations it is about.
-    pub headline: Compact,
-    /// The same, batch by batch.
+    /// What of it is compared.
+    pub sample: sample::Run,
+    /// The 99th percentile of its durations, as it stands; which of several runs is the one in the middle goes by it.
+    pub p99_ns: u64,
+    /// Its durations over time, in as many pieces as a map has columns.
     pub batches: Vec<Batch>,
-    /// Messages answered.
-    pub answered: u64,
-    /// Messages answered a second.
-    pub rate_per_s: f64,
-    /// How long the window really was.
-    pub measured_s: f64,
-    /// Processor time of the generator.
-    pub load_cpu_s: f64,
-    /// Processor time of the server, if seen.
-    pub server_cpu_s: Option<f64>,
     /// See [`RunResult::anatomy`].
     pub anatomy: Option<Box<Anatomy>>,
     /// See [`RunResult::exemplars`].
@@ -331,7 +324,8 @@ impl Run {
     /// What comparing needs of a result. Its boot is named later, when all are known.
     fn of(path: String, result: RunResult) -> Run {
         let verdict = result.verdict.clone().unwrap_or_else(|| judge(&result));
-        let headline = Compact::of(result.headline());
+        let p99_ns = result.headline().value_at_quantile(0.99);
+        let (sample, batches) = (sample::Run::of(&result), heatmap::thinned(&result.batches));
         let early = match result.outcome.status {
             Status::Completed => None,
             status => {
@@ -344,7 +338,7 @@ impl Run {
             let first = reasons.first().map_or(String::new(), |finding| format!(": {}", finding.says));
             (verdict.level == Level::Invalid).then(|| format!("INVALID{first}"))
         };
-        let empty = || headline.is_empty().then(|| "nothing was answered".to_owned());
+        let empty = || sample.pieces.is_empty().then(|| "nothing was answered".to_owned());
         Run {
             path,
             directory: String::new(),
@@ -360,26 +354,28 @@ impl Run {
             target: result.target,
             level: verdict.level,
             left_out: early.or_else(invalid).or_else(empty),
-            headline,
-            batches: result.batches,
-            answered: result.accounting.answered,
-            rate_per_s: result.summary.rate_achieved_per_s,
-            measured_s: result.summary.measured_s,
-            load_cpu_s: result.cpu.load_cpu_s,
-            server_cpu_s: result.cpu.server_cpu_s,
+            sample,
+            p99_ns,
+            batches,
             anatomy: result.anatomy.map(Box::new),
             exemplars: result.exemplars,
         }
     }
 
+    /// This run as it would have been in the boot that lacks it: for its place in the comparison.
+    pub fn elsewhere(&self, absent: &AbsentRun) -> Run {
+        let mut run = self.clone();
+        run.environment.kernel.release = Some(absent.release.clone());
+        if absent.command_line.is_some() {
+            run.environment.kernel.command_line.clone_from(&absent.command_line);
+        }
+        run.directory.clone_from(&absent.directory);
+        run
+    }
+
     /// Whether it counts.
     pub fn counts(&self) -> bool {
         self.left_out.is_none()
-    }
-
-    /// Whether it is a closed loop's.
-    pub fn is_closed_loop(&self) -> bool {
-        matches!(self.plan.mode, Mode::ClosedLoop { .. })
     }
 
     /// What its durations are made of.
