@@ -12,6 +12,19 @@ pub enum Unit {
     PerSecond,
 }
 
+/// What of a run a metric is made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Quantity {
+    /// The quantile of the headline durations.
+    Quantile(f64),
+    /// Messages answered in the window, by its length.
+    Rate,
+    /// The server's processor time, by messages answered.
+    ServerCpu,
+    /// The generator's processor time, by messages answered.
+    LoadCpu,
+}
+
 /// A metric: a row of [`METRICS`].
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -19,6 +32,8 @@ pub struct Metric {
     pub name: &'static str,
     /// What it is, in a line.
     pub about: &'static str,
+    /// What it is made of.
+    pub quantity: Quantity,
     /// What its values are.
     pub unit: Unit,
     /// Whether more of it is better.
@@ -30,27 +45,49 @@ pub const METRICS: [Metric; 7] = [
     Metric {
         name: "p50",
         about: "median latency: response time in an open loop, service time in a closed one",
+        quantity: Quantity::Quantile(0.5),
         unit: Unit::Duration,
         more_is_better: false,
     },
-    Metric { name: "p90", about: "latency, 90th percentile", unit: Unit::Duration, more_is_better: false },
-    Metric { name: "p99", about: "latency, 99th percentile", unit: Unit::Duration, more_is_better: false },
+    Metric {
+        name: "p90",
+        about: "latency, 90th percentile",
+        quantity: Quantity::Quantile(0.9),
+        unit: Unit::Duration,
+        more_is_better: false,
+    },
+    Metric {
+        name: "p99",
+        about: "latency, 99th percentile",
+        quantity: Quantity::Quantile(0.99),
+        unit: Unit::Duration,
+        more_is_better: false,
+    },
     Metric {
         name: "p99.9",
         about: "latency, 99.9th percentile",
+        quantity: Quantity::Quantile(0.999),
         unit: Unit::Duration,
         more_is_better: false,
     },
-    Metric { name: "rate", about: "messages answered a second", unit: Unit::PerSecond, more_is_better: true },
+    Metric {
+        name: "rate",
+        about: "messages answered a second",
+        quantity: Quantity::Rate,
+        unit: Unit::PerSecond,
+        more_is_better: true,
+    },
     Metric {
         name: "server-cpu",
         about: "the server's processor time per message",
+        quantity: Quantity::ServerCpu,
         unit: Unit::Duration,
         more_is_better: false,
     },
     Metric {
         name: "load-cpu",
         about: "the generator's processor time per message",
+        quantity: Quantity::LoadCpu,
         unit: Unit::Duration,
         more_is_better: false,
     },

@@ -4,5 +4,10 @@
 //! differ from each other by more than the runs of one do.
 //! Deliberately absent: how a comparison looks. [`crate::report`] shows a [`model::Comparison`].
 
+pub mod contrast;
+pub mod difference;
 pub mod metric;
 pub mod model;
+pub mod rank;
+pub mod resample;
+pub mod sample;

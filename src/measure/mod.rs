@@ -12,6 +12,7 @@ pub mod environment;
 pub mod evidence;
 pub mod finding;
 pub mod histogram;
+pub mod holm;
 pub mod manifest;
 pub mod result;
 pub mod rounds;

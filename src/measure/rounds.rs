@@ -7,6 +7,7 @@
 //! Deliberately absent: tests in place of intervals. They only decide which of several differences are marked as noise.
 
 use super::histogram::{self, Histogram, PERCENTILES, new_histogram};
+use super::holm;
 use super::result::{Mode, RunResult, Status};
 use super::samples::Inflation;
 use super::series::Compact;
@@ -193,16 +194,12 @@ impl Ratio {
 }
 
 /// Marks what is noise among all ratios that are shown together, so that chance makes up a difference anywhere among
-/// them in 5 % of tables, not in 5 % of cells: Holm, "A simple sequentially rejective multiple test procedure",
-/// Scandinavian Journal of Statistics 6(2), 1979.
+/// them in 5 % of tables, not in 5 % of cells.
 pub fn mark_noise<'a>(ratios: impl IntoIterator<Item = &'a mut Ratio>) {
-    let mut ratios: Vec<_> = ratios.into_iter().collect();
-    let chance = |ratio: &Ratio| ratio.chance.unwrap_or(1.0);
-    ratios.sort_by(|a, b| chance(a).total_cmp(&chance(b)));
-    let (count, mut all_noise) = (ratios.len(), false);
-    for (index, ratio) in ratios.into_iter().enumerate() {
-        all_noise |= chance(ratio) * (count - index) as f64 >= ERROR;
-        ratio.is_noise = all_noise;
+    let ratios: Vec<_> = ratios.into_iter().collect();
+    let chances: Vec<f64> = ratios.iter().map(|ratio| ratio.chance.unwrap_or(1.0)).collect();
+    for (ratio, adjusted) in ratios.into_iter().zip(holm::adjusted(&chances)) {
+        ratio.is_noise = adjusted >= ERROR;
     }
 }
 

@@ -82,6 +82,26 @@ impl Compact {
         merged.shrink_to_fit();
         self.0 = merged;
     }
+
+    /// What is left of these counts when another's are taken away.
+    pub fn without(&self, other: &Compact) -> Compact {
+        let mut taken = other.0.iter().peekable();
+        let left = |&(value, count): &(u64, u64)| {
+            while taken.next_if(|&&(theirs, _)| theirs < value).is_some() {}
+            let gone = taken.next_if(|&&(theirs, _)| theirs == value).map_or(0, |&(_, gone)| gone);
+            (count > gone).then(|| (value, count - gone))
+        };
+        Compact(self.0.iter().filter_map(left).collect())
+    }
+}
+
+impl FromIterator<(u64, u64)> for Compact {
+    /// Of values, strictly ascending, each the upper end of a slot, and their counts.
+    fn from_iter<I: IntoIterator<Item = (u64, u64)>>(counts: I) -> Compact {
+        let counts: Vec<_> = counts.into_iter().collect();
+        debug_assert!(counts.is_sorted_by(|a, b| a.0 < b.0), "values ascend");
+        Compact(counts)
+    }
 }
 
 impl Serialize for Compact {
@@ -194,8 +214,11 @@ mod tests {
         let (left, right) = (values(), values());
         let mut merged = batch(0.0, &left).headline;
         merged.merge(&batch(0.0, &right).headline);
-        let whole = batch(0.0, &[left, right].concat()).headline;
+        let whole = batch(0.0, &[&left[..], &right].concat()).headline;
         assert_eq!(merged, whole);
+        let (left, right) = (batch(0.0, &left).headline, batch(0.0, &right).headline);
+        assert_eq!((whole.without(&left), whole.without(&right)), (right, left));
+        assert!(whole.without(&whole).is_empty());
         let histogram = whole.to_histogram();
         assert_eq!(Compact::of(&histogram), whole);
         for quantile in [0.0, 0.5, 0.9, 0.999, 1.0] {
