@@ -50,7 +50,9 @@ pub enum CollectError {
         cause: String,
     },
     /// No result anywhere.
-    #[error("there is no result in {places}; name files that ringsock-load saved, or directories that hold some")]
+    #[error(
+        "there is no result in {places}; name files that ringsock-load saved, or directories that hold some"
+    )]
     Empty {
         /// The paths given.
         places: String,

@@ -144,180 +144,124 @@ struct Case<'a> {
 }
 
 /// What a rule asks of a field beside its name.
-type Condition = fn(&Case) -> bool;
+#[derive(Debug, Clone, Copy)]
+enum When {
+    Always,
+    /// Results are grouped by one of these keys.
+    By(&'static [&'static str]),
+    /// They are grouped by kernel, and runs of one cell and kernel have one value.
+    OfKernel,
+    /// They are grouped by kernel, and those groups that have it have the same.
+    OnlyInSomeKernels,
+    /// They are grouped by kernel, and the values are numbers within a few per cent of each other.
+    NearByKernel,
+    /// Command lines differ only in what says nothing of how a kernel runs.
+    OnlyNames,
+    /// The generator's engine is the one that is compared.
+    OfLoadEngine,
+    /// All servers were the runs' own.
+    OwnServers,
+}
+use When::*;
 
-/// A rule: fields that begin so, under a condition, bear so, and why.
-type Rule = (&'static str, Condition, Bearing, &'static str);
+/// A rule: fields that begin so, when this holds, bear so, and why.
+type Rule = (&'static str, When, Bearing, &'static str);
+
+const IT: &str = "it is what is compared";
+const USES: &str = "an engine uses what the kernel has";
+const ENGINES: [&str; 2] = ["engine", "load-engine"];
+const FEATURES: [&str; 3] = ["features", "engine", "load-engine"];
 
 /// All rules; the first that fits decides.
-const RULES: [Rule; 41] = [
-    // What is compared, and what follows from it.
-    ("environment.kernel.release", |case| case.is_by("kernel"), Bearing::Expected, "it is what is compared"),
-    (
-        "environment.kernel.version",
-        |case| case.is_by("kernel") && case.follows_the_kernel(),
-        Bearing::Expected,
-        "it names the build of the kernel that is compared",
-    ),
-    (
-        "environment.kernel.version",
-        Case::always,
-        Bearing::Confounder,
-        "two builds of a kernel may differ in configuration and compiler",
-    ),
-    ("environment.kernel.release", Case::always, Bearing::Confounder, "the kernel is not the same"),
-    (
-        "environment.kernel.command_line",
-        |case| case.is_by("boot-options"),
-        Bearing::Expected,
-        "it is what is compared",
-    ),
-    (
-        "environment.kernel.command_line",
-        Case::differs_only_in_names,
-        Bearing::Harmless,
-        "it differs only in where the kernel was found and by whom it was started",
-    ),
-    (
-        "environment.kernel.command_line",
-        Case::always,
-        Bearing::Confounder,
-        "boot options can change any path: boot all with the same, or compare --by boot-options",
-    ),
-    (
-        "io_uring",
-        |case| case.is_by("kernel") && case.follows_the_kernel(),
-        Bearing::Expected,
-        "what io_uring can do follows from the kernel",
-    ),
-    (
-        "environment.cpu.vulnerabilities.",
-        |case| case.is_by("kernel") && case.is_only_in_some(),
-        Bearing::Expected,
-        "only some of the kernels know it",
-    ),
-    (
-        "environment.cpu.vulnerabilities.",
-        |case| case.is_by("boot-options"),
-        Bearing::Expected,
-        "mitigations follow from the boot options",
-    ),
-    (
-        "environment.cpu.vulnerabilities.",
-        Case::always,
-        Bearing::Confounder,
-        "mitigations cost time on every way into the kernel",
-    ),
-    (
-        "environment.sysctls.",
-        |case| case.is_by("kernel") && case.is_only_in_some(),
-        Bearing::Expected,
-        "only some of the kernels have it",
-    ),
-    (
-        "environment.sysctls.",
-        |case| case.is_by("kernel") && case.is_sized_from_memory(),
-        Bearing::Expected,
-        "a kernel sets it by the memory that it leaves",
-    ),
-    (
-        "environment.sysctls.",
-        Case::always,
-        Bearing::Confounder,
-        "a setting of the kernel: set it alike everywhere",
-    ),
-    (
-        "environment.memory_total_bytes",
-        |case| case.is_by("kernel") && case.is_within(0.05),
-        Bearing::Expected,
-        "kernels keep a little more or less of the memory for themselves",
-    ),
-    (
-        "target.engine_features",
-        |case| case.is_by("kernel") && case.follows_the_kernel(),
-        Bearing::Expected,
-        "an engine uses what the kernel has",
-    ),
-    (
-        "target.server_engine_features",
-        |case| case.is_by("kernel") && case.follows_the_kernel(),
-        Bearing::Expected,
-        "an engine uses what the kernel has",
-    ),
-    (
-        "target.engine_reason",
-        |case| case.is_by("kernel") && case.follows_the_kernel(),
-        Bearing::Expected,
-        "it follows from the kernel",
-    ),
-    ("target.server_engine", Case::is_by_engine, Bearing::Expected, "it is what is compared"),
-    ("target.engine", Case::is_by_engine, Bearing::Expected, "it is what is compared"),
-    ("target.server_engine_features", Case::is_by_feature, Bearing::Expected, "it is what is compared"),
-    ("target.engine_features", Case::is_by_feature, Bearing::Expected, "it follows from what is compared"),
-    ("config.server-uring-features", Case::is_by_feature, Bearing::Expected, "it is what is compared"),
-    ("config.uring-features", Case::is_by_feature, Bearing::Expected, "it is what is compared"),
-    ("target.server", |case| case.is_by("server"), Bearing::Expected, "it is what is compared"),
-    (
-        "target.url",
-        |case| case.is_by("server") || case.has_own_server(),
-        Bearing::Harmless,
-        "an address on the same machine",
-    ),
-    ("plan.url", |case| case.is_by("server"), Bearing::Harmless, "an address on the same machine"),
-    ("tool.", |case| case.is_by("revision"), Bearing::Expected, "it is what is compared"),
-    ("tool.name", Case::always, Bearing::Harmless, "a name"),
-    (
-        "tool.",
-        Case::always,
-        Bearing::Confounder,
-        "another build of ringsock, in generator and server: measure with one",
-    ),
-    ("environment.hostname", |case| case.is_by("machine"), Bearing::Expected, "it is what is compared"),
-    ("environment.hostname", Case::always, Bearing::Harmless, "a name"),
-    ("environment.boot_id", Case::always, Bearing::Harmless, "every boot has its own"),
-    (
-        "environment.open_files",
-        Case::always,
-        Bearing::Harmless,
-        "a limit that a run either keeps or is refused by",
-    ),
-    ("environment.build", Case::always, Bearing::Confounder, "the programs were compiled otherwise"),
-    (
-        "environment.cpu",
-        Case::always,
-        Bearing::Confounder,
-        "the processor, or how it is driven, is not the same",
-    ),
-    ("plan.seed", Case::always, Bearing::Harmless, "other arrivals and payloads, of the same distribution"),
-    ("plan.drain_timeout_s", Case::always, Bearing::Harmless, "how long to wait after the measured window"),
-    ("plan.", Case::always, Bearing::Confounder, "the runs were asked for otherwise: repeat them alike"),
-    ("config.exemplars", Case::always, Bearing::Harmless, "how many of the worst messages are kept"),
-    ("config.", Case::always, Bearing::Confounder, "a flag that the runs do not share: repeat them alike"),
+#[rustfmt::skip]
+const RULES: [Rule; 45] = [
+    ("environment.kernel.release", By(&["kernel"]), Bearing::Expected, IT),
+    ("environment.kernel.release", Always, Bearing::Confounder, "the kernel is not the same"),
+    ("environment.kernel.version", OfKernel, Bearing::Expected, "it names the build of the kernel that is compared"),
+    ("environment.kernel.version", Always, Bearing::Confounder,
+        "two builds of a kernel may differ in configuration and compiler"),
+    ("environment.kernel.command_line", By(&["boot-options"]), Bearing::Expected, IT),
+    ("environment.kernel.command_line", OnlyNames, Bearing::Harmless,
+        "it differs only in where the kernel was found and by whom it was started"),
+    ("environment.kernel.command_line", Always, Bearing::Confounder,
+        "boot options can change any path: boot all with the same, or compare --by boot-options"),
+    ("io_uring", OfKernel, Bearing::Expected, "what io_uring can do follows from the kernel"),
+    ("environment.cpu.vulnerabilities.", OnlyInSomeKernels, Bearing::Expected, "only some of the kernels know it"),
+    ("environment.cpu.vulnerabilities.", By(&["boot-options"]), Bearing::Expected,
+        "mitigations follow from the boot options"),
+    ("environment.cpu.vulnerabilities.", Always, Bearing::Confounder,
+        "mitigations cost time on every way into the kernel"),
+    ("environment.cpu", Always, Bearing::Confounder, "the processor, or how it is driven, is not the same"),
+    ("environment.sysctls.", OnlyInSomeKernels, Bearing::Expected, "only some of the kernels have it"),
+    ("environment.sysctls.fs.file-max", NearByKernel, Bearing::Expected, SIZED),
+    ("environment.sysctls.kernel.threads-max", NearByKernel, Bearing::Expected, SIZED),
+    ("environment.sysctls.net.ipv4.tcp_mem", NearByKernel, Bearing::Expected, SIZED),
+    ("environment.sysctls.net.ipv4.tcp_rmem", NearByKernel, Bearing::Expected, SIZED),
+    ("environment.sysctls.net.ipv4.tcp_wmem", NearByKernel, Bearing::Expected, SIZED),
+    ("environment.sysctls.", Always, Bearing::Confounder, "a setting of the kernel: set it alike everywhere"),
+    ("environment.memory_total_bytes", NearByKernel, Bearing::Expected,
+        "kernels keep a little more or less of the memory for themselves"),
+    ("environment.clocksource", Always, Bearing::Confounder, "clocks differ in what reading them costs"),
+    ("environment.hostname", By(&["machine"]), Bearing::Expected, IT),
+    ("environment.hostname", Always, Bearing::Harmless, "a name"),
+    ("environment.boot_id", Always, Bearing::Harmless, "every boot has its own"),
+    ("environment.open_files", Always, Bearing::Harmless, "a limit that a run either keeps or is refused by"),
+    ("environment.build", Always, Bearing::Confounder, "the programs were compiled otherwise"),
+    ("target.engine_features", OfKernel, Bearing::Expected, USES),
+    ("target.server_engine_features", OfKernel, Bearing::Expected, USES),
+    ("target.engine_reason", OfKernel, Bearing::Expected, "it follows from the kernel"),
+    ("target.server_engine_features", By(&FEATURES), Bearing::Expected, "it follows from what is compared"),
+    ("target.server_engine", By(&ENGINES), Bearing::Expected, IT),
+    ("target.engine", OfLoadEngine, Bearing::Expected, IT),
+    ("target.engine", Always, Bearing::Confounder,
+        "the generator's engine, which is in every duration: give all runs the same with --engine"),
+    ("config.server-uring-features", By(&["features"]), Bearing::Expected, IT),
+    ("config.uring-features", By(&["features"]), Bearing::Confounder,
+        "the generator's features were switched as well: switch the server's alone with --server-uring-features"),
+    ("target.server", By(&["server"]), Bearing::Expected, IT),
+    ("target.url", OwnServers, Bearing::Harmless, "a server of the run's own, on any free port"),
+    ("target.url", By(&["server"]), Bearing::Harmless, "the address of what is compared"),
+    ("plan.url", By(&["server"]), Bearing::Harmless, "the address of what is compared"),
+    ("plan.seed", Always, Bearing::Harmless, "other arrivals and payloads, of the same distribution"),
+    ("plan.drain_timeout_s", Always, Bearing::Harmless, "how long to wait after the measured window"),
+    ("plan.", Always, Bearing::Confounder, "the runs were asked for otherwise: repeat them alike"),
+    ("tool.name", Always, Bearing::Harmless, "a name"),
+    ("tool.", By(&["revision"]), Bearing::Expected, IT),
+    ("tool.", Always, Bearing::Confounder, "another build of ringsock, in generator and server: measure with one"),
 ];
+
+const SIZED: &str = "a kernel sizes it by the memory that it leaves";
 
 /// What is said of a field that no rule knows.
 const UNKNOWN: &str = "nothing is known of its bearing, so it may be the reason";
 
-impl<'a> Case<'a> {
+impl Case<'_> {
     fn judge(&self) -> (Bearing, &'static str) {
-        let fits = |rule: &&Rule| self.field.starts_with(rule.0) && (rule.1)(self);
-        RULES.iter().find(fits).map_or((Bearing::Confounder, UNKNOWN), |&(_, _, bearing, says)| (bearing, says))
+        let fits = |rule: &&Rule| self.field.starts_with(rule.0) && self.holds(rule.1);
+        RULES
+            .iter()
+            .find(fits)
+            .map_or((Bearing::Confounder, UNKNOWN), |&(_, _, bearing, says)| (bearing, says))
     }
 
-    fn always(&self) -> bool {
-        true
-    }
-
-    fn is_by(&self, name: &str) -> bool {
-        key::KEYS[self.by].name == name
-    }
-
-    fn is_by_engine(&self) -> bool {
-        self.is_by("engine") || self.is_by("load-engine")
-    }
-
-    fn is_by_feature(&self) -> bool {
-        self.is_by("features") || self.is_by_engine()
+    fn holds(&self, when: When) -> bool {
+        /// How far sizes that follow from the memory lie apart where it is the same machine's.
+        const NEAR: f64 = 0.05;
+        let name = key::KEYS[self.by].name;
+        let by_kernel = name == "kernel";
+        match when {
+            Always => true,
+            By(names) => names.contains(&name),
+            OfKernel => by_kernel && self.follows_the_kernel(),
+            OnlyInSomeKernels => by_kernel && self.is_only_in_some(),
+            NearByKernel => by_kernel && self.is_within(NEAR),
+            OnlyNames => self.differs_only_in_names(),
+            OfLoadEngine => {
+                let server_is_known = |placed: &Placed| placed.run.target.server_engine.is_some();
+                name == "load-engine" || (name == "engine" && !self.placed.iter().any(server_is_known))
+            }
+            OwnServers => self.placed.iter().all(|placed| placed.run.plan.url.is_none()),
+        }
     }
 
     /// All runs of one cell and kernel have one value.
@@ -335,19 +279,6 @@ impl<'a> Case<'a> {
         there.all(|values| Some(values) == first) && self.groups.iter().any(BTreeSet::is_empty)
     }
 
-    fn is_sized_from_memory(&self) -> bool {
-        const SIZED: [&str; 7] = [
-            "fs.file-max",
-            "kernel.threads-max",
-            "net.ipv4.tcp_mem",
-            "net.ipv4.tcp_max_tw_buckets",
-            "net.ipv4.tcp_max_syn_backlog",
-            "net.ipv4.tcp_rmem",
-            "net.ipv4.tcp_wmem",
-        ];
-        SIZED.iter().any(|name| self.field.ends_with(name)) && self.is_within(0.05)
-    }
-
     /// All numbers in it are as many, and within this share of each other.
     fn is_within(&self, share: f64) -> bool {
         let numbers = |value: &&str| {
@@ -360,15 +291,14 @@ impl<'a> Case<'a> {
     }
 
     fn differs_only_in_names(&self) -> bool {
-        let lines: BTreeSet<&str> =
-            self.placed.iter().map(|placed| placed.run.environment.kernel.command_line.as_deref().unwrap_or("")).collect();
+        let lines: BTreeSet<&str> = self
+            .placed
+            .iter()
+            .map(|placed| placed.run.environment.kernel.command_line.as_deref().unwrap_or(""))
+            .collect();
         let mut options = lines.iter().map(|line| key::options(line));
         let first = options.next();
         options.all(|options| Some(&options) == first.as_ref())
-    }
-
-    fn has_own_server(&self) -> bool {
-        self.placed.iter().all(|placed| placed.run.plan.url.is_none())
     }
 }
 

@@ -27,7 +27,9 @@ pub struct Condition {
 #[derive(Debug, thiserror::Error)]
 pub enum ConditionError {
     /// Its form.
-    #[error("`{text}` is no condition: write a metric, > or <, and a change in per cent, as p99>+5% or rate<-3%")]
+    #[error(
+        "`{text}` is no condition: write a metric, > or <, and a change in per cent, as p99>+5% or rate<-3%"
+    )]
     Form {
         /// The text.
         text: String,
@@ -168,9 +170,8 @@ mod tests {
                 Difference { metric: "p99".to_owned(), ratio, interval, ..Difference::default() };
             Column::Measured(Box::new(Measured { differences: vec![difference], ..Measured::default() }))
         };
-        let outcome = |text: &str, interval| {
-            judge(&text.parse().unwrap(), &column(None), &column(interval)).0
-        };
+        let outcome =
+            |text: &str, interval| judge(&text.parse().unwrap(), &column(None), &column(interval)).0;
         assert_eq!(outcome("p99>+5%", Some((1.051, 1.2))), Outcome::Broken);
         assert_eq!(outcome("p99>+5%", Some((1.01, 1.2))), Outcome::CannotTell);
         assert_eq!(outcome("p99>+5%", Some((1.01, 1.04))), Outcome::Kept);

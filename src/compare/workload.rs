@@ -65,7 +65,8 @@ impl Workload {
             Kind::Fixed => "open, fixed gaps".to_owned(),
             Kind::Poisson => "open".to_owned(),
         };
-        let threads = if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
+        let threads =
+            if self.threads == 1 { "1 thread".to_owned() } else { format!("{} threads", self.threads) };
         [
             ("scenario", self.scenario.clone()),
             ("connections", format!("{} conns", count(self.connections))),

@@ -48,7 +48,9 @@ pub enum ClockError {
     )]
     Spin,
     /// A calibration is of punctuality.
-    #[error("--calibrate: punctuality is a matter of time, and --clock instructions counts none: leave one of them out")]
+    #[error(
+        "--calibrate: punctuality is a matter of time, and --clock instructions counts none: leave one of them out"
+    )]
     Calibrate,
     /// The live view's figures are times.
     #[error("--tui: its figures are times, and --clock instructions counts none: leave one of them out")]
@@ -92,7 +94,9 @@ fn check_machine(environment: &Environment) -> Result<(), ClockError> {
     match environment.cpu.count {
         Some(1) => {}
         Some(count) => return Err(ClockError::Cpus(format!("this machine has {count} CPUs online"))),
-        None => return Err(ClockError::Cpus("it is not to be seen how many CPUs are online (/sys)".to_owned())),
+        None => {
+            return Err(ClockError::Cpus("it is not to be seen how many CPUs are online (/sys)".to_owned()));
+        }
     }
     match environment.cpu.hypervisor {
         Some(true) => Ok(()),
