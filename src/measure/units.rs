@@ -12,6 +12,22 @@ const INSTRUCTION_UNITS: [&str; 4] = ["instr", "kinstr", "Minstr", "Ginstr"];
 
 /// How what a clock counts is written.
 impl Clock {
+    /// What it counts, as flags and files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Clock::Real => "real",
+            Clock::Instructions => "instructions",
+        }
+    }
+
+    /// What a `_ns` is of, in full.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Clock::Real => "nanoseconds",
+            Clock::Instructions => "instructions",
+        }
+    }
+
     fn units(self) -> [&'static str; 4] {
         match self {
             Clock::Real => TIME_UNITS,
