@@ -174,7 +174,7 @@ const FEATURES: [&str; 3] = ["features", "engine", "load-engine"];
 
 /// All rules; the first that fits decides.
 #[rustfmt::skip]
-const RULES: [Rule; 45] = [
+const RULES: [Rule; 46] = [
     ("environment.kernel.release", By(&["kernel"]), Bearing::Expected, IT),
     ("environment.kernel.release", Always, Bearing::Confounder, "the kernel is not the same"),
     ("environment.kernel.version", OfKernel, Bearing::Expected, "it names the build of the kernel that is compared"),
@@ -228,6 +228,7 @@ const RULES: [Rule; 45] = [
     ("tool.name", Always, Bearing::Harmless, "a name"),
     ("tool.", By(&["revision"]), Bearing::Expected, IT),
     ("tool.", Always, Bearing::Confounder, "another build of ringsock, in generator and server: measure with one"),
+    ("config.exemplars", Always, Bearing::Harmless, "how many of the worst messages are kept"),
 ];
 
 const SIZED: &str = "a kernel sizes it by the memory that it leaves";
