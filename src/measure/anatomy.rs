@@ -290,6 +290,55 @@ pub struct Anatomy {
     pub disordered: u64,
 }
 
+impl Anatomy {
+    /// Adds another run's messages to these. What is explained of a percentile is then the mean of the messages about each run's own.
+    pub fn merge(&mut self, other: &Anatomy) {
+        let parts = [
+            (&mut self.generator, &other.generator),
+            (&mut self.to_server, &other.to_server),
+            (&mut self.in_server, &other.in_server),
+            (&mut self.back, &other.back),
+        ];
+        parts.into_iter().for_each(|(ours, theirs)| histogram::merge(ours, theirs));
+        let splits =
+            [(&mut self.to_server_split, &other.to_server_split), (&mut self.back_split, &other.back_split)];
+        for (ours, theirs) in splits {
+            match (ours.as_mut(), theirs) {
+                (Some(ours), Some(theirs)) => {
+                    histogram::merge(&mut ours.kernel, &theirs.kernel);
+                    histogram::merge(&mut ours.wake_up, &theirs.wake_up);
+                }
+                // What one of them could not tell is not known of both.
+                _ => *ours = None,
+            }
+        }
+        for theirs in &other.explained {
+            match self.explained.iter_mut().find(|ours| ours.percentile == theirs.percentile) {
+                Some(ours) => ours.merge(theirs),
+                None => self.explained.push(theirs.clone()),
+            }
+        }
+        self.overlapped += other.overlapped;
+        self.disordered += other.disordered;
+    }
+}
+
+impl Explained {
+    fn merge(&mut self, other: &Explained) {
+        let (ours, theirs) = (self.messages as f64, other.messages as f64);
+        let mean = |left: f64, right: f64| (left * ours + right * theirs) / (ours + theirs);
+        let mean_if_both = |left: Option<f64>, right: Option<f64>| Some(mean(left?, right?));
+        self.response_ns = mean(self.response_ns, other.response_ns);
+        self.generator_ns = mean(self.generator_ns, other.generator_ns);
+        self.to_server_ns = mean(self.to_server_ns, other.to_server_ns);
+        self.in_server_ns = mean(self.in_server_ns, other.in_server_ns);
+        self.back_ns = mean(self.back_ns, other.back_ns);
+        self.to_server_wake_up_ns = mean_if_both(self.to_server_wake_up_ns, other.to_server_wake_up_ns);
+        self.back_wake_up_ns = mean_if_both(self.back_wake_up_ns, other.back_wake_up_ns);
+        self.messages += other.messages;
+    }
+}
+
 /// One way, in two. Where one receive brings several messages, all have the last one's arrival, so that the wake-up is
 /// rather too short than too long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -18,10 +18,18 @@ use crate::measure::verdict::Level;
 
 /// Configuration, comments, and the benchmark line.
 pub(super) fn render(result: &RunResult) -> String {
+    render_with(result, &[])
+}
+
+/// The same of a run that is compared with others by keys of the comparison's own, which take the place of those of the same name.
+pub(super) fn render_with(result: &RunResult, own_keys: &[(String, String)]) -> String {
     let mut text = String::new();
     let (level, reasons) = verdict(result);
-    let mut keys: Vec<_> = configuration(result).into();
-    keys.push(("verdict", level.to_owned()));
+    let mut keys: Vec<(String, String)> =
+        configuration(result).into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    keys.retain(|(key, _)| own_keys.iter().all(|(own, _)| own != key));
+    keys.extend(own_keys.iter().map(|(key, value)| (key.clone(), printable(value))));
+    keys.push(("verdict".to_owned(), level.to_owned()));
     for (key, value) in keys {
         text.push_str(format!("{key}: {value}").trim_end());
         text.push('\n');

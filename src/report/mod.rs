@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal, Write};
 pub mod anatomy;
 pub mod calibration;
 pub mod compare;
+pub mod comparison;
 mod csv;
 pub mod curve;
 pub mod export;

@@ -4,7 +4,7 @@
 //! as words, which a verdict's sentences need as well and [`crate::measure::units`] has.
 
 use crate::measure::environment::Clock;
-pub use crate::measure::units::{count, counted, duration, duration_ns, rate};
+pub use crate::measure::units::{count, counted, duration, duration_ns, rate, size};
 
 /// What stands where a number would be a guess.
 pub const TOO_FEW: &str = "too few samples";
@@ -24,15 +24,6 @@ pub fn duration_range(low_ns: u64, high_ns: u64, clock: Clock) -> String {
     match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, unit)), Some((_, other))) if unit == other => format!("{number}–{high}"),
         _ => format!("{low}–{high}"),
-    }
-}
-
-/// A size, in KiB or MiB where it is a whole number of them.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        _ if bytes >= 1 << 20 && bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
-        _ if bytes >= 1 << 10 && bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
-        _ => format!("{bytes} B"),
     }
 }
 
