@@ -670,11 +670,14 @@ def settle_common_flags(flags, given, *, rounds_min=1):
         flags.error("server and generator have to be on different CPUs")
 
 
-def cargo_build(*flags, folder=ROOT):
-    """Builds in release; the executables' paths by name, as cargo tells them (the target folder may be anywhere)."""
+def cargo_build(*flags, folder=ROOT, env=None):
+    """Builds in release; the executables' paths by name, as cargo tells them (the target folder may be anywhere).
+
+    `env` is added to the environment.
+    """
     command = ["cargo", "build", "--release", "--quiet", "--message-format=json-render-diagnostics", *map(str, flags)]
     try:
-        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     except OSError as error:
         raise CannotMeasure(f"cargo cannot be run ({error.strerror}): install a Rust toolchain") from error
     if done.returncode != 0:

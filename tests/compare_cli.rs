@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use common::{derive, sample, sound};
+use common::{counted, derive, sample, sound};
 use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
 use ringsock::measure::histogram;
@@ -88,6 +88,31 @@ fn an_open_loop_run_reads_as_golden() {
 #[test]
 fn a_run_without_faults_reads_as_golden() {
     assert_golden("run-trusted.txt", &terminal::render(&sound(), Style::PLAIN));
+}
+
+#[test]
+fn a_run_in_instruction_time_reads_as_golden_and_shows_no_duration_as_time() {
+    let mut result = explained_run(false);
+    result.environment = counted().environment;
+    derive(&mut result, 10.0);
+    let text = terminal::render(&result, Style::PLAIN);
+    assert_no_time(&text);
+    assert_golden("run-instructions.txt", &terminal::render(&counted(), Style::PLAIN));
+    assert_no_time(&terminal::render(&counted(), Style::PLAIN));
+    let text = compare::render(["a.json", "b.json"], &counted(), &counted(), Style::PLAIN);
+    assert!(text.contains("(instruction time)") && text.contains("! instruction time: "), "{text}");
+    assert_no_time(&text);
+}
+
+/// No number stands before a unit of time shorter than the second, of which the plan and the window are made.
+fn assert_no_time(text: &str) {
+    let words: Vec<_> = text.split_whitespace().collect();
+    let is_time = |pair: &&[&str]| {
+        pair[0].starts_with(|c: char| c.is_ascii_digit())
+            && ["ns", "µs", "ms"].contains(&pair[1].trim_matches([',', ';', ')']))
+    };
+    let found: Vec<_> = words.windows(2).filter(is_time).collect();
+    assert!(found.is_empty() && text.contains(" kinstr"), "{found:?} in\n{text}");
 }
 
 #[test]
@@ -370,6 +395,26 @@ fn bad_files_end_in_exit_code_2_and_one_line_that_names_them() {
             assert!(error.contains(expected) && error.contains(bad.to_str().unwrap()), "{error}");
         }
     }
+}
+
+#[test]
+fn instructions_are_not_put_beside_time() {
+    let (directory, real, _) = two_files();
+    let mut result = counted();
+    result.created = "2026-11-22T08:05:33Z".to_owned();
+    let counted = save(directory.path(), &result).unwrap();
+    let [counted, real] = [&counted, &real].map(|path| path.to_str().unwrap());
+    for files in [[counted, real], [real, counted]] {
+        let output = run(&files);
+        let error = text(&output.stderr);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
+        assert!(error.contains(&format!("{counted} is in instructions")), "{error}");
+        assert!(
+            error.contains(&format!("and {real} in time")) && error.contains("the same --clock"),
+            "{error}"
+        );
+    }
+    assert_eq!(run(&[counted, counted]).status.code(), Some(0));
 }
 
 #[test]

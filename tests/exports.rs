@@ -173,6 +173,23 @@ fn every_format_says_the_verdict_and_its_reasons_of_older_files_as_well() {
 }
 
 #[test]
+fn every_format_says_where_its_numbers_are_instructions() {
+    let mut result = full_sample();
+    result.environment.clock = ringsock::measure::environment::Clock::Instructions;
+    for (name, says) in [
+        ("hlog", "times, in instructions;"),
+        ("hgrm", "times in millions of instructions"),
+        ("csv", ",instructions,"),
+        ("gobench", " instr/op "),
+        ("prometheus", "clock=\"instructions\""),
+    ] {
+        let text = exported(name, &result);
+        assert!(text.contains(says), "{name} does not say {says:?}:\n{text}");
+    }
+    assert!(!exported("gobench", &result).contains("ns/op"));
+}
+
+#[test]
 fn a_closed_loop_is_about_service_times() {
     let result = closed_loop_sample();
     for (name, expected) in [
@@ -577,7 +594,7 @@ fn a_run_is_one_go_benchmark_under_its_configuration() {
     assert_eq!(name, "BenchmarkEcho/conns=64/size=64/kind=binary/rate=20000/arrivals=poisson");
     assert_eq!(iterations, 199_980);
     let names: Vec<_> = keys.keys().map(String::as_str).collect();
-    assert_eq!(names, ["cpu", "engine", "kernel", "server", "server-engine", "tool", "verdict"]);
+    assert_eq!(names, ["clock", "cpu", "engine", "kernel", "server", "server-engine", "tool", "verdict"]);
     assert_eq!((keys["kernel"].as_str(), keys["verdict"].as_str()), ("6.12.1", "SUSPECT"));
     for (label, quantile) in PERCENTILES {
         let stated = percentile_ns(&result.latency.response, quantile).map(|value_ns| value_ns as f64);

@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{derive, sound};
+use common::{counted, derive, sound};
+use ringsock::measure::environment::Clock;
 use ringsock::measure::evidence::{CpuTime, Throttled};
 use ringsock::measure::histogram::{Histogram, new_histogram, record};
 use ringsock::measure::result::{Arrivals, CalibrationCited, Interval, Latencies, Mode, RunResult, Status};
@@ -15,7 +16,10 @@ use Level::{Invalid, Suspect, Trusted};
 type Change = fn(&mut RunResult);
 
 fn judged(change: Change) -> Verdict {
-    let mut result = sound();
+    judged_from(sound(), change)
+}
+
+fn judged_from(mut result: RunResult, change: Change) -> Verdict {
     change(&mut result);
     let measured_s = result.summary.measured_s;
     derive(&mut result, measured_s);
@@ -553,4 +557,86 @@ fn an_older_file_gets_what_can_be_checked_and_is_at_best_suspect() {
         result.accounting.count_error("wrong payload");
     });
     assert_eq!(verdict.level, Invalid);
+}
+
+/// What a check of CPUs apart, or of promptness, would have against any run on one CPU.
+const OF_TIME_ALONE: [&str; 9] = [
+    "generator-lag",
+    "arrivals",
+    "generator-cpu",
+    "waiting",
+    "preemption",
+    "calibration",
+    "shared-cpus",
+    "neighbours",
+    "steal",
+];
+
+#[test]
+fn a_sound_run_in_instruction_time_is_trusted_and_says_what_it_is() {
+    for close in [false, true] {
+        let verdict = judged_from(counted(), if close { close_the_loop } else { |_| {} });
+        assert_eq!(verdict.reasons(), [] as [&Finding; 0], "{verdict:#?}");
+        assert!(verdict.satisfies(true));
+        let says = &finding(&verdict, "instruction-time").says;
+        assert!(says.contains("never to be compared with real time"), "{says}");
+        assert_eq!(says.contains("response times hold both ends' turns"), !close, "{says}");
+        for check in OF_TIME_ALONE {
+            assert!(verdict.findings.iter().all(|finding| finding.check != check), "{check}");
+        }
+    }
+    assert!(judged(|_| {}).findings.iter().all(|finding| finding.check != "instruction-time"));
+}
+
+#[test]
+fn every_check_that_instruction_time_leaves_out_would_be_made_of_the_same_run_in_real_time() {
+    let verdict = judged_from(counted(), |result| result.environment.clock = Clock::Real);
+    // What shares the CPU with a server that is known is another check's.
+    let of_unknown = judged_from(counted(), |result| {
+        result.environment.clock = Clock::Real;
+        result.target.server_cpus = None;
+    });
+    for check in OF_TIME_ALONE {
+        finding(if check == "neighbours" { &of_unknown } else { &verdict }, check);
+    }
+    for check in ["generator-lag", "waiting", "preemption", "shared-cpus"] {
+        assert_ne!(finding(&verdict, check).level, Trusted, "{check}");
+    }
+}
+
+#[test]
+fn what_still_means_something_in_instruction_time_is_judged() {
+    let cases: [(&str, Level, &str, Change); 11] = [
+        ("outcome", Invalid, "the server was gone", |result| result.outcome.status = Status::ServerDied),
+        ("books", Invalid, "offered = sent + unsent", |result| result.accounting.offered += 1),
+        ("answers", Invalid, "wrong payload", |result| result.accounting.count_error("wrong payload")),
+        ("rate", Invalid, "a queue grew", |result| result.accounting.answered_late = 2_600),
+        ("evidence", Suspect, "only 0 of 1", |result| result.evidence.as_mut().unwrap().threads.clear()),
+        ("page-faults", Suspect, "3 page faults", |result| {
+            result.evidence.as_mut().unwrap().threads[0].major_faults = 3;
+        }),
+        ("throttling", Suspect, "held threads up for 50.0 Minstr", |result| {
+            result.evidence.as_mut().unwrap().throttled = Some(Throttled { periods: 2, time_s: 0.05 });
+        }),
+        ("clock", Suspect, "stands still for millions of instructions", |result| {
+            result.environment.clocksource = Some("refined-jiffies".to_owned());
+        }),
+        ("instruction-time", Invalid, "the machine has 2 CPUs", |result| {
+            result.environment.cpu.count = Some(2);
+        }),
+        ("instruction-time", Invalid, "the machine is no virtual one", |result| {
+            result.environment.cpu.hypervisor = Some(false);
+        }),
+        ("window", Suspect, "no warm-up", |result| result.plan.warmup_s = 0.0),
+    ];
+    for (check, level, says, change) in cases {
+        let verdict = judged_from(counted(), change);
+        let found = finding(&verdict, check);
+        assert_eq!((found.level, verdict.level), (level, level), "{check}: {verdict:#?}");
+        assert!(found.says.contains(says), "{check} does not say {says:?}: {}", found.says);
+        assert_eq!(verdict.reasons().len(), 1, "{says}: one fact has one reason: {verdict:#?}");
+    }
+    // A device's clock is read by one instruction.
+    let hpet = judged_from(counted(), |result| result.environment.clocksource = Some("hpet".to_owned()));
+    assert_eq!(hpet.level, Trusted, "{hpet:#?}");
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{LoadError, Plan, Run, Verbosity};
 use crate::measure::calibration::{AtHalf, Calibration, Generator, Overhead, SCHEMA, Step};
-use crate::measure::environment::Environment;
+use crate::measure::environment::{Clock, Environment};
 use crate::measure::histogram::percentile_ns;
 use crate::measure::result::{self, Arrivals, Mode, RunResult, Tool};
 use crate::measure::steadiness::Pace;
@@ -168,7 +168,7 @@ impl Calibrator<'_> {
             let lag_p99_ns = percentile_ns(&result.latency.lag, 0.99);
             let passed = Pace::of(&result).is_kept()
                 && lag_p99_ns.is_some_and(|lag_ns| lag_ns <= lag_bound_ns(self.plan.spin));
-            let lag = text::percentile(lag_p99_ns);
+            let lag = text::percentile(lag_p99_ns, Clock::Real);
             let verdict = if passed { "kept up" } else { "did not" };
             (self.say)(&format!("{} asked for, p99 of lag {lag}: {verdict}", text::rate(rate_per_s)));
             steps.push(Step { rate_per_s, achieved_per_s, lag_p99_ns, passed });

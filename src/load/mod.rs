@@ -6,6 +6,7 @@
 mod arrivals;
 pub mod calibrate;
 mod client;
+pub mod clock;
 pub mod config;
 mod endpoint;
 mod flags;
@@ -38,7 +39,7 @@ pub use tui::restore_terminal;
 use crate::cpu;
 use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
 use crate::measure::anatomy::{Anatomy, Collector};
-use crate::measure::environment::Environment;
+use crate::measure::environment::{Clock, Environment};
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
 use crate::measure::result::{
     self, Accounting, CpuUse, IoUring, Latencies, Mode, Outcome, RunResult, Status, Summary, Target, Tool,
@@ -213,7 +214,8 @@ impl Run {
         progress: &mut Progress,
     ) -> Result<Measured, LoadError> {
         let mut crew = Crew::start(&self.plan, endpoint, &self.events_tx)?;
-        if embedded.is_some() && self.plan.cpus.iter().any(|cpu| self.plan.server_cpus.contains(cpu)) {
+        let shared = self.plan.cpus.iter().any(|cpu| self.plan.server_cpus.contains(cpu));
+        if embedded.is_some() && shared && self.plan.clock == Clock::Real {
             progress.say(
                 "warning: server and generator share a CPU: latencies show their rivalry, not the server",
             );
@@ -271,7 +273,7 @@ impl Run {
             series: None,
             calibration: self.plan.calibration.clone(),
             plan,
-            environment: Environment::capture(),
+            environment: Environment { clock: self.plan.clock, ..Environment::capture() },
             io_uring: Some(record_of_probe(&self.plan.probe)),
             target: target_of(&self.plan, endpoint),
             outcome,

@@ -8,12 +8,12 @@ use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
 use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
-use super::{Verbosity, tui};
+use super::{Verbosity, clock, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, files};
 use crate::limits;
-use crate::measure::environment::Environment;
+use crate::measure::environment::{Clock, Environment};
 use crate::measure::{calibration, result};
 use crate::report::export::Format;
 use crate::scenario::stamps::Layout;
@@ -29,6 +29,15 @@ pub enum Arrivals {
     Fixed,
     /// Gaps exponentially distributed, as of many independent senders
     Poisson,
+}
+
+/// What the machine's clock counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClockFlag {
+    /// Time
+    Real,
+    /// Instructions: in a guest of QEMU with -icount shift=0 and one CPU, a nanosecond is an instruction
+    Instructions,
 }
 
 /// What was typed.
@@ -83,6 +92,11 @@ pub struct Options {
     /// Process id of a server on this machine, whose CPU time is then measured too
     #[arg(help_heading = TARGET, long, value_name = "PID", requires = "url")]
     pub server_pid: Option<u32>,
+
+    /// What this machine's clock counts. With instructions, every duration is the length of a path and not time: it is
+    /// labelled so, is never compared with time, and the verdict leaves out what means nothing then
+    #[arg(help_heading = MACHINE, long, value_name = "WHAT", value_enum, default_value_t = ClockFlag::Real)]
+    pub clock: ClockFlag,
 
     /// Payload of each message, as 64 or 64KiB
     #[arg(help_heading = LOAD, long, short = 'p', value_name = "BYTES", default_value = "64")]
@@ -266,6 +280,9 @@ pub enum OptionsError {
     /// `--anatomy` with what it does not go with.
     #[error("--anatomy: {0}")]
     Anatomy(String),
+    /// `--clock instructions` where the clock cannot count them, or with what it does not go with.
+    #[error(transparent)]
+    Clock(#[from] clock::ClockError),
     /// No such process.
     #[error("--server-pid {0}: there is no process of this number whose CPU time can be read")]
     ServerPid(u32),
@@ -324,6 +341,8 @@ pub struct Plan {
     pub warmup_rate_per_s: Option<f64>,
     /// See [`Options::seed`].
     pub seed: u64,
+    /// See [`Options::clock`].
+    pub clock: Clock,
     /// The newest calibration that speaks for this generator.
     pub calibration: Option<result::CalibrationCited>,
 }
@@ -408,6 +427,11 @@ impl Options {
             [_, second, ..] => return Err(OptionsError::SecondUrl { url: second.clone() }),
         };
         let stamps = self.stamps(endpoint.as_ref())?;
+        let environment = Environment::capture();
+        if self.clock == ClockFlag::Instructions {
+            let (calibrate, tui) = (self.calibrate.is_some(), self.tui);
+            clock::check(&environment, clock::Beside { spin: self.spin, calibrate, tui })?;
+        }
         let choose = |choice: Choice, switches: &Switches| {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
@@ -453,10 +477,14 @@ impl Options {
             exemplars: self.exemplars,
             warmup_rate_per_s: self.warmup_rate,
             seed: self.seed,
+            clock: self.clock.into(),
             calibration: None,
         };
-        let generator = super::calibrate::generator(&plan);
-        plan.calibration = calibration::latest(&self.results, &generator, &Environment::capture());
+        // Of punctuality in time, which says nothing of instructions.
+        if plan.clock == Clock::Real {
+            let generator = super::calibrate::generator(&plan);
+            plan.calibration = calibration::latest(&self.results, &generator, &environment);
+        }
         Ok(plan)
     }
 
@@ -507,6 +535,15 @@ impl Options {
                 Ok(list.0.clone())
             }
             None => Ok(cpu::available().into_iter().take(1).collect()),
+        }
+    }
+}
+
+impl From<ClockFlag> for Clock {
+    fn from(clock: ClockFlag) -> Self {
+        match clock {
+            ClockFlag::Real => Self::Real,
+            ClockFlag::Instructions => Self::Instructions,
         }
     }
 }

@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::tally::Slice;
 use super::tui::{self, Header, Live, Piece, Snapshot};
 use super::{Endpoint, Interrupter, LoadError, Plan};
+use crate::measure::environment::Clock;
 use crate::measure::histogram;
 use crate::report::text;
 
@@ -29,6 +30,7 @@ pub(super) struct Progress {
     kind: Kind,
     warmup: Duration,
     total: Duration,
+    clock: Clock,
 }
 
 enum Kind {
@@ -63,7 +65,7 @@ impl Progress {
                 Kind::Live(Box::new(live.map_err(LoadError::Terminal)?))
             }
         };
-        Ok(Self { kind, warmup: plan.warmup, total })
+        Ok(Self { kind, warmup: plan.warmup, total, clock: plan.clock })
     }
 
     /// Something that happens once.
@@ -98,10 +100,14 @@ impl Progress {
     pub(super) fn interval(&mut self, elapsed: Duration, length: Duration, slice: &Slice) {
         match &mut self.kind {
             Kind::Quiet | Kind::Live(_) => {}
-            Kind::Bar(bar) => move_bar(bar, elapsed, line(length, slice)),
+            Kind::Bar(bar) => move_bar(bar, elapsed, line(length, slice, self.clock)),
             Kind::Lines => {
                 let total_s = self.total.as_secs_f64();
-                eprintln!("{:>6.1} of {total_s:.1} s  {}", elapsed.as_secs_f64(), line(length, slice));
+                eprintln!(
+                    "{:>6.1} of {total_s:.1} s  {}",
+                    elapsed.as_secs_f64(),
+                    line(length, slice, self.clock)
+                );
             }
         }
     }
@@ -120,9 +126,9 @@ fn move_bar(bar: &ProgressBar, elapsed: Duration, what: String) {
     bar.set_message(what);
 }
 
-fn line(length: Duration, slice: &Slice) -> String {
+fn line(length: Duration, slice: &Slice, clock: Clock) -> String {
     let rate = slice.answered as f64 / length.as_secs_f64().max(1e-9);
     let p99 = histogram::percentile_ns(&slice.headline, 0.99);
-    let p99 = p99.map_or("too few samples".to_owned(), text::duration_ns);
+    let p99 = p99.map_or("too few samples".to_owned(), |p99_ns| clock.duration_ns(p99_ns));
     format!("{}  p99 {p99}", text::rate(rate))
 }

@@ -188,6 +188,7 @@ impl Environment {
         let root = Root(root);
         Environment {
             hostname: root.read("proc/sys/kernel/hostname"),
+            // No file tells; whoever runs it has to say so.
             clock: Clock::Real,
             boot_id: root.read("proc/sys/kernel/random/boot_id"),
             kernel: root.kernel(),

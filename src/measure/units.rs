@@ -3,28 +3,76 @@
 //! Invariant: durations keep three significant digits, which is all that the histograms hold.
 //! Deliberately absent: locales; a decimal point is a point. Tables and lines are [`crate::report`]'s.
 
+use super::environment::Clock;
 use super::histogram::HIGHEST_NS;
 
-/// A duration at three significant digits, in ns, µs, ms or s. From an hour up, `≥ 1 h`: the histograms end there.
-pub fn duration(duration_ns: f64) -> String {
-    if duration_ns >= HIGHEST_NS as f64 {
-        return "≥ 1 h".to_owned();
-    }
-    let mut value = duration_ns;
-    let mut units = ["ns", "µs", "ms", "s"].into_iter().peekable();
-    // 999.5 would round up to a fourth digit.
-    while let Some(unit) = units.next() {
-        if value < 999.5 || units.peek().is_none() {
-            return format!("{} {unit}", three_digits(value));
+/// What a duration is shown in: one of that clock, and a thousand, a million, a milliard of it.
+const TIME_UNITS: [&str; 4] = ["ns", "µs", "ms", "s"];
+const INSTRUCTION_UNITS: [&str; 4] = ["instr", "kinstr", "Minstr", "Ginstr"];
+
+/// How what a clock counts is written.
+impl Clock {
+    /// What it counts, as flags and files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Clock::Real => "real",
+            Clock::Instructions => "instructions",
         }
-        value /= 1000.0;
     }
-    unreachable!("the last unit takes any value")
+
+    /// What a `_ns` is of, in full.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Clock::Real => "nanoseconds",
+            Clock::Instructions => "instructions",
+        }
+    }
+
+    fn units(self) -> [&'static str; 4] {
+        match self {
+            Clock::Real => TIME_UNITS,
+            Clock::Instructions => INSTRUCTION_UNITS,
+        }
+    }
+
+    /// A duration at three significant digits: `24.6 µs`, or `24.6 kinstr` where a nanosecond is an instruction. From
+    /// an hour up, `≥ 1 h`: the histograms end there.
+    pub fn duration(self, duration_ns: f64) -> String {
+        if duration_ns >= HIGHEST_NS as f64 {
+            return match self {
+                Clock::Real => "≥ 1 h".to_owned(),
+                Clock::Instructions => format!("≥ {} Ginstr", HIGHEST_NS / 1_000_000_000),
+            };
+        }
+        let mut value = duration_ns;
+        let mut units = self.units().into_iter().peekable();
+        // 999.5 would round up to a fourth digit.
+        while let Some(unit) = units.next() {
+            if value < 999.5 || units.peek().is_none() {
+                return format!("{} {unit}", three_digits(value));
+            }
+            value /= 1000.0;
+        }
+        unreachable!("the last unit takes any value")
+    }
+
+    /// A whole number of nanoseconds or instructions, which needs no invented decimals.
+    pub fn duration_ns(self, duration_ns: u64) -> String {
+        match duration_ns < 1000 {
+            true => format!("{duration_ns} {}", self.units()[0]),
+            false => self.duration(duration_ns as f64),
+        }
+    }
 }
 
-/// A whole number of nanoseconds, which needs no invented decimals.
+/// A duration of real time: see [`Clock::duration`].
+pub fn duration(duration_ns: f64) -> String {
+    Clock::Real.duration(duration_ns)
+}
+
+/// A whole number of nanoseconds of real time: see [`Clock::duration_ns`].
 pub fn duration_ns(duration_ns: u64) -> String {
-    if duration_ns < 1000 { format!("{duration_ns} ns") } else { duration(duration_ns as f64) }
+    Clock::Real.duration_ns(duration_ns)
 }
 
 fn three_digits(value: f64) -> String {
@@ -100,6 +148,16 @@ mod tests {
         }
         assert_eq!(duration(107.25), "107 ns");
         assert_eq!(duration(0.5), "0.50 ns");
+    }
+
+    #[test]
+    fn an_instruction_is_never_shown_as_a_nanosecond() {
+        let clock = Clock::Instructions;
+        assert_eq!(
+            [1, 999, 24_600, 1_010_000, 3_599_000_000_000, HIGHEST_NS].map(|value| clock.duration_ns(value)),
+            ["1 instr", "999 instr", "24.6 kinstr", "1.01 Minstr", "3599 Ginstr", "≥ 3600 Ginstr"]
+        );
+        assert_eq!(clock.duration(0.5), "0.50 instr");
     }
 
     #[test]

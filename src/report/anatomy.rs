@@ -6,8 +6,9 @@
 
 use super::Style;
 use super::terminal::show_warnings;
-use super::text::{counted, duration, duration_ns, table, wrap};
+use super::text::{counted, table, wrap};
 use crate::measure::anatomy::{Anatomy, Explained, Split};
+use crate::measure::environment::Clock;
 use crate::measure::evidence::{Around, Exemplar};
 use crate::measure::histogram::{self, Histogram, maximum_ns};
 use crate::measure::result::{Mode, RunResult};
@@ -27,7 +28,7 @@ const LABEL_COLUMNS: usize = 7;
 
 /// Everything that there is to explain, each section behind an empty line; nothing where there is nothing.
 pub fn render(result: &RunResult, style: Style) -> String {
-    let mut text = String::new();
+    let (mut text, clock) = (String::new(), result.environment.clock);
     if let Some(anatomy) = &result.anatomy {
         let is_open_loop = matches!(result.plan.mode, Mode::OpenLoop { .. });
         // In a closed loop nothing waits in the generator.
@@ -35,21 +36,21 @@ pub fn render(result: &RunResult, style: Style) -> String {
         let name = if is_open_loop { "response" } else { "service" };
         if !anatomy.back.is_empty() {
             let inflation = Inflation::of_run(result);
-            text.push_str(&part_table(anatomy, first, name, &inflation));
+            text.push_str(&part_table(anatomy, first, name, &inflation, clock));
             let was_asked = result.target.engine_features.iter().any(|name| name == KERNEL_TIMESTAMPS);
             for note in notes(anatomy, &inflation, was_asked) {
                 text.push_str(&format!("{}\n", wrap(&note, style.width_columns, 2)));
             }
-            text.push_str(&bars(anatomy, first, name, &inflation, style));
+            text.push_str(&bars(anatomy, first, name, &inflation, clock, style));
         }
         text.push_str(&show_warnings(&warnings(anatomy), style));
     }
-    text.push_str(&exemplar_table(&result.exemplars, style));
+    text.push_str(&exemplar_table(&result.exemplars, clock, style));
     text
 }
 
-fn part_table(anatomy: &Anatomy, first: usize, name: &str, inflation: &Inflation) -> String {
-    let row = |label: &str, histogram: &Histogram| row(label, histogram, inflation);
+fn part_table(anatomy: &Anatomy, first: usize, name: &str, inflation: &Inflation, clock: Clock) -> String {
+    let row = |label: &str, histogram: &Histogram| row(label, histogram, inflation, clock);
     let split_rows = |split: &Option<Split>| {
         let rows = split.as_ref().map(|split| {
             [row("  until its kernel had it", &split.kernel), row("  wake-up and queue", &split.wake_up)]
@@ -71,12 +72,12 @@ fn part_table(anatomy: &Anatomy, first: usize, name: &str, inflation: &Inflation
     format!("\n{}", table(&rows))
 }
 
-fn row(label: &str, histogram: &Histogram, inflation: &Inflation) -> Vec<String> {
+fn row(label: &str, histogram: &Histogram, inflation: &Inflation, clock: Clock) -> Vec<String> {
+    let shown =
+        |value_ns: Option<u64>| value_ns.map_or("-".to_owned(), |value_ns| clock.duration_ns(value_ns));
     let mut cells = vec![label.to_owned()];
-    cells.extend(
-        PERCENTILES.map(|label| stated_ns(label, histogram, inflation).map_or("-".to_owned(), duration_ns)),
-    );
-    cells.push(maximum_ns(histogram).map_or("-".to_owned(), duration_ns));
+    cells.extend(PERCENTILES.map(|label| shown(stated_ns(label, histogram, inflation))));
+    cells.push(shown(maximum_ns(histogram)));
     cells
 }
 
@@ -142,7 +143,14 @@ fn stretches(row: &Explained, first: usize) -> Vec<Stretch> {
 }
 
 /// The mean message about each percentile that may be stated, as a bar of its parts.
-fn bars(anatomy: &Anatomy, first: usize, name: &str, inflation: &Inflation, style: Style) -> String {
+fn bars(
+    anatomy: &Anatomy,
+    first: usize,
+    name: &str,
+    inflation: &Inflation,
+    clock: Clock,
+    style: Style,
+) -> String {
     // As many samples as the whole has of these messages.
     let may_be_stated = |label: &str| stated_ns(label, &anatomy.back, inflation).is_some();
     let is_shown = |label: &str| BARS.contains(&label) && may_be_stated(label);
@@ -160,15 +168,15 @@ fn bars(anatomy: &Anatomy, first: usize, name: &str, inflation: &Inflation, styl
     let mut text = format!("\n{}\n", wrap(&heading, style.width_columns, 2));
     text.push_str(&format!("{:LABEL_COLUMNS$}{}\n", "", legend.join("  ")));
     for (row, parts) in shown {
-        text.push_str(&bar_line(row, &parts, style));
+        text.push_str(&bar_line(row, &parts, clock, style));
     }
     text
 }
 
 /// `p99    ░▒▒▓██  12.0 µs = 1.00 µs + 5.00 µs + …`, the sum below the bar where it does not fit beside it.
-fn bar_line(row: &Explained, parts: &[Stretch], style: Style) -> String {
-    let sum: Vec<_> = parts.iter().map(|&(_, _, ns)| duration(ns)).collect();
-    let sum = format!("{} = {}", duration(row.response_ns), sum.join(" + "));
+fn bar_line(row: &Explained, parts: &[Stretch], clock: Clock, style: Style) -> String {
+    let sum: Vec<_> = parts.iter().map(|&(_, _, ns)| clock.duration(ns)).collect();
+    let sum = format!("{} = {}", clock.duration(row.response_ns), sum.join(" + "));
     let bar_columns = BAR_COLUMNS.min(style.width_columns.saturating_sub(LABEL_COLUMNS));
     let bar = stacked(parts, bar_columns);
     let is_beside = LABEL_COLUMNS + bar_columns + 2 + sum.chars().count() <= style.width_columns;
@@ -193,14 +201,14 @@ fn stacked(parts: &[Stretch], columns: usize) -> String {
 const EXEMPLARS_SHOWN: usize = 3;
 
 /// The worst messages: a line of times, and one of what the generator's thread did meanwhile.
-fn exemplar_table(all: &[Exemplar], style: Style) -> String {
+fn exemplar_table(all: &[Exemplar], clock: Clock, style: Style) -> String {
     if all.is_empty() {
         return String::new();
     }
     let exemplars = &all[..all.len().min(EXEMPLARS_SHOWN)];
     let has_stamps = exemplars.iter().any(|exemplar| exemplar.server.is_some());
     let mut rows: Vec<Vec<String>> =
-        exemplars.iter().map(|exemplar| exemplar_row(exemplar, has_stamps)).collect();
+        exemplars.iter().map(|exemplar| exemplar_row(exemplar, has_stamps, clock)).collect();
     let mut heading = vec!["at", "thread:connection", "message", "response", "queued", "service"];
     if has_stamps {
         heading.extend(["to server", "in server", "back"]);
@@ -210,7 +218,7 @@ fn exemplar_table(all: &[Exemplar], style: Style) -> String {
     let mut lines = table.lines();
     let mut text = format!("\nworst messages\n{}\n", lines.next().unwrap_or_default());
     for (line, exemplar) in lines.zip(exemplars) {
-        let around = wrap(&format!("    {}", around(exemplar)), style.width_columns, 6);
+        let around = wrap(&format!("    {}", around(exemplar, clock)), style.width_columns, 6);
         text.push_str(&format!("{line}\n{around}\n"));
     }
     if all.len() > exemplars.len() {
@@ -219,21 +227,21 @@ fn exemplar_table(all: &[Exemplar], style: Style) -> String {
     text
 }
 
-fn exemplar_row(exemplar: &Exemplar, has_stamps: bool) -> Vec<String> {
+fn exemplar_row(exemplar: &Exemplar, has_stamps: bool, clock: Clock) -> Vec<String> {
     let mut row = vec![
         format!("{:.6} s", exemplar.intended_s),
         format!("{}:{}", exemplar.thread, exemplar.connection),
         format!("#{}", exemplar.number),
-        duration_ns(exemplar.response_ns),
-        duration_ns(exemplar.queued_ns),
-        duration_ns(exemplar.service_ns),
+        clock.duration_ns(exemplar.response_ns),
+        clock.duration_ns(exemplar.queued_ns),
+        clock.duration_ns(exemplar.service_ns),
     ];
     if has_stamps {
         row.extend(match exemplar.server {
             Some(stamps) => {
                 let there_ns = stamps.to_server_ns + stamps.in_server_ns;
                 let back_ns = exemplar.service_ns.saturating_sub(there_ns);
-                [stamps.to_server_ns, stamps.in_server_ns, back_ns].map(duration_ns)
+                [stamps.to_server_ns, stamps.in_server_ns, back_ns].map(|ns| clock.duration_ns(ns))
             }
             None => ["-", "-", "-"].map(str::to_owned),
         });
@@ -242,13 +250,13 @@ fn exemplar_row(exemplar: &Exemplar, has_stamps: bool) -> Vec<String> {
 }
 
 /// What the thread did, without what it did not do.
-fn around(exemplar: &Exemplar) -> String {
+fn around(exemplar: &Exemplar, clock: Clock) -> String {
     let Around { span_ns, turns, longest_turn_ns, waits, receives, .. } = exemplar.around;
     let mut text = format!(
         "thread in {} around it: {} (longest {}), {}, {}",
-        duration_ns(span_ns),
+        clock.duration_ns(span_ns),
         counted(turns, "turn"),
-        duration_ns(longest_turn_ns),
+        clock.duration_ns(longest_turn_ns),
         counted(waits, "wait"),
         counted(receives, "receive")
     );

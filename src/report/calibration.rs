@@ -1,8 +1,9 @@
-//! A calibration, as its reader sees it when it ends.
+//! A calibration, as its reader sees it when it ends. It is of punctuality, and so of real time always.
 
 use super::Style;
 use super::text::{duration, duration_ns, percentile, printable, rate, size, table};
 use crate::measure::calibration::Calibration;
+use crate::measure::environment::Clock;
 use crate::measure::histogram::{maximum_ns, percentile_ns};
 
 /// The whole report, ending in a newline.
@@ -30,7 +31,7 @@ pub fn render(calibration: &Calibration, style: Style) -> String {
             duration(overhead.loop_ns)
         ));
     }
-    let at = |quantile| percentile(percentile_ns(&calibration.precision, quantile));
+    let at = |quantile| percentile(percentile_ns(&calibration.precision, quantile), Clock::Real);
     text.push_str(&format!(
         "punctual within  {} (p50), {} (p99), {} (max) for a message a millisecond\n",
         at(0.5),
@@ -45,7 +46,7 @@ pub fn render(calibration: &Calibration, style: Style) -> String {
         None => format!("keeps up to      no rate: p99 of lag is beyond {bound} at every one; a quieter machine, or --spin\n"),
     });
     if let Some(half) = &calibration.at_half {
-        let at = |histogram, quantile| percentile(percentile_ns(histogram, quantile));
+        let at = |histogram, quantile| percentile(percentile_ns(histogram, quantile), Clock::Real);
         text.push_str(&format!("at half of that  {:.0} % of its CPU\n\n", 100.0 * half.cpu_share));
         let row = |label: &str, quantile| {
             vec![label.to_owned(), at(&half.response, quantile), at(&half.lag, quantile)]

@@ -11,9 +11,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::import::{self, ImportError, Imported, Side};
-use super::terminal::{machine, show_warnings, workload};
-use super::text::{self, count, duration, duration_ns, printable, rate, table, wrap};
+use super::terminal::{machine, of_clock, show_warnings, workload};
+use super::text::{self, count, printable, rate, table, wrap};
 use super::{Style, verdict};
+use crate::measure::environment::Clock;
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
 use crate::measure::result::{Mode, RunResult};
 use crate::measure::samples::{Inflation, P99};
@@ -22,14 +23,54 @@ use crate::measure::verdict::{CLOSED_LOOP, Level};
 /// The parts of a plan that decide what work is done; the others decide how long, from where and by whom.
 const WORKLOAD_FIELDS: [&str; 5] = ["scenario", "connections", "payload_bytes", "text", "mode"];
 
+/// Why two files are not compared.
+#[derive(Debug, thiserror::Error)]
+pub enum CompareError {
+    /// One of them cannot be read.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Instructions have no ratio to time.
+    #[error(
+        "{counted} is in instructions (ringsock-load --clock instructions) and {timed} in time: no number of the one can stand \
+         beside one of the other; compare runs made with the same --clock"
+    )]
+    Clocks {
+        /// The file whose durations are instructions.
+        counted: String,
+        /// The one whose durations are time.
+        timed: String,
+    },
+}
+
 /// Loads both files and compares them.
-pub fn compare_files(a: &Path, b: &Path, style: Style) -> Result<String, ImportError> {
+///
+/// # Errors
+/// See [`CompareError`].
+pub fn compare_files(a: &Path, b: &Path, style: Style) -> Result<String, CompareError> {
     let names = [a, b].map(|path| path.display().to_string());
     let names = [names[0].as_str(), &names[1]];
-    Ok(match [import::load(a)?, import::load(b)?] {
+    let sides = [import::load(a)?, import::load(b)?];
+    let refuse = |counted: &str, timed: &str| {
+        let (counted, timed) = (printable(counted), printable(timed));
+        Err(CompareError::Clocks { counted, timed })
+    };
+    match sides.each_ref().map(clock_of) {
+        [Clock::Instructions, Clock::Real] => return refuse(names[0], names[1]),
+        [Clock::Real, Clock::Instructions] => return refuse(names[1], names[0]),
+        _ => {}
+    }
+    Ok(match sides {
         [Side::Result(a), Side::Result(b)] => render(names, &a, &b, style),
         sides => render_imported(names, &sides, style),
     })
+}
+
+/// What its durations are made of; no other tool counts instructions.
+fn clock_of(side: &Side) -> Clock {
+    match side {
+        Side::Result(result) => result.environment.clock,
+        Side::Imported(_) => Clock::Real,
+    }
 }
 
 /// A comparison of which at least one side is another tool's: of durations alone.
@@ -61,7 +102,7 @@ pub fn render_imported(names: [&str; 2], sides: &[Side; 2], style: Style) -> Str
         Side::Imported(_) => None,
     });
     let mut rows = vec![heading(levels)];
-    rows.extend(latency_rows("latency", &durations));
+    rows.extend(latency_rows("latency", &durations, clock_of(&sides[0])));
     withhold_ratios(&mut rows, levels);
     let samples = durations.each_ref().map(|durations| count(durations.histogram.len()));
     rows.push([&["samples".to_owned()][..], &samples].concat());
@@ -81,7 +122,7 @@ fn of_result(result: &RunResult) -> Vec<String> {
         Mode::ClosedLoop { .. } => "service",
     };
     vec![
-        workload(&result.plan),
+        workload(&result.plan) + of_clock(result.environment.clock),
         format!("{}; {}", machine(result), result.created),
         format!("{kind} times; {}", verdict::title(&verdict::of(result))),
     ]
@@ -94,13 +135,17 @@ fn of_imported(imported: &Imported) -> Vec<String> {
     facts
 }
 
-/// The whole comparison, ending in a newline. `names` is what to call the two, such as their paths.
+/// The whole comparison of two results under the same clock, ending in a newline. `names` is what to call the two, such as their
+/// paths.
 pub fn render(names: [&str; 2], a: &RunResult, b: &RunResult, style: Style) -> String {
     let mut text = String::new();
     for (letter, name, result) in [("a", names[0], a), ("b", names[1], b)] {
         text.push_str(&style.bold(&format!("{letter}  {}", printable(name))));
         text.push('\n');
-        for line in [workload(&result.plan), format!("{}; {}", machine(result), result.created)] {
+        for line in [
+            workload(&result.plan) + of_clock(result.environment.clock),
+            format!("{}; {}", machine(result), result.created),
+        ] {
             text.push_str(&format!(
                 "   {}\n",
                 wrap(&printable(&line), style.width_columns.saturating_sub(3), 3)
@@ -141,6 +186,9 @@ fn caveats(a: &RunResult, b: &RunResult) -> Vec<String> {
     }
     if [a, b].iter().any(|result| matches!(result.plan.mode, Mode::ClosedLoop { .. })) {
         lines.push(CLOSED_LOOP.to_owned());
+    }
+    if a.environment.clock == Clock::Instructions {
+        lines.push(text::INSTRUCTION_TIME.to_owned());
     }
     lines.extend(no_ratios([a, b].map(|result| Some(verdict::of(result).level))));
     lines
@@ -195,7 +243,8 @@ fn row(
 
 fn numbers(a: &RunResult, b: &RunResult) -> String {
     let levels = [a, b].map(|result| Some(verdict::of(result).level));
-    let mut rows = vec![heading(levels)];
+    let (mut rows, clock) = (vec![heading(levels)], a.environment.clock);
+    let duration = |value_ns| clock.duration(value_ns);
     let offered = [a, b].map(|result| result.summary.rate_offered_per_s);
     rows.push(row("rate asked for", offered[0], offered[1], rate, "-"));
     let achieved = [a, b].map(|result| result.summary.rate_achieved_per_s);
@@ -204,11 +253,11 @@ fn numbers(a: &RunResult, b: &RunResult) -> String {
     let durations = |histograms: [_; 2]| {
         [0, 1].map(|side| Durations { inflation: inflation[side], histogram: histograms[side] })
     };
-    rows.extend(latency_rows("response", &durations([&a.latency.response, &b.latency.response])));
-    rows.extend(latency_rows("service", &durations([&a.latency.service, &b.latency.service])));
+    rows.extend(latency_rows("response", &durations([&a.latency.response, &b.latency.response]), clock));
+    rows.extend(latency_rows("service", &durations([&a.latency.service, &b.latency.service]), clock));
     let lag = [0, 1].map(|side| inflation[side].percentile_ns(&[a, b][side].latency.lag, P99));
     let lag = lag.map(|lag_ns| lag_ns.map(|lag_ns| lag_ns as f64));
-    rows.push(row("generator lag p99", lag[0], lag[1], |lag_ns| duration_ns(lag_ns as u64), "-"));
+    rows.push(row("generator lag p99", lag[0], lag[1], |lag_ns| clock.duration_ns(lag_ns as u64), "-"));
     let server = [a, b].map(|result| result.cpu.server_ns_per_message(&result.accounting));
     rows.push(row("server CPU a message", server[0], server[1], duration, "unknown"));
     let load = [a, b].map(|result| result.cpu.load_ns_per_message(&result.accounting));
@@ -231,8 +280,8 @@ struct Durations<'a> {
     histogram: &'a Histogram,
 }
 
-fn latency_rows(name: &str, sides: &[Durations; 2]) -> Vec<Vec<String>> {
-    let show = |value_ns: f64| duration_ns(value_ns as u64);
+fn latency_rows(name: &str, sides: &[Durations; 2], clock: Clock) -> Vec<Vec<String>> {
+    let show = |value_ns: f64| clock.duration_ns(value_ns as u64);
     let as_float = |value: Option<u64>| value.map(|value| value as f64);
     let mut rows = Vec::new();
     for (index, (label, _)) in PERCENTILES.iter().enumerate() {

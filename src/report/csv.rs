@@ -3,6 +3,8 @@
 //! Every row says which run it is of and whether that can be trusted, so files can be put together and still be sorted
 //! out. Quoting is RFC 4180's; lines end in a bare newline, which every reader takes and which other tools of a shell want.
 //!
+//! Where the column `clock` says `instructions`, those called `_ns` count them.
+//!
 //! Invariant: one heading, every row of as many cells, and an empty cell for what is unknown, does not apply, or would be a
 //! percentile of too few samples; control characters are written out, so a row is a line.
 //! Deliberately absent: histograms. A table of percentiles cannot be merged; `.hlog` can.
@@ -16,7 +18,7 @@ use crate::measure::samples::Inflation;
 /// Cells by the name of their column; a row has some of them.
 type Cells = Vec<(&'static str, String)>;
 
-const COLUMNS: [&str; 39] = [
+const COLUMNS: [&str; 40] = [
     // What the row is about: `run` (the headline durations of the whole window), `part` (others), `batch`.
     "kind",
     "measure",
@@ -53,6 +55,7 @@ const COLUMNS: [&str; 39] = [
     "rate_offered_per_s",
     "kernel",
     "cpu",
+    "clock",
     "engine",
     "server_engine",
     "server",

@@ -6,7 +6,9 @@
 use std::path::Path;
 
 use super::Style;
-use super::text::{duration, duration_ns, printable, rate, table, wrap};
+use super::terminal::of_clock;
+use super::text::{INSTRUCTION_TIME, printable, rate, table, wrap};
+use crate::measure::environment::Clock;
 use crate::measure::finding::{CurveFinding, CurvePoint, Recovery};
 use crate::measure::verdict::{Level, lag_bound_ns};
 
@@ -20,20 +22,22 @@ const MARKS: [(char, &str, Value); 4] = [
 type Value = fn(&CurvePoint) -> Option<u64>;
 
 /// The whole curve, ending in a newline.
-pub fn render(found: &CurveFinding, folder: &Path, style: Style) -> String {
+pub fn render(found: &CurveFinding, clock: Clock, folder: &Path, style: Style) -> String {
     let points = &found.points;
     let title = match (found.capacity_per_s, &found.capacity_from) {
-        (Some(capacity), Some(from)) => format!("latency over rate; capacity {}, {from}", rate(capacity)),
-        _ => "latency over rate".to_owned(),
+        (Some(capacity), Some(from)) => {
+            format!("latency over rate{}; capacity {}, {from}", of_clock(clock), rate(capacity))
+        }
+        _ => format!("latency over rate{}", of_clock(clock)),
     };
     let mut text = format!("{}\n", style.bold(&wrap(&title, style.width_columns, 2)));
-    text.push_str(&super::terminal::show_warnings(&notes(found), style));
+    text.push_str(&super::terminal::show_warnings(&notes(found, clock), style));
     text.push('\n');
-    text.push_str(&points_table(points));
-    text.push_str(&chart(points));
+    text.push_str(&points_table(points, clock));
+    text.push_str(&chart(points, clock));
     for recovery in &found.recoveries {
         text.push('\n');
-        text.push_str(&wrap(&recovery_line(recovery), style.width_columns, 2));
+        text.push_str(&wrap(&recovery_line(recovery, clock), style.width_columns, 2));
     }
     if !found.recoveries.is_empty() {
         text.push('\n');
@@ -42,8 +46,11 @@ pub fn render(found: &CurveFinding, folder: &Path, style: Style) -> String {
     text
 }
 
-fn notes(found: &CurveFinding) -> Vec<String> {
+fn notes(found: &CurveFinding, clock: Clock) -> Vec<String> {
     let mut lines: Vec<String> = found.ended_by.iter().map(|why| format!("ended early: {why}")).collect();
+    if clock == Clock::Instructions {
+        lines.push(INSTRUCTION_TIME.to_owned());
+    }
     for point in &found.points {
         let name = name(point);
         if let Some(why) = &point.failed {
@@ -57,13 +64,14 @@ fn notes(found: &CurveFinding) -> Vec<String> {
         }
     }
     let gave_way = found.points.iter().find(|point| point.failed.is_none() && !point.kept_up);
-    if let Some(point) = gave_way
+    // On one CPU it is late whenever the server works.
+    if let Some(point) = gave_way.filter(|_| clock == Clock::Real)
         && let Some(lag_ns) = point.lag_p99_ns.filter(|&lag_ns| lag_ns > lag_bound_ns(point.spin))
     {
         lines.push(format!(
             "at {} the generator itself was late, by {} (p99): it may be the generator that gave way, not the server",
             rate(point.offered_per_s),
-            duration_ns(lag_ns)
+            clock.duration_ns(lag_ns)
         ));
     }
     lines
@@ -75,13 +83,14 @@ fn name(point: &CurvePoint) -> String {
     if point.label.ends_with('%') { format!("{} ({per_s})", printable(&point.label)) } else { per_s }
 }
 
-fn points_table(points: &[CurvePoint]) -> String {
+fn points_table(points: &[CurvePoint], clock: Clock) -> String {
     let heading =
         ["offered", "achieved", "p50", "p99", "p99.9", "max", "server CPU", "load CPU", "lag p99", "verdict"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for point in points {
-        let percentile = |value: Option<u64>| value.map_or("too few".to_owned(), duration_ns);
-        let cpu = |value: Option<f64>| value.map_or("-".to_owned(), duration);
+        let percentile =
+            |value: Option<u64>| value.map_or("too few".to_owned(), |value_ns| clock.duration_ns(value_ns));
+        let cpu = |value: Option<f64>| value.map_or("-".to_owned(), |value_ns| clock.duration(value_ns));
         let mut row = vec![name(point)];
         if point.failed.is_some() {
             row.extend(["-"; 8].map(str::to_owned));
@@ -108,7 +117,7 @@ fn verdict(point: &CurvePoint) -> String {
 }
 
 /// Latency upwards, in steps of 1, 2, 5; the rates side by side.
-fn chart(points: &[CurvePoint]) -> String {
+fn chart(points: &[CurvePoint], clock: Clock) -> String {
     let marks = |point: &CurvePoint| {
         MARKS.map(|(mark, _, value)| value(point).map(|value_ns| (mark, step_of(value_ns))))
     };
@@ -121,8 +130,10 @@ fn chart(points: &[CurvePoint]) -> String {
     let mut text = format!("\nresponse time over rate: {}\n", legend.join("  "));
     let names: Vec<String> = points.iter().map(|point| rate(point.offered_per_s)).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0) + 2;
+    // `50.0 µs`, or `500 kinstr`.
+    let label = if clock == Clock::Real { 8 } else { 11 };
     for step in (low..=high).rev() {
-        let mut line = format!("{:>8} ┤", duration_ns(edge_ns(step)));
+        let mut line = format!("{:>label$} ┤", clock.duration_ns(edge_ns(step)));
         for point in points {
             let on_this = marks(point).into_iter().flatten().filter(|&(_, at)| at == step);
             let mark = on_this.map(|(mark, _)| mark).next_back().unwrap_or(' ');
@@ -131,7 +142,7 @@ fn chart(points: &[CurvePoint]) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    text.push_str(&format!("{:>8} └{}\n{:>8}  ", "", "─".repeat(width * points.len()), ""));
+    text.push_str(&format!("{:>label$} └{}\n{:>label$}  ", "", "─".repeat(width * points.len()), ""));
     names.iter().for_each(|name| text.push_str(&format!("{name:>width$}")));
     text.push('\n');
     text
@@ -150,7 +161,7 @@ fn edge_ns(step: u32) -> u64 {
     10_u64.pow(step / 3) * [1, 2, 5][step as usize % 3]
 }
 
-fn recovery_line(recovery: &Recovery) -> String {
+fn recovery_line(recovery: &Recovery, clock: Clock) -> String {
     let from_to = format!("from {} down to {}", rate(recovery.from_per_s), rate(recovery.to_per_s));
     let Recovery { watched_s, interval_s, .. } = recovery;
     match (&recovery.failed, recovery.bound_ns, recovery.recovered_s) {
@@ -159,7 +170,7 @@ fn recovery_line(recovery: &Recovery) -> String {
         (None, Some(bound_ns), Some(recovered_s)) => {
             let when =
                 if recovered_s > 0.0 { format!("after {recovered_s:.1} s") } else { "at once".to_owned() };
-            let bound = duration_ns(bound_ns);
+            let bound = clock.duration_ns(bound_ns);
             format!(
                 "recovery {from_to}: p99 was back below {bound} {when} (in intervals of {interval_s:.2} s)"
             )
@@ -167,7 +178,7 @@ fn recovery_line(recovery: &Recovery) -> String {
         (None, Some(bound_ns), None) => {
             format!(
                 "recovery {from_to}: p99 was not back below {} within {watched_s:.1} s",
-                duration_ns(bound_ns)
+                clock.duration_ns(bound_ns)
             )
         }
     }
@@ -216,7 +227,7 @@ mod tests {
             }],
             ended_by: None,
         };
-        let text = render(&found, Path::new("results/x"), Style::PLAIN);
+        let text = render(&found, Clock::Real, Path::new("results/x"), Style::PLAIN);
         let expected = "\
 latency over rate; capacity 100,000/s, by --capacity
 

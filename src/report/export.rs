@@ -199,12 +199,13 @@ pub(super) fn verdict(result: &RunResult) -> (&'static str, String) {
 }
 
 /// What sets this run's configuration apart from others', as keys and values; the same keys for every run.
-pub(super) fn configuration(result: &RunResult) -> [(&'static str, String); 7] {
+pub(super) fn configuration(result: &RunResult) -> [(&'static str, String); 8] {
     let text = |text: &Option<String>| printable(text.as_deref().unwrap_or_default());
     let (environment, target) = (&result.environment, &result.target);
     [
         ("kernel", text(&environment.kernel.release)),
         ("cpu", text(&environment.cpu.model)),
+        ("clock", environment.clock.name().to_owned()),
         ("engine", printable(&target.engine)),
         ("server-engine", text(&target.server_engine)),
         ("server", text(&target.server)),

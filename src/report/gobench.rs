@@ -10,6 +10,7 @@
 
 use super::export::{configuration, headline, verdict};
 use super::text::printable;
+use crate::measure::environment::Clock;
 use crate::measure::histogram::PERCENTILES;
 use crate::measure::result::{Arrivals, Mode, RunResult};
 use crate::measure::samples::{Inflation, P99};
@@ -29,7 +30,8 @@ pub(super) fn render(result: &RunResult) -> String {
         text.push_str(&format!("# verdict-reasons: {reasons}\n"));
     }
     let name = headline(result).0;
-    text.push_str(&format!("# created: {}; ns/op: mean {name} time\n", printable(&result.created)));
+    let unit = unit(result);
+    text.push_str(&format!("# created: {}; {unit}/op: mean {name} time\n", printable(&result.created)));
     let is_invalid = super::verdict::of(result).level == Level::Invalid;
     if !is_invalid && !headline(result).1.is_empty() {
         text.push_str("Unit msgs/s better=higher\n");
@@ -38,26 +40,35 @@ pub(super) fn render(result: &RunResult) -> String {
     text
 }
 
+/// What durations are in. benchstat scales `ns`, and takes whatever else as it comes.
+fn unit(result: &RunResult) -> &'static str {
+    match result.environment.clock {
+        Clock::Real => "ns",
+        Clock::Instructions => "instr",
+    }
+}
+
 fn benchmark(result: &RunResult) -> String {
+    let unit = unit(result);
     let (_, histogram) = headline(result);
     let mut line = format!("Benchmark{} {}", name(result), histogram.len());
     let mut add =
         |value: f64, unit: &str| line.push_str(&format!(" {} {unit}", (value * 10.0).round() / 10.0));
-    add(histogram.mean(), "ns/op");
+    add(histogram.mean(), &format!("{unit}/op"));
     let inflation = Inflation::of_run(result);
     for (index, (label, _)) in PERCENTILES.into_iter().enumerate() {
         if let Some(value_ns) = inflation.percentile_ns(histogram, index) {
-            add(value_ns as f64, &format!("{label}-ns"));
+            add(value_ns as f64, &format!("{label}-{unit}"));
         }
     }
     if let Some(lag_ns) = inflation.percentile_ns(&result.latency.lag, P99) {
-        add(lag_ns as f64, "lag-p99-ns");
+        add(lag_ns as f64, &format!("lag-p99-{unit}"));
     }
     if let Some(cpu_ns) = result.cpu.server_ns_per_message(&result.accounting) {
-        add(cpu_ns, "server-cpu-ns/op");
+        add(cpu_ns, &format!("server-cpu-{unit}/op"));
     }
     if let Some(cpu_ns) = result.cpu.load_ns_per_message(&result.accounting) {
-        add(cpu_ns, "load-cpu-ns/op");
+        add(cpu_ns, &format!("load-cpu-{unit}/op"));
     }
     add(result.summary.rate_achieved_per_s, "msgs/s");
     line + "\n"

@@ -10,6 +10,7 @@
 use std::fmt::Write;
 
 use super::export::{comments, headline};
+use crate::measure::environment::Clock;
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
 use crate::measure::result::RunResult;
 use crate::measure::samples::Inflation;
@@ -22,7 +23,7 @@ const TICKS_PER_HALF_DISTANCE: u32 = 5;
 pub(super) fn render(result: &RunResult) -> String {
     let (name, histogram) = headline(result);
     let mut text = comments(result);
-    let _ = writeln!(text, "# values: {name} times in milliseconds");
+    let _ = writeln!(text, "# values: {name} times in {}", millionfold(result.environment.clock));
     let inflation = Inflation::of_run(result);
     let unstated = (0..PERCENTILES.len()).find(|&index| inflation.percentile_ns(histogram, index).is_none());
     if let Some((label, _)) = unstated.map(|index| PERCENTILES[index]) {
@@ -31,6 +32,14 @@ pub(super) fn render(result: &RunResult) -> String {
     text.push_str(&table(histogram));
     text.push_str(&footer(histogram));
     text
+}
+
+/// A million of what the clock counts.
+fn millionfold(clock: Clock) -> &'static str {
+    match clock {
+        Clock::Real => "milliseconds",
+        Clock::Instructions => "millions of instructions",
+    }
 }
 
 fn table(histogram: &Histogram) -> String {

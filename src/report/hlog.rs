@@ -39,9 +39,8 @@ fn header(result: &RunResult) -> String {
         "# start: when the window began, reckoned back from created; {}",
         start_is_good_to(result)
     );
-    let name = headline(result).0;
-    let _ =
-        writeln!(text, "# rows: untagged ones are {name} times, in nanoseconds; tagged ones span the window");
+    let (name, unit) = (headline(result).0, result.environment.clock.unit());
+    let _ = writeln!(text, "# rows: untagged ones are {name} times, in {unit}; tagged ones span the window");
     text.push_str(
         "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n",
     );

@@ -3,6 +3,8 @@
 //! Durations are histograms with the same buckets in every file, so that runs can be added up, and beside them the exact
 //! percentiles, as far as there are samples enough for them.
 //!
+//! Where the info's label `clock` says `instructions`, a second is a milliard of them.
+//!
 //! Invariant: a metric's samples stand together under one HELP and one TYPE; label values are escaped; a bucket counts only
 //! what surely lies below its bound (a histogram's slot is 0.1 % wide).
 //! Deliberately absent: timestamps on samples. A Pushgateway and a textfile collector refuse them; the run's time is a metric.

@@ -6,7 +6,9 @@
 use std::path::Path;
 
 use super::Style;
-use super::text::{count, counted, duration, duration_ns, printable, rate, ratio, table, wrap};
+use super::terminal::of_clock;
+use super::text::{INSTRUCTION_TIME, count, counted, printable, rate, ratio, table, wrap};
+use crate::measure::environment::Clock;
 use crate::measure::finding::{Descent, OVERLOAD, SearchFinding, SearchStep};
 use crate::measure::histogram;
 use crate::measure::rounds::{self, Contender, Figures, Metric, Ratio, Spread, percentile_ns};
@@ -23,6 +25,8 @@ pub struct Comparison<'a> {
     pub planned: usize,
     /// Rounds were interleaved, and so are compared one by one.
     pub interleaved: bool,
+    /// What durations are made of.
+    pub clock: Clock,
     /// Of the order and the arrivals.
     pub seed: u64,
     /// Why the rest was not made.
@@ -40,17 +44,18 @@ pub fn render_comparison(comparison: &Comparison<'_>, folder: &Path, style: Styl
     };
     let of = if made == comparison.planned { String::new() } else { format!(" of {}", comparison.planned) };
     let title = format!(
-        "{} of {}{order}; seed {}",
+        "{} of {}{}{order}; seed {}",
         counted_of(made, &of),
         counted(contenders.len() as u64, "contender"),
+        of_clock(comparison.clock),
         comparison.seed
     );
     let mut text = format!("{}\n", style.bold(&wrap(&title, style.width_columns, 2)));
     text.push_str(&notes(comparison, style));
     text.push('\n');
-    text.push_str(&merged(contenders));
+    text.push_str(&merged(contenders, comparison.clock));
     text.push('\n');
-    text.push_str(&spreads(contenders));
+    text.push_str(&spreads(contenders, comparison.clock));
     if contenders.len() > 1 {
         text.push('\n');
         text.push_str(&ratios(comparison));
@@ -68,6 +73,9 @@ fn counted_of(made: usize, of: &str) -> String {
 fn notes(comparison: &Comparison<'_>, style: Style) -> String {
     let mut lines: Vec<String> =
         comparison.given_up.map(|why| format!("given up: {why}")).into_iter().collect();
+    if comparison.clock == Clock::Instructions {
+        lines.push(INSTRUCTION_TIME.to_owned());
+    }
     for contender in comparison.contenders {
         let failed = contender.failed.iter().map(|(round, why)| (*round, why.as_str(), "failed"));
         let left_out =
@@ -103,15 +111,17 @@ fn notes(comparison: &Comparison<'_>, style: Style) -> String {
     super::terminal::show_warnings(&lines, style)
 }
 
-fn percentile_cell(kept: &[&Figures], quantile: f64) -> String {
+fn percentile_cell(kept: &[&Figures], quantile: f64, clock: Clock) -> String {
     match kept.iter().all(|run| run.headline.is_empty()) {
         true => "-".to_owned(),
-        false => percentile_ns(kept, quantile).map_or("too few".to_owned(), duration_ns),
+        false => {
+            percentile_ns(kept, quantile).map_or("too few".to_owned(), |value_ns| clock.duration_ns(value_ns))
+        }
     }
 }
 
 /// All runs of each contender together.
-fn merged(contenders: &[Contender]) -> String {
+fn merged(contenders: &[Contender], clock: Clock) -> String {
     let heading = [
         "runs merged",
         "runs",
@@ -128,13 +138,16 @@ fn merged(contenders: &[Contender]) -> String {
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for contender in contenders {
         let (merged, kept) = (contender.merged(), contender.kept());
-        let metric = |metric: Metric, show: fn(f64) -> String| metric.of(&kept).map_or("-".to_owned(), show);
+        let metric =
+            |metric: Metric| metric.of(&kept).map_or("-".to_owned(), |value| show(metric, value, clock));
         let mut row = vec![printable(&contender.label), kept.len().to_string()];
-        row.extend([0.5, 0.9, 0.99, 0.999].map(|quantile| percentile_cell(&kept, quantile)));
-        row.push(histogram::maximum_ns(&merged).map_or("-".to_owned(), duration_ns));
-        row.push(metric(Metric::Rate, rate));
-        row.push(metric(Metric::ServerCpu, duration));
-        row.push(metric(Metric::LoadCpu, duration));
+        row.extend([0.5, 0.9, 0.99, 0.999].map(|quantile| percentile_cell(&kept, quantile, clock)));
+        row.push(
+            histogram::maximum_ns(&merged).map_or("-".to_owned(), |maximum_ns| clock.duration_ns(maximum_ns)),
+        );
+        row.push(metric(Metric::Rate));
+        row.push(metric(Metric::ServerCpu));
+        row.push(metric(Metric::LoadCpu));
         row.push(verdicts(contender));
         rows.push(row);
     }
@@ -162,25 +175,31 @@ fn verdicts(contender: &Contender) -> String {
     if parts.is_empty() { "-".to_owned() } else { parts.join(", ") }
 }
 
-/// A metric with its name and how it is shown.
-type Column = (&'static str, Metric, fn(f64) -> String);
-
-/// What is compared beyond the merged percentiles, with a name and how it is shown.
-const COMPARED: [Column; 4] = [
-    ("p50", Metric::Percentile(0.5), duration),
-    ("p99", Metric::Percentile(0.99), duration),
-    ("server CPU a message", Metric::ServerCpu, duration),
-    ("rate", Metric::Rate, rate),
+/// What is compared beyond the merged percentiles, by name.
+const COMPARED: [(&str, Metric); 4] = [
+    ("p50", Metric::Percentile(0.5)),
+    ("p99", Metric::Percentile(0.99)),
+    ("server CPU a message", Metric::ServerCpu),
+    ("rate", Metric::Rate),
 ];
 
+/// A metric's value, in its unit.
+fn show(metric: Metric, value: f64, clock: Clock) -> String {
+    match metric {
+        Metric::Rate => rate(value),
+        Metric::Percentile(_) | Metric::ServerCpu | Metric::LoadCpu => clock.duration(value),
+    }
+}
+
 /// How far single runs lie apart.
-fn spreads(contenders: &[Contender]) -> String {
+fn spreads(contenders: &[Contender], clock: Clock) -> String {
     let mut rows = vec![headings("single runs: min – median – max")];
     for contender in contenders {
         let mut row = vec![printable(&contender.label)];
-        for (_, metric, show) in COMPARED {
-            let shown =
-                |Spread { min, median, max }| format!("{} – {} – {}", show(min), show(median), show(max));
+        for (_, metric) in COMPARED {
+            let shown = |Spread { min, median, max }| {
+                [min, median, max].map(|value| show(metric, value, clock)).join(" – ")
+            };
             row.push(contender.spread(metric).map_or("-".to_owned(), shown));
         }
         rows.push(row);
@@ -189,13 +208,13 @@ fn spreads(contenders: &[Contender]) -> String {
 }
 
 fn headings(first: &str) -> Vec<String> {
-    [first].into_iter().chain(COMPARED.map(|(name, ..)| name)).map(str::to_owned).collect()
+    [first].into_iter().chain(COMPARED.map(|(name, _)| name)).map(str::to_owned).collect()
 }
 
 fn ratios(comparison: &Comparison<'_>) -> String {
     let [base, others @ ..] = comparison.contenders else { return String::new() };
     let over = |contender: &Contender| {
-        COMPARED.map(|(_, metric, _)| contender.over(base, metric, comparison.interleaved))
+        COMPARED.map(|(_, metric)| contender.over(base, metric, comparison.interleaved))
     };
     let mut found: Vec<_> = others.iter().map(over).collect();
     rounds::mark_noise(found.iter_mut().flatten().flatten());
@@ -227,7 +246,13 @@ fn ratio_cell(found: Ratio) -> String {
 }
 
 /// What a search for the highest rate found, ending in a newline.
-pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &Path, style: Style) -> String {
+pub fn render_search(
+    found: &SearchFinding,
+    server_is_embedded: bool,
+    clock: Clock,
+    folder: &Path,
+    style: Style,
+) -> String {
     let answer = match (found.highest_pass_per_s, found.lowest_fail_per_s) {
         (Some(pass), Some(fail)) => {
             format!("{} holds up to {}, and fails at {}", found.condition, rate(pass), rate(fail))
@@ -240,8 +265,11 @@ pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &P
         }
         (None, None) => format!("{}: nothing was measured", found.condition),
     };
+    let answer = answer + of_clock(clock);
     let mut text = format!("{}\n", style.bold(&wrap(&answer, style.width_columns, 2)));
-    text.push_str(&super::terminal::show_warnings(&search_notes(found, server_is_embedded), style));
+    let counted_not_timed = (clock == Clock::Instructions).then(|| INSTRUCTION_TIME.to_owned());
+    let notes = counted_not_timed.into_iter().chain(search_notes(found, server_is_embedded));
+    text.push_str(&super::terminal::show_warnings(&notes.collect::<Vec<_>>(), style));
     let recovery = recovery(found, server_is_embedded);
     if !recovery.is_empty() {
         text.push_str(&format!("{}\n", wrap(&recovery, style.width_columns, 2)));
@@ -269,7 +297,7 @@ pub fn render_search(found: &SearchFinding, server_is_embedded: bool, folder: &P
                 ),
             },
             printable(&judged),
-            step.lag_p99_ns.map_or("-".to_owned(), duration_ns),
+            step.lag_p99_ns.map_or("-".to_owned(), |lag_ns| clock.duration_ns(lag_ns)),
         ]);
     }
     text.push_str(&table(&rows));

@@ -4,10 +4,9 @@
 //! distrusted until it can be reconciled with the uncorrected one; the verdict stands before the numbers.
 //! Deliberately absent: judgement. The verdict comes with the result.
 
-use super::text::{
-    self, count, counted, duration, duration_ns, percentile, printable, rate, size, table, wrap,
-};
+use super::text::{self, count, counted, percentile, printable, rate, size, table, wrap};
 use super::{Style, verdict};
+use crate::measure::environment::Clock;
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
 use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Target};
 use crate::measure::samples::Inflation;
@@ -41,7 +40,13 @@ fn labelled(label: &str, text: &str, style: Style) -> String {
 
 fn header(result: &RunResult, style: Style) -> String {
     let target = &result.target;
-    let title = format!("{} {}: {}", result.tool.name, result.tool.version, workload(&result.plan));
+    let title = format!(
+        "{} {}{}: {}",
+        result.tool.name,
+        result.tool.version,
+        of_clock(result.environment.clock),
+        workload(&result.plan)
+    );
     let against = match &target.server {
         Some(server) => format!("{} ({server})", target.url),
         None => target.url.clone(),
@@ -66,6 +71,14 @@ fn header(result: &RunResult, style: Style) -> String {
         text.push_str(&labelled(label, &printable(&line), style));
     }
     text
+}
+
+/// What a title says of durations that are no time.
+pub(super) fn of_clock(clock: Clock) -> &'static str {
+    match clock {
+        Clock::Real => "",
+        Clock::Instructions => " (instruction time)",
+    }
 }
 
 /// What did the I/O, in a line: of both ends, where they are known to differ.
@@ -146,7 +159,9 @@ fn judgement(result: &RunResult, style: Style) -> String {
 /// What a reader must know before the numbers, and is no fault.
 fn warnings(result: &RunResult) -> Vec<String> {
     let is_closed_loop = matches!(result.plan.mode, Mode::ClosedLoop { .. });
-    is_closed_loop.then(|| CLOSED_LOOP.to_owned()).into_iter().collect()
+    let is_counted = result.environment.clock == Clock::Instructions;
+    let all = [(is_counted, text::INSTRUCTION_TIME), (is_closed_loop, CLOSED_LOOP)];
+    all.into_iter().filter(|(holds, _)| *holds).map(|(_, warning)| warning.to_owned()).collect()
 }
 
 /// Warnings as they are shown: each begins a line with `!`.
@@ -160,21 +175,23 @@ pub(super) fn show_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>, 
 }
 
 /// Percentile `index` as a cell; a histogram without any samples has none to be too few.
-fn cell(histogram: &Histogram, inflation: &Inflation, index: usize) -> String {
+fn cell(histogram: &Histogram, inflation: &Inflation, index: usize, clock: Clock) -> String {
     match histogram.is_empty() {
         true => "-".to_owned(),
-        false => percentile(inflation.percentile_ns(histogram, index)),
+        false => percentile(inflation.percentile_ns(histogram, index), clock),
     }
 }
 
 /// The maximum and the number of samples.
-fn last_rows(histograms: &[&Histogram]) -> [Vec<String>; 2] {
-    let row = |label: &str, cell: fn(&Histogram) -> String| {
+fn last_rows(histograms: &[&Histogram], clock: Clock) -> [Vec<String>; 2] {
+    let row = |label: &str, cell: &dyn Fn(&Histogram) -> String| {
         let cells = histograms.iter().map(|histogram| cell(histogram));
         std::iter::once(label.to_owned()).chain(cells).collect()
     };
-    let maximum = |histogram: &Histogram| maximum_ns(histogram).map_or("-".to_owned(), duration_ns);
-    [row("max", maximum), row("samples", |histogram| count(histogram.len()))]
+    let maximum = |histogram: &Histogram| {
+        maximum_ns(histogram).map_or("-".to_owned(), |maximum_ns| clock.duration_ns(maximum_ns))
+    };
+    [row("max", &maximum), row("samples", &|histogram| count(histogram.len()))]
 }
 
 fn headed(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
@@ -185,10 +202,12 @@ fn headed(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
 /// Both kinds of latency, and beside the headline's percentiles their intervals.
 fn latency_table(result: &RunResult, style: Style) -> String {
     let (headline, inflation) = (result.headline(), Inflation::of_run(result));
+    let clock = result.environment.clock;
     let estimates = inflation.estimates(headline);
     let interval = |label: &str| {
         let estimate = estimates.iter().find(|estimate| estimate.percentile == label);
-        estimate.map_or("-".to_owned(), |estimate| text::duration_range(estimate.low_ns, estimate.high_ns))
+        estimate
+            .map_or("-".to_owned(), |estimate| text::duration_range(estimate.low_ns, estimate.high_ns, clock))
     };
     let durations = [&result.latency.response, &result.latency.service];
     let mut rows = vec![
@@ -196,10 +215,10 @@ fn latency_table(result: &RunResult, style: Style) -> String {
         ["", "since intended", "since sent"].map(str::to_owned).to_vec(),
     ];
     for (index, (label, _)) in PERCENTILES.into_iter().enumerate() {
-        let cells = durations.map(|histogram| cell(histogram, &inflation, index));
+        let cells = durations.map(|histogram| cell(histogram, &inflation, index, clock));
         rows.push([&[label.to_owned()][..], &cells].concat());
     }
-    rows.extend(last_rows(&durations));
+    rows.extend(last_rows(&durations, clock));
     let beside = if std::ptr::eq(headline, durations[0]) { 2 } else { 3 };
     for (index, row) in rows.iter_mut().enumerate() {
         let cell = match row[0].as_str() {
@@ -230,34 +249,36 @@ fn effective_samples(inflation: &Inflation, headline: &Histogram, style: Style) 
 /// The durations that explain the others: few percentiles, since connections are few. Lags are of the same messages as the
 /// durations above, and as dependent on each other.
 fn side_table(result: &RunResult) -> String {
-    let (latency, inflation) = (&result.latency, Inflation::of_run(result));
+    let (latency, inflation, clock) = (&result.latency, Inflation::of_run(result), result.environment.clock);
     let mut rows = Vec::new();
     for (index, (label, quantile)) in PERCENTILES.into_iter().enumerate() {
         if [0.5, 0.99, 0.999].contains(&quantile) {
-            let of_connections = |histogram| cell(histogram, &Inflation::UNKNOWN, index);
+            let of_connections = |histogram| cell(histogram, &Inflation::UNKNOWN, index, clock);
             rows.push(vec![
                 label.to_owned(),
-                cell(&latency.lag, &inflation, index),
+                cell(&latency.lag, &inflation, index, clock),
                 of_connections(&latency.connect),
                 of_connections(&latency.handshake),
             ]);
         }
     }
-    rows.extend(last_rows(&[&latency.lag, &latency.connect, &latency.handshake]));
+    rows.extend(last_rows(&[&latency.lag, &latency.connect, &latency.handshake], clock));
     headed(&["", "generator lag", "TCP connect", "handshake"], rows)
 }
 
 /// Response times (service times, where only those were measured) in steps of 1, 2, 5, as bars.
 fn distribution(result: &RunResult, style: Style) -> String {
-    let latency = &result.latency;
+    let (latency, clock) = (&result.latency, result.environment.clock);
     let (name, histogram) = match latency.response.is_empty() {
         true => ("service", &latency.service),
         false => ("response", &latency.response),
     };
     let steps = steps_of(histogram);
     let Some(highest) = steps.iter().map(|&(_, _, count)| count).max() else { return String::new() };
-    let labels: Vec<_> =
-        steps.iter().map(|&(from, to, _)| format!("{} to {}", duration_ns(from), duration_ns(to))).collect();
+    let labels: Vec<_> = steps
+        .iter()
+        .map(|&(from, to, _)| format!("{} to {}", clock.duration_ns(from), clock.duration_ns(to)))
+        .collect();
     let label_columns = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
     let bar_columns = style.width_columns.saturating_sub(label_columns + 12).min(50);
 
@@ -353,8 +374,9 @@ fn errors(accounting: &Accounting) -> String {
 }
 
 fn processor_time(result: &RunResult) -> String {
+    let clock = result.environment.clock;
     let per_message =
-        |ns: Option<f64>| ns.map_or("unknown".to_owned(), |ns| format!("{} a message", duration(ns)));
+        |ns: Option<f64>| ns.map_or("unknown".to_owned(), |ns| format!("{} a message", clock.duration(ns)));
     let load = per_message(result.cpu.load_ns_per_message(&result.accounting));
     let server = per_message(result.cpu.server_ns_per_message(&result.accounting));
     format!("server {server}; load {load}")

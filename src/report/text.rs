@@ -3,19 +3,24 @@
 //! Invariant: a table's columns line up whatever is in them. Deliberately absent: durations, counts and rates
 //! as words, which a verdict's sentences need as well and [`crate::measure::units`] has.
 
+use crate::measure::environment::Clock;
 pub use crate::measure::units::{count, counted, duration, duration_ns, rate};
 
 /// What stands where a number would be a guess.
 pub const TOO_FEW: &str = "too few samples";
 
+/// What must stand beside every duration under a clock that counts instructions.
+pub const INSTRUCTION_TIME: &str = "instruction time: a nanosecond is one instruction (instr) of the machine's one virtual CPU, a \
+    second 1,000,000,000; path length, without caches or cycles, never to be compared with real time";
+
 /// A percentile, or the words that stand in for it.
-pub fn percentile(percentile_ns: Option<u64>) -> String {
-    percentile_ns.map_or(TOO_FEW.to_owned(), duration_ns)
+pub fn percentile(percentile_ns: Option<u64>, clock: Clock) -> String {
+    percentile_ns.map_or(TOO_FEW.to_owned(), |percentile_ns| clock.duration_ns(percentile_ns))
 }
 
 /// An interval of durations, the unit said once if it is one: `23.9–24.1 µs`.
-pub fn duration_range(low_ns: u64, high_ns: u64) -> String {
-    let (low, high) = (duration_ns(low_ns), duration_ns(high_ns));
+pub fn duration_range(low_ns: u64, high_ns: u64, clock: Clock) -> String {
+    let (low, high) = (clock.duration_ns(low_ns), clock.duration_ns(high_ns));
     match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, unit)), Some((_, other))) if unit == other => format!("{number}–{high}"),
         _ => format!("{low}–{high}"),
@@ -107,9 +112,10 @@ mod tests {
 
     #[test]
     fn a_range_says_one_unit_once() {
-        assert_eq!(duration_range(23_900, 24_100), "23.9–24.1 µs");
-        assert_eq!(duration_range(999_000, 1_010_000), "999 µs–1.01 ms");
-        assert_eq!(duration_range(7, HIGHEST_NS), "7 ns–≥ 1 h");
+        assert_eq!(duration_range(23_900, 24_100, Clock::Real), "23.9–24.1 µs");
+        assert_eq!(duration_range(999_000, 1_010_000, Clock::Real), "999 µs–1.01 ms");
+        assert_eq!(duration_range(7, HIGHEST_NS, Clock::Real), "7 ns–≥ 1 h");
+        assert_eq!(duration_range(23_900, 24_100, Clock::Instructions), "23.9–24.1 kinstr");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::measure::environment::Clock;
 use crate::measure::histogram::{self, Histogram, PERCENTILES, new_histogram};
 use crate::measure::result::RunResult;
 use crate::measure::samples::Inflation;
@@ -291,7 +292,7 @@ impl Condition {
     }
 
     /// Whether it holds.
-    pub(super) fn judge(&self, evidence: &Evidence) -> Judgement {
+    pub(super) fn judge(&self, evidence: &Evidence, clock: Clock) -> Judgement {
         let achieved = evidence.achieved();
         if achieved < ACHIEVED_SHARE_MIN {
             return Judgement::Fail(format!(
@@ -309,7 +310,7 @@ impl Condition {
                 continue;
             };
             if estimate.low_ns >= term.below_ns {
-                let at = crate::report::text::duration_ns(estimate.value_ns);
+                let at = clock.duration_ns(estimate.value_ns);
                 return Judgement::Fail(format!("{} was {at}", term.label));
             }
             decided &= estimate.high_ns < term.below_ns;
@@ -325,9 +326,9 @@ impl Condition {
     }
 
     /// Each quantity, as `p99 812 µs [790 µs, 840 µs]`.
-    pub(super) fn describe(&self, evidence: &Evidence) -> String {
+    pub(super) fn describe(&self, evidence: &Evidence, clock: Clock) -> String {
         let shown = |(term, &effective): (&Term, &f64)| {
-            let text = crate::report::text::duration_ns;
+            let text = |value_ns| clock.duration_ns(value_ns);
             match evidence.estimate(term.quantity, effective) {
                 None => format!("{}: too few samples", term.label),
                 Some(it) if it.low_ns == it.high_ns => format!("{} {}", term.label, text(it.value_ns)),
@@ -395,14 +396,22 @@ mod tests {
         let condition: Condition = "p99<1ms".parse().unwrap();
         // Evenly spread up to 1.008 ms: the p99 is 0.998 ms.
         let samples = |count: u64| evidence(&condition, (0..count).map(move |i| 1_008_000 * i / count));
-        assert_eq!(condition.judge(&samples(20_000)), Judgement::Undecided(true));
-        assert_eq!(condition.judge(&samples(1_000_000)), Judgement::Pass);
+        assert_eq!(condition.judge(&samples(20_000), Clock::Real), Judgement::Undecided(true));
+        assert_eq!(condition.judge(&samples(1_000_000), Clock::Real), Judgement::Pass);
         let mut merged = samples(20_000);
         (0..99).for_each(|_| merged.add(&samples(20_000)));
-        assert_eq!(condition.judge(&merged), Judgement::Pass, "merged runs tell as much as a long one");
+        assert_eq!(
+            condition.judge(&merged, Clock::Real),
+            Judgement::Pass,
+            "merged runs tell as much as a long one"
+        );
         let worse = evidence(&condition, (0..1_000_000).map(|i| 1_020 * i / 1000));
-        assert_eq!(condition.judge(&worse), Judgement::Fail("p99 was 1.01 ms".to_owned()));
-        assert_eq!(condition.judge(&samples(2_000)), Judgement::Undecided(true), "too few for an interval");
+        assert_eq!(condition.judge(&worse, Clock::Real), Judgement::Fail("p99 was 1.01 ms".to_owned()));
+        assert_eq!(
+            condition.judge(&samples(2_000), Clock::Real),
+            Judgement::Undecided(true),
+            "too few for an interval"
+        );
     }
 
     #[test]
@@ -411,7 +420,7 @@ mod tests {
             let condition: Condition = text.parse().unwrap();
             let count = condition.messages_needed() as u64;
             assert_eq!(
-                condition.judge(&evidence(&condition, (0..count).map(|i| 1 + i % 1000))),
+                condition.judge(&evidence(&condition, (0..count).map(|i| 1 + i % 1000)), Clock::Real),
                 Judgement::Pass,
                 "{text}"
             );
@@ -422,9 +431,11 @@ mod tests {
     fn a_rate_that_was_not_achieved_has_failed_however_fast_the_answers() {
         let condition: Condition = "max<1s,mean<1s".parse().unwrap();
         let mut slow = evidence(&condition, [1000; 10_000]);
-        assert_eq!(condition.judge(&slow), Judgement::Pass);
+        assert_eq!(condition.judge(&slow, Clock::Real), Judgement::Pass);
         slow.in_time = 9_800.0;
-        assert!(matches!(condition.judge(&slow), Judgement::Fail(why) if why.starts_with("98.0 %")));
-        assert!(matches!(condition.judge(&Evidence::none(&condition)), Judgement::Fail(_)));
+        assert!(
+            matches!(condition.judge(&slow, Clock::Real), Judgement::Fail(why) if why.starts_with("98.0 %"))
+        );
+        assert!(matches!(condition.judge(&Evidence::none(&condition), Clock::Real), Judgement::Fail(_)));
     }
 }

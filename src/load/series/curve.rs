@@ -380,7 +380,7 @@ impl Controller for Curve {
     }
 
     fn report(&self, folder: &Path, style: Style) -> String {
-        report::render(&self.found, folder, style)
+        report::render(&self.found, self.base.options.clock.into(), folder, style)
     }
 
     fn is_trusted(&self) -> bool {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::{Controller, End, Left, Planned, Request, SeriesError, Setup, Step, went_well};
 use crate::load::SeriesFlags;
 use crate::load::config;
+use crate::measure::environment::Clock;
 use crate::measure::finding::{self, Finding};
 use crate::measure::rounds::{Contender, Figures};
 use crate::measure::verdict::Level;
@@ -49,7 +50,13 @@ impl Rounds {
         } else {
             (0..count).flat_map(|contender| (0..flags.runs).map(move |round| (contender, round))).collect()
         };
-        let (labels, setups): (Vec<_>, Vec<_>) = named.into_iter().unzip();
+        let (labels, setups): (Vec<_>, Vec<Setup>) = named.into_iter().unzip();
+        if setups.windows(2).any(|pair| pair[0].options.clock != pair[1].options.clock) {
+            let cause =
+                "--contender: --clock is of the machine, and so of all contenders: give it once, outside"
+                    .to_owned();
+            return Err(SeriesError::Flags(cause));
+        }
         let contenders =
             labels.into_iter().map(|label| Contender { label, ..Contender::default() }).collect();
         Ok(Rounds {
@@ -119,6 +126,7 @@ impl Controller for Rounds {
             contenders: &self.contenders,
             planned: self.order.len(),
             interleaved: self.interleaved,
+            clock: self.setups.first().map_or(Clock::Real, |setup| setup.options.clock.into()),
             seed: self.seed,
             given_up: self.given_up.as_deref(),
         };

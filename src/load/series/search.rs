@@ -12,6 +12,7 @@
 //! bounded. Deliberately absent: clocks and sockets. It can be simulated.
 
 use super::condition::{Condition, Evidence, Judgement};
+use crate::measure::environment::Clock;
 use crate::measure::finding::{Descent, OVERLOAD, SearchFinding, SearchStep};
 use crate::report::text;
 
@@ -41,6 +42,8 @@ pub(super) struct Spec {
     pub(super) precision: f64,
     /// The shortest step, in seconds.
     pub(super) step_s: f64,
+    /// What durations are made of.
+    pub(super) clock: Clock,
 }
 
 /// Why a step is made.
@@ -154,7 +157,7 @@ impl Search {
         self.evidence.add(evidence);
         (self.runs, self.sent_s) = (self.runs + 1, self.sent_s + sent_s);
         (self.runs_of_step, self.looks) = (self.runs_of_step + 1, self.looks + 1);
-        let judgement = self.spec.condition.judge(&self.evidence);
+        let judgement = self.spec.condition.judge(&self.evidence, self.spec.clock);
         let may_repeat = self.looks < LOOKS_PER_STEP_MAX && self.phase != Phase::Above;
         if matches!(judgement, Judgement::Undecided(_)) && may_repeat {
             return;
@@ -194,7 +197,7 @@ impl Search {
             runs: self.runs_of_step.into(),
             passed,
             by_value,
-            figures: self.spec.condition.describe(&self.evidence),
+            figures: self.spec.condition.describe(&self.evidence, self.spec.clock),
             why,
             lag_p99_ns: self.evidence.lag_p99_ns(),
             level: self.evidence.level(),

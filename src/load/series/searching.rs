@@ -57,6 +57,7 @@ impl Searching {
             start_per_s: options.rate,
             precision: flags.precision,
             step_s: flags.step.as_secs_f64(),
+            clock: options.clock.into(),
         };
         let base = Setup::new(&request.run_config()?)?.with([("duration", flag_of(flags.step))])?;
         let (condition, seed) = (condition.clone(), options.seed);
@@ -113,7 +114,8 @@ impl Controller for Searching {
 
     fn report(&self, folder: &Path, style: Style) -> String {
         let is_embedded = self.base.options.url.is_empty();
-        report::render_search(&self.search.finding(), is_embedded, folder, style)
+        let clock = self.base.options.clock.into();
+        report::render_search(&self.search.finding(), is_embedded, clock, folder, style)
     }
 
     fn is_trusted(&self) -> bool {

@@ -7,8 +7,9 @@
 use std::collections::BTreeSet;
 
 use super::{Case, Found, cpu_list, invalid, listed, suspect, trusted};
+use crate::measure::environment::Clock;
 use crate::measure::evidence::{CpuTime, Evidence, ThreadUse};
-use crate::measure::units::{counted, duration, percent};
+use crate::measure::units::{counted, percent};
 
 /// The kernel may count processor time by what it finds at each of its ticks. How long they are (CONFIG_HZ) no file says: at most
 /// this, the unit of `/proc/stat`, mostly less.
@@ -21,6 +22,8 @@ const STEAL_SHARE_MAX: f64 = 0.01;
 const STEAL_SHARE_INVALID: f64 = 0.1;
 /// Clock sources that are read by a call to the kernel and from a device, taking a microsecond or more.
 const SLOW_CLOCKS: [&str; 5] = ["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];
+/// Those of them that move with the kernel's tick.
+const TICKING_CLOCKS: [&str; 2] = ["jiffies", "refined-jiffies"];
 
 fn shared(case: &Case) -> BTreeSet<u64> {
     case.server_cpus.iter().flat_map(|server| server & &case.load_cpus).collect()
@@ -178,14 +181,49 @@ pub(super) fn throttling(case: &Case) -> Found {
         Some(throttled) => suspect(format!(
             "the CPU quota ran out in {} and held threads up for {}; raise it (cpu.max), or lower --rate",
             counted(throttled.periods, "period"),
-            duration(throttled.time_s * 1e9)
+            case.clock().duration(throttled.time_s * 1e9)
         )),
     }
 }
 
-/// Whether looking at the clock is cheap.
+/// What a run under a clock that counts instructions is: said of each one, since its file may come to be read anywhere. And whether
+/// the machine is one that can be so.
+pub(super) fn instruction_time(case: &Case) -> Found {
+    let cpu = &case.result.environment.cpu;
+    if cpu.count != Some(1) {
+        let count = cpu.count.map_or("an unknown number of CPUs".to_owned(), |count| counted(count, "CPU"));
+        return invalid(format!(
+            "said to be in instructions of one CPU, but the machine has {count}: durations here are of mixed clocks; boot the \
+             guest with -smp 1 -icount shift=0"
+        ));
+    }
+    if cpu.hypervisor != Some(true) {
+        return invalid(
+            "said to be in instructions, but the machine is no virtual one, and its clock counts time; leave out --clock",
+        );
+    }
+    let lag = case.offered_per_s.map_or("", |_| {
+        "; response times hold both ends' turns and every wait for the one CPU, the generator's lag for the most part the server's \
+         turns"
+    });
+    trusted(format!(
+        "instruction time: a nanosecond is an instruction, and durations are the length of the path on one virtual CPU that \
+         generator and server share, without caches or cycles; never to be compared with real time{lag}"
+    ))
+}
+
+/// Whether looking at the clock is cheap, and whether it moves between ticks.
 pub(super) fn clock(case: &Case) -> Found {
     let source = case.result.environment.clocksource.as_deref()?;
+    if case.clock() == Clock::Instructions {
+        // A device is read by one instruction; but what moves with the tick alone tells nothing shorter apart.
+        return match TICKING_CLOCKS.contains(&source) {
+            true => suspect(format!(
+                "the clock source is {source}: it stands still for millions of instructions; boot with clocksource=tsc"
+            )),
+            false => trusted(format!("the clock source is {source}")),
+        };
+    }
     if SLOW_CLOCKS.contains(&source) {
         return suspect(format!(
             "the clock source is {source}: each look at it is a call to the kernel and a microsecond or more; boot \

@@ -7,7 +7,7 @@ use super::{Case, Found, Level, invalid, suspect, trusted};
 use crate::measure::histogram::{PERCENTILES, clamped_count, has_enough_samples};
 use crate::measure::samples::P99;
 use crate::measure::steadiness;
-use crate::measure::units::{count, counted, duration, duration_ns, percent};
+use crate::measure::units::{count, counted, percent};
 
 /// A shorter window misses whatever happens once a second.
 const WINDOW_MIN_S: f64 = 1.0;
@@ -74,8 +74,8 @@ pub(super) fn drift(case: &Case) -> Found {
     let drift = steadiness::drift(&case.result.batches)?;
     let says = format!(
         "the median went from {} in the first third to {} in the last",
-        duration_ns(drift.first_ns),
-        duration_ns(drift.last_ns)
+        case.clock().duration_ns(drift.first_ns),
+        case.clock().duration_ns(drift.last_ns)
     );
     let moved = drift.ratio().max(1.0 / drift.ratio().max(f64::MIN_POSITIVE));
     let level = if drift.trend && moved > DRIFT_RATIO_MAX { Level::Suspect } else { Level::Trusted };
@@ -94,13 +94,13 @@ pub(super) fn stalls(case: &Case) -> Found {
     if stalls.count == 0 {
         return trusted(format!(
             "no {} with fewer than half of the answers that were to be expected; of what is shorter the percentiles tell",
-            duration(stalls.piece_s * 1e9)
+            case.clock().duration(stalls.piece_s * 1e9)
         ));
     }
     let share = case.share(stalls.time_s);
     let says = format!(
         "fewer than half of the expected answers for {} ({} of the window), first at {:.2} s",
-        duration(stalls.time_s * 1e9),
+        case.clock().duration(stalls.time_s * 1e9),
         percent(share),
         stalls.first_s
     );

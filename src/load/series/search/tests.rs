@@ -60,7 +60,13 @@ impl Server for Cliff {
 }
 
 fn search(server: &mut dyn Server, condition: &str, start_per_s: f64, seed: u64) -> SearchFinding {
-    let spec = Spec { condition: condition.parse().unwrap(), start_per_s, precision: 0.03, step_s: 1.0 };
+    let spec = Spec {
+        condition: condition.parse().unwrap(),
+        start_per_s,
+        precision: 0.03,
+        step_s: 1.0,
+        clock: Clock::Real,
+    };
     let condition = spec.condition.clone();
     let mut random = fastrand::Rng::with_seed(seed);
     let mut search = Search::new(spec);
@@ -209,6 +215,7 @@ fn a_step_that_does_not_decide_is_repeated_longer_and_at_last_counted_by_its_val
         start_per_s: 10_000.0,
         precision: 0.03,
         step_s: 2.0,
+        clock: Clock::Real,
     });
     let mut seconds = Vec::new();
     let setup = Setup::new(&crate::load::config::Values::new()).unwrap();
@@ -225,7 +232,13 @@ fn a_step_that_does_not_decide_is_repeated_longer_and_at_last_counted_by_its_val
 #[test]
 fn steps_are_as_long_as_their_percentiles_need() {
     let first = |condition: &str, start_per_s| {
-        let spec = Spec { condition: condition.parse().unwrap(), start_per_s, precision: 0.03, step_s: 2.0 };
+        let spec = Spec {
+            condition: condition.parse().unwrap(),
+            start_per_s,
+            precision: 0.03,
+            step_s: 2.0,
+            clock: Clock::Real,
+        };
         Search::new(spec).next_trial().unwrap().seconds
     };
     assert_eq!(first("p50<1ms", 20_000.0), 2.0);
@@ -247,8 +260,13 @@ fn doubted(
     doubt: impl Fn(u64) -> Option<(&'static str, Level)>,
 ) -> SearchFinding {
     let condition: Condition = "p99<1ms".parse().unwrap();
-    let mut search =
-        Search::new(Spec { condition: condition.clone(), start_per_s: 4_000.0, precision: 0.1, step_s: 3.0 });
+    let mut search = Search::new(Spec {
+        condition: condition.clone(),
+        start_per_s: 4_000.0,
+        precision: 0.1,
+        step_s: 3.0,
+        clock: Clock::Real,
+    });
     let setup = Setup::new(&crate::load::config::Values::new()).unwrap();
     while let Some(trial) = search.next_trial() {
         let setup = setup.with([("rate", trial.rate_per_s.into())]).unwrap();
@@ -301,6 +319,7 @@ fn a_limit_that_stays_the_generators_is_said_to_be_no_servers() {
     let text = crate::report::series::render_search(
         &found,
         false,
+        Clock::Real,
         std::path::Path::new("x"),
         crate::report::Style::PLAIN,
     );
@@ -328,6 +347,7 @@ fn the_way_back_is_from_half_as_much_again_as_the_highest_rate() {
     let text = crate::report::series::render_search(
         &found,
         false,
+        Clock::Real,
         std::path::Path::new("x"),
         crate::report::Style::PLAIN,
     );
