@@ -9,12 +9,16 @@ mod comparisons;
 mod foreign;
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
 
 use comparisons::{Shape, comparison};
 use foreign::{Peer, Process};
 use ringsock::measure::environment::Clock;
 use ringsock::report::html::render;
 
+/// A long page takes a while to draw without a graphics processor.
+const TIME_MAX: Duration = Duration::from_secs(400);
 /// What is checked, by the names the script reports: a check that got lost fails the test.
 const CHECKS: [&str; 10] = [
     "fits wide",
@@ -49,6 +53,9 @@ fn hostile_labels_are_shown_as_text() {
     is_shown_well("hostile", Shape { hostile: true, ..Shape::of(5) });
 }
 
+/// One browser at a time: several would take each other's deadlines away on a small machine.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn is_shown_well(name: &str, shape: Shape) {
     let Some(browser) = foreign::browser() else { return };
     if !Peer::Node.is_ready() {
@@ -59,8 +66,10 @@ fn is_shown_well(name: &str, shape: Shape) {
     let page = directory.join("report.html");
     std::fs::write(&page, render(&comparison(shape, 7))).expect("the page");
 
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let mut command = Peer::Node.command("view_report");
-    let viewer = Process::start("view_report.mjs", command.arg(browser).arg(&page).arg(&directory));
+    let viewer =
+        Process::start_for("view_report.mjs", command.arg(browser).arg(&page).arg(&directory), TIME_MAX);
     let (status, transcript) = viewer.wait();
     for check in CHECKS {
         let line = format!("ok {check}");

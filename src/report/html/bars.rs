@@ -38,6 +38,13 @@ fn values(view: &View, metric: &str) -> Vec<f64> {
         .collect()
 }
 
+/// How far whiskers reach, but for those that would dwarf all bars.
+fn ends(view: &View, metric: &str, most: f64) -> Vec<f64> {
+    let cells = view.comparison.cells.iter();
+    let high = |it: &Estimate| it.interval.map_or(it.value, |interval| interval.1).min(1.5 * most);
+    cells.flat_map(|cell| all_measured(cell).filter_map(|(_, it)| estimate(it, metric).map(high))).collect()
+}
+
 fn panel(page: &mut Markup, view: &View, metric: &Metric) {
     let values = values(view, metric.name);
     let Some(least) = values.iter().copied().reduce(f64::min) else { return };
@@ -53,7 +60,7 @@ fn panel(page: &mut Markup, view: &View, metric: &Metric) {
         right: 70.0,
         top: 0.0,
         bottom: 36.0,
-        x: if has_bars { Scale::from_zero(values) } else { Scale::log(least, most) },
+        x: if has_bars { Scale::from_zero(ends(view, metric.name, most)) } else { Scale::log(least, most) },
         y: Scale::Linear { from: 0.0, to: 1.0 },
     };
     let direction = if metric.more_is_better { "more is better" } else { "less is better" };

@@ -39,8 +39,12 @@ fn body(page: &mut Markup, view: &View, cell: &Cell) {
         keys.push(CLOSED_LOOP.to_owned());
     }
     page.leaf("p", &[("class", "note")], &keys.join(" · "));
-    spectrum::show(page, view, cell);
-    shift::show(page, view, cell);
+    // Two charts of one width stand side by side; many groups need the width for themselves.
+    let class = if view.comparison.groups.len() == 2 { "figures" } else { "wide-figures" };
+    page.element("div", &[("class", class)], |page| {
+        spectrum::show(page, view, cell);
+        shift::show(page, view, cell);
+    });
     heatmap::show(page, view, cell);
     anatomy::show(page, view, cell);
     values(page, view, cell);

@@ -59,7 +59,7 @@ pub(super) fn scale(effects: &[(f64, Option<(f64, f64)>)]) -> Scale {
     let usable = |value: &f64| value.is_finite() && *value > 0.0;
     let ratios = effects.iter().map(|effect| effect.0).filter(usable);
     let (low, high) = ratios.fold((1.0_f64, 1.0_f64), |(low, high), ratio| (low.min(ratio), high.max(ratio)));
-    let room = (high / low).max(1.06);
+    let room = (high / low).powf(1.5).max(1.2);
     let ends = effects.iter().filter_map(|effect| effect.1);
     let (from, to) = ends
         .filter(|(from, to)| usable(from) && usable(to))

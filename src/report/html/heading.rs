@@ -7,12 +7,7 @@ use super::markup::Markup;
 use super::{SECTIONS, View};
 use crate::measure::environment::Clock;
 use crate::measure::result::Tool;
-use crate::report::text::counted;
-
-const INSTRUCTIONS: &str = "The clock of these runs counted instructions of a single emulated processor, not nanoseconds: \
-    every “duration” says how many instructions were executed between two moments, and every rate is per 10⁹ instructions. That \
-    is the length of the path gone, exact and repeatable; it says nothing of caches, branch prediction, memory, parallelism or \
-    real interrupts. Compare it with nothing but other instruction counts.";
+use crate::report::text::{INSTRUCTION_TIME, counted};
 
 /// The title, the same in the window's bar and on the page.
 pub(super) fn title(view: &View) -> String {
@@ -41,7 +36,7 @@ pub(super) fn header(page: &mut Markup, view: &View) {
                 page.element("div", &[("class", "alert"), ("role", "note")], |page| {
                     page.element("p", &[], |page| {
                         page.leaf("strong", &[], "Path length, not time. ");
-                        page.text(INSTRUCTIONS);
+                        page.text(&format!("{}.", capital(INSTRUCTION_TIME)));
                     });
                 });
             }

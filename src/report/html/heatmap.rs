@@ -29,7 +29,7 @@ const EXEMPLARS_MAX: usize = 5;
 pub(super) fn show(page: &mut Markup, view: &View, cell: &Cell) {
     let maps: Vec<_> =
         all_measured(cell).filter_map(|(group, it)| Some((group, it, it.heatmap.as_ref()?))).collect();
-    let Some(axes) = Axes::of(&maps.iter().map(|map| map.2).collect::<Vec<_>>()) else { return };
+    let Some(axes) = Axes::of(maps.iter().map(|map| (map.2, &map.1.exemplars[..]))) else { return };
     let what = if cell.closed_loop { "Service times" } else { "Response times" };
     let title = format!("{what} over the window of one run of each group: {}", cell.short);
     let note = "Each is the run with the group's median p99. Shade: share of that moment's answers. Rings: the run's worst messages, \
@@ -67,10 +67,11 @@ struct Axes {
 }
 
 impl Axes {
-    /// Around all answers of all maps; `None` where there are none.
-    fn of(maps: &[&Heatmap]) -> Option<Self> {
+    /// Around all answers and worst messages of all maps; `None` where there are none.
+    fn of<'a>(maps: impl Iterator<Item = (&'a Heatmap, &'a [Exemplar])>) -> Option<Self> {
         let (mut low, mut high, mut end_s) = (f64::INFINITY, 0.0_f64, 0.0_f64);
-        for map in maps {
+        for (map, exemplars) in maps {
+            high = exemplars.iter().map(|it| 1.1 * it.response_ns as f64).fold(high, f64::max);
             for column in &map.columns {
                 end_s = end_s.max(column.start_s + column.length_s);
                 for (row, _) in column.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
@@ -125,7 +126,9 @@ fn draw(
         &Axis { tick: &super::units::count_tick, title: time, ticks_max: if is_wide { 10 } else { 5 } },
     );
     let at = [("class", "head"), ("x", &*px(plot.left)), ("y", &px(plot.top - 9.0))];
-    let label = format!("{} ({})", shortened(view.label(group), 22), cell::counts(measured));
+    let counts = format!(" ({})", cell::counts(measured));
+    let room = super::svg::characters(plot.width - plot.left).saturating_sub(counts.len()).max(4);
+    let label = format!("{}{counts}", shortened(view.label(group), room));
     svg.leaf("text", &at, &label);
     for (shade, path) in shades(plot, axes, map).iter().enumerate().filter(|(_, path)| !path.is_empty()) {
         let opacity = SHADES[shade].1.to_string();
@@ -180,19 +183,21 @@ fn coarsened(plot: &Plot, axes: &Axes, map: &Heatmap) -> Table {
         let middle = (start_s + length_s / 2.0) / map_end_s.max(f64::MIN_POSITIVE);
         ((middle * columns as f64) as usize).min(columns - 1)
     };
-    let row_of = |row: usize| {
-        let (from, to) = row_ends(map, row)?;
-        let share = axes.y.share((from * to).sqrt());
-        (0.0..1.0).contains(&share).then(|| (share * ROWS_MAX as f64) as usize)
-    };
-    let mut counts = vec![vec![0_u64; columns]; ROWS_MAX];
+    let rows: Vec<(usize, f64, f64)> = (0..map.edges_ns.len())
+        .filter_map(|row| row_ends(map, row).map(|(from, to)| (row, from, to)))
+        .filter(|(_, from, to)| axes.y.share(*to) > 1e-6 && axes.y.share(*from) < 1.0 - 1e-6)
+        .collect();
+    let first = rows.first().map_or(0, |row| row.0);
+    // Whole rows together, so that no drawn row is between two of the map's.
+    let together = rows.len().div_ceil(ROWS_MAX).max(1);
+    let mut counts = vec![vec![0_u64; columns]; rows.len().div_ceil(together)];
     let mut totals = vec![0_u64; columns];
     for piece in &map.columns {
         let column = column_of(piece.start_s, piece.length_s);
         for (row, &count) in piece.counts.iter().enumerate() {
             totals[column] += count;
-            if let Some(row) = row_of(row) {
-                counts[row][column] += count;
+            if let Some(counts) = row.checked_sub(first).and_then(|row| counts.get_mut(row / together)) {
+                counts[column] += count;
             }
         }
     }
@@ -202,13 +207,14 @@ fn coarsened(plot: &Plot, axes: &Axes, map: &Heatmap) -> Table {
     };
     let of_row =
         |row: &Vec<u64>| row.iter().zip(&totals).map(|(&count, &total)| shade(count, total)).collect();
-    let place = |index: usize, count: usize, from: f64, to: f64| {
-        (from + (to - from) * index as f64 / count as f64).round() as i64
-    };
+    let width = plot.x(map_end_s) - plot.left;
+    let x = |column: usize| (plot.left + width * column as f64 / columns as f64).round() as i64;
+    let begins = rows.chunks(together).map(|rows| rows[0].1);
+    let end = rows.last().map(|row| row.2);
     Table {
         shades: counts.iter().map(of_row).collect(),
-        xs: (0..=columns).map(|index| place(index, columns, plot.left, plot.x(map_end_s))).collect(),
-        ys: (0..=ROWS_MAX).map(|index| place(index, ROWS_MAX, plot.floor(), plot.top)).collect(),
+        xs: (0..=columns).map(x).collect(),
+        ys: begins.chain(end).map(|value| plot.y(value).round() as i64).collect(),
     }
 }
 
@@ -267,7 +273,7 @@ mod tests {
             |second: u32| HeatColumn { start_s: f64::from(second), length_s: 1.0, counts: vec![0, 10] };
         let map =
             Heatmap { edges_ns: vec![10, 20], columns: (0..50).map(column).collect(), ..Heatmap::default() };
-        let axes = Axes::of(&[&map]).expect("answers");
+        let axes = Axes::of([(&map, &[][..])].into_iter()).expect("answers");
         let paths = shades(&axes.plot(false), &axes, &map);
         let drawn: usize = paths.iter().map(|path| path.matches('M').count()).sum();
         assert_eq!(drawn, 1, "{paths:?}");
@@ -275,6 +281,6 @@ mod tests {
 
     #[test]
     fn a_map_without_answers_is_none() {
-        assert!(Axes::of(&[&Heatmap::default()]).is_none());
+        assert!(Axes::of([(&Heatmap::default(), &[][..])].into_iter()).is_none());
     }
 }

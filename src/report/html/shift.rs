@@ -50,7 +50,7 @@ pub(super) fn show(page: &mut Markup, view: &View, cell: &Cell) {
 }
 
 fn plot(is_alone: bool, x: Scale, y: Scale) -> Plot {
-    let (width, height) = if is_alone { (720.0, 250.0) } else { (260.0, 170.0) };
+    let (width, height) = if is_alone { (600.0, 300.0) } else { (260.0, 170.0) };
     let right = if is_alone { 108.0 } else { 8.0 };
     Plot { width, height, left: 50.0, right, top: 26.0, bottom: 36.0, x, y }
 }
@@ -59,7 +59,7 @@ fn draw(svg: &mut Markup, view: &View, plot: &Plot, lines: &[Line], group: usize
     let ticks_max = if plot.width > 300.0 { 7 } else { 5 };
     plot.y_axis(svg, &Axis { tick: &effect::tick(&plot.y), title: "", ticks_max });
     plot.x_axis(svg, &Axis { tick: &percentile, title: "percentile", ticks_max: 12 });
-    let label = super::markup::shortened(view.label(group), 30);
+    let label = super::markup::shortened(view.label(group), super::svg::characters(plot.width - plot.left));
     svg.leaf("text", &[("class", "head"), ("x", &px(plot.left)), ("y", &px(plot.top - 9.0))], &label);
     let level = px(plot.y(1.0));
     let path = format!("M{} {level}H{}", px(plot.left), px(plot.wall()));

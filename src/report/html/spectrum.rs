@@ -27,8 +27,8 @@ pub(super) fn show(page: &mut Markup, view: &View, cell: &Cell) {
         [point.value_ns, low.max(point.value_ns / 4.0), high.min(point.value_ns * 4.0)]
     });
     let plot = Plot {
-        width: 720.0,
-        height: 340.0,
+        width: if view.is_many() { 1080.0 } else { 600.0 },
+        height: if view.is_many() { 400.0 } else { 300.0 },
         left: 58.0,
         right: 108.0,
         top: 26.0,

@@ -111,8 +111,7 @@ fn numbers(page: &mut Markup, view: &View, group: usize, measured: &Measured, me
 /// How many of the runs that count are SUSPECT, and how many do not count.
 pub(super) fn suspects(page: &mut Markup, measured: &Measured) {
     if measured.suspect > 0 {
-        page.text(" ");
-        page.leaf("span", &[("class", "suspect")], &format!("{} SUSPECT", measured.suspect));
+        page.leaf("span", &[("class", "suspect below")], &format!("{} SUSPECT", measured.suspect));
     }
     if measured.left_out > 0 {
         page.leaf("small", &[], &format!("{} left out", measured.left_out));

@@ -9,10 +9,15 @@ use super::palette::Palette;
 use super::scale::Scale;
 
 /// Width of a character of a chart's text, roughly; digits are as wide.
-const CHARACTER_PX: f64 = 6.1;
+const CHARACTER_PX: f64 = 6.8;
 const LINE_PX: f64 = 12.5;
 /// Longest label at the end of a line.
 const END_LABEL_CHARACTERS: usize = 13;
+
+/// How many characters of a heading have room in so much.
+pub(super) fn characters(width: f64) -> usize {
+    (width / 7.4) as usize
+}
 
 /// A chart: the space around the plot, and the scales within.
 #[derive(Debug, Clone)]
@@ -79,10 +84,12 @@ impl Plot {
             svg.empty("path", &[("class", "grid"), ("d", &format!("M{at} {top}V{floor}"))]);
             let text = (axis.tick)(value);
             let half = text.chars().count() as f64 * CHARACTER_PX / 2.0;
-            if self.x(value) - half >= free_from {
-                let below = px(self.floor() + 14.0);
-                svg.leaf("text", &[("class", "tick mid"), ("x", &at), ("y", &below)], &text);
-                free_from = self.x(value) + half + 5.0;
+            // Words about the last tick would leave a chart that ends there.
+            let middle = self.x(value).min(self.width - half - 1.0);
+            if middle - half >= free_from {
+                let (middle_px, below) = (px(middle), px(self.floor() + 14.0));
+                svg.leaf("text", &[("class", "tick mid"), ("x", &middle_px), ("y", &below)], &text);
+                free_from = middle + half + 5.0;
             }
         }
         svg.empty(
@@ -163,7 +170,11 @@ impl Plot {
 /// An `svg` element of that size in user units, which grows and shrinks with its column.
 pub(super) fn svg(page: &mut Markup, size: (f64, f64), says: Says, inside: impl FnOnce(&mut Markup)) {
     let view = format!("0 0 {} {}", px(size.0), px(size.1));
-    let class = if size.0 > 420.0 { "chart wide" } else { "chart" };
+    let class = match size.0 {
+        _ if size.0 > 800.0 => "chart huge",
+        _ if size.0 > 420.0 => "chart wide",
+        _ => "chart",
+    };
     let attributes = [("class", class), ("viewBox", &view), ("role", "img"), ("aria-label", says.title)];
     page.element("svg", &attributes, |svg| {
         svg.leaf("title", &[], says.title);

@@ -17,12 +17,9 @@ pub(super) struct Units {
 }
 
 impl Units {
-    /// A duration: `24.1 µs`, or `24.1 k` instructions.
+    /// A duration: `24.1 µs`, or `24.1 kinstr`.
     pub(super) fn duration(self, value: f64) -> String {
-        match self.clock {
-            Clock::Real => text::duration(value),
-            Clock::Instructions => instructions(value),
-        }
+        self.clock.duration(value)
     }
 
     /// A duration at an axis: as short as it can be said.
@@ -110,23 +107,6 @@ pub(super) fn title(metric: &str) -> &str {
     }
 }
 
-fn instructions(value: f64) -> String {
-    let mut value = value;
-    let mut units = ["", " k", " M", " G"].into_iter().peekable();
-    while let Some(unit) = units.next() {
-        if value < 999.5 || units.peek().is_none() {
-            let decimals = match value {
-                _ if value >= 99.95 || (unit.is_empty() && value.fract() == 0.0) => 0,
-                _ if value >= 9.995 => 1,
-                _ => 2,
-            };
-            return format!("{value:.decimals$}{unit}");
-        }
-        value /= 1000.0;
-    }
-    unreachable!("the last unit takes any value")
-}
-
 /// A count at an axis: `20 k`.
 pub(super) fn count_tick(value: f64) -> String {
     let steps = [(1e9, " G"), (1e6, " M"), (1e3, " k"), (1.0, "")];
@@ -199,7 +179,10 @@ mod tests {
     #[test]
     fn instructions_have_no_unit_of_time() {
         let units = Units { clock: Clock::Instructions };
-        assert_eq!([812.0, 24_130.0, 1.5e6].map(|it| units.duration(it)), ["812", "24.1 k", "1.50 M"]);
+        assert_eq!(
+            [812.0, 24_130.0, 1.5e6].map(|it| units.duration(it)),
+            ["812 instr", "24.1 kinstr", "1.50 Minstr"]
+        );
         assert_eq!([0.0, 500.0, 2e4, 5e6].map(|it| units.tick(it)), ["0", "500", "20 k", "5 M"]);
         assert_eq!(units.rate(12_000.0), "12,000/G");
     }
