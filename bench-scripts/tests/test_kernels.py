@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import sys
 import tempfile
 import unittest
@@ -33,6 +34,7 @@ class Series(unittest.TestCase):
             mock.patch.object(guests, "boot", self.boot), mock.patch.object(guests, "qemu_version", lambda: "99.1"),
             mock.patch.object(kernels, "built", lambda _: self.load),
             mock.patch.object(kernels, "compare", mock.Mock()),
+            mock.patch.dict(os.environ, {"CARGO_TARGET_DIR": str(self.folder / "target")}),
         ):
             patched.start()
             self.addCleanup(patched.stop)
@@ -134,11 +136,20 @@ class Series(unittest.TestCase):
         self.outcomes = ["interrupted"]
         self.begin(self.images[0], "--boots", "1")
         self.load.write_text(LOAD + "# another\n")
+        [kept] = (self.folder / "target").glob("kernels/programs/*")
+        kept.unlink()
         with self.assertRaisesRegex(kernels.CannotMeasure, "ringsock-load is no longer"):
             self.call("--resume", str(self.series))
         Path(self.images[0]).write_bytes(image("6.1.8-x"))
         with self.assertRaisesRegex(kernels.CannotMeasure, "no longer the kernel"):
             self.call("--resume", str(self.series))
+
+    def test_a_series_goes_on_with_its_own_program_after_the_sources_have_changed(self):
+        self.outcomes = ["interrupted"]
+        self.begin(self.images[0], "--boots", "1")
+        self.load.write_text(LOAD + "# another\n")
+        code, said = self.call("--resume", str(self.series))
+        self.assertEqual((code, len(self.places())), (0, 1), said)
 
     def test_the_running_kernel_is_measured_as_it_is(self):
         argv = ["kernels", "--host", "--boots", "2", "--plan", str(self.folder / "plan.toml"), "--results",
