@@ -170,8 +170,8 @@ class Sources(unittest.TestCase):
         self.assertEqual(kernel.modules_root, self.folder / "lib/modules/6.1.7")
 
     def test_what_cannot_be_fetched_is_told_with_package_suite_and_mend(self):
-        program(self.folder / "bin", "apt-get", '#!/bin/sh\ncase "$*" in *update*) echo "E: no network"; exit 100;; esac\n'
-                "echo http://mirror/debian/\n")
+        program(self.folder / "bin", "apt-get", "#!/bin/sh\n"
+                'case "$*" in *update*) echo "E: no network"; exit 100;; esac\necho http://mirror/debian/\n')
         program(self.folder / "bin", "apt-cache", "#!/bin/sh\n")
         with Found(self.folder / "bin"):
             with self.assertRaisesRegex(guests.CannotFind, "suite trixie.*network.*--mirror.*vmlinuz.*E: no network"):
