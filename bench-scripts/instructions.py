@@ -323,14 +323,17 @@ def spread_text(runs):
 def user_text(runs):
     """The share of ticks in user mode over all boots, with the standard error of so many ticks.
 
-    >>> user_text([Figures(1, 0.5, 100, 0, 0, 1)]), user_text([Figures(1, None, 0, 0, 0, 1)])
-    ('50 ± 5.0 %', '-')
+    As of two ticks more, one of each kind: else none of twenty would be a share of nothing for certain.
+
+    >>> user_text([Figures(1, 0.5, 98, 0, 0, 1)]), user_text([Figures(1, 0, 18, 0, 0, 1)]), user_text([Figures(1, None, 0, 0, 0, 1)])
+    ('50 ± 5.0 %', '0 ± 4.9 %', '-')
     """
     count = sum(it.ticks for it in runs)
     if not count:
         return "-"
     share = sum((it.user_share or 0) * it.ticks for it in runs) / count
-    return f"{100 * share:.0f} ± {100 * (share * (1 - share) / count) ** 0.5:.1f} %"
+    smoothed = (share * count + 1) / (count + 2)
+    return f"{100 * share:.0f} ± {100 * (smoothed * (1 - smoothed) / (count + 2)) ** 0.5:.1f} %"
 
 
 # ---- flags

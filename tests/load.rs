@@ -21,6 +21,17 @@ use rustix::process::Signal;
 const SERVER: &str = env!("CARGO_BIN_EXE_ringsock-server");
 
 #[test]
+fn a_machine_whose_clock_counts_time_is_not_believed_to_count_instructions() {
+    for (flags, says) in
+        [(&[][..], "--clock instructions: "), (&["--spin"], "--spin: "), (&["--calibrate"], "--calibrate: ")]
+    {
+        let ended = run(&[&["--clock", "instructions"], flags].concat());
+        assert_eq!((ended.code, ended.results.len()), (Some(2), 0), "{flags:?}: {}", ended.errors);
+        assert!(ended.errors.contains(says) && ended.errors.contains("leave "), "{}", ended.errors);
+    }
+}
+
+#[test]
 fn a_run_against_the_embedded_server_adds_up() {
     for flags in [
         &["--rate", "5000"][..],

@@ -385,6 +385,8 @@ fn contenders_that_make_no_sense_are_refused_with_the_mend() {
             "leave one of the two out",
         ),
         (&["--contender", "", "--contender", "--cpus 1023"], "CPU 1023 is not available"),
+        // For being no contender's affair; or, before that, since this machine's clock counts time.
+        (&["--contender", "", "--contender", "--clock instructions"], "--clock"),
     ] {
         let refused = make_series(results.path(), words, &mut Fake::default());
         let refused = refused.err().unwrap_or_else(|| panic!("{words:?} was not refused"));
