@@ -185,6 +185,7 @@ fn squares(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::simulated::sample;
 
     fn difference(metric: &str, ratio: f64, p: f64) -> Difference {
         let interval = Some((ratio * 0.999, ratio * 1.001));
@@ -259,5 +260,48 @@ mod tests {
         // With 18 degrees of freedom: 2.101 and 0.862; at the level 0.005: 3.197.
         let ten = adjusted(vec![difference("p50", 1.0, 1.0); 10], 10)[0].detectable.unwrap();
         assert!((ten.ln_1p() / one.ln_1p() - (3.197 + 0.862) / (2.101 + 0.862)).abs() < 0.01, "{ten}");
+    }
+    #[test]
+    fn of_two_samples_every_metric_both_have_is_held_against_the_baseline() {
+        let (a, b) = (sample(0, 0, &[1.0, 1.01, 0.99, 1.0]), sample(1, 0, &[2.0, 2.02, 1.98, 2.0, 2.0]));
+        let (estimates, spectrum) = measured(&b);
+        let cpu = estimates.iter().find(|estimate| estimate.metric == "load-cpu").unwrap();
+        assert!((cpu.value - 2e9).abs() < 1.0 && cpu.boots.len() == 5 && cpu.interval.is_some(), "{cpu:?}");
+        // All durations are 10 ns.
+        let is_ten = |value: f64| (value - 10.0).abs() < 1e-9;
+        assert!(spectrum.len() > 10 && spectrum.iter().all(|point| is_ten(point.value_ns)), "{spectrum:?}");
+        let is_sure = |(low, high)| is_ten(low) && is_ten(high);
+        assert!(spectrum.iter().all(|point| point.interval_ns.is_some_and(is_sure)), "{spectrum:?}");
+        let (mut differences, ratios) = against(&a, &b);
+        let judged = |difference| Judged { difference, boots: (4, 5) };
+        adjust(&mut differences.iter_mut().map(judged).collect::<Vec<_>>());
+        let found: Vec<_> = differences.iter().map(|it| (&it.metric[..], it.p.unwrap(), it.change)).collect();
+        // Four against five: 2/126 at the least, which is enough beside two others.
+        assert_eq!(
+            found,
+            [
+                ("p50", 1.0, Change::Noise),
+                ("p90", 1.0, Change::Noise),
+                ("load-cpu", 2.0 / 126.0, Change::Worse)
+            ]
+        );
+        assert_eq!(ratios.len(), spectrum.len());
+        assert!(ratios.iter().all(|point| point.ratio == 1.0 && point.interval == Some((1.0, 1.0))));
+    }
+
+    #[test]
+    fn effects_are_told_from_chance_among_all_of_their_table() {
+        let noise = [1.0, 1.02, 0.98, 1.01, 0.99, 1.0];
+        let cost = |factor: f64| noise.map(|value| value * factor);
+        let [reference, slower] = [(0, 1.0), (1, 1.5)].map(|(cell, factor)| sample(0, cell, &cost(factor)));
+        let [later, same] = [(0, 1.0), (1, 1.5)].map(|(cell, factor)| sample(1, cell, &cost(factor)));
+        let effect = Contrast::ratio_of(Quantity::LoadCpu, &slower, &reference);
+        let terms = [(1.0, &same), (-1.0, &later), (-1.0, &slower), (1.0, &reference)];
+        let interaction = Contrast::of(Quantity::LoadCpu, &terms);
+        let lone = Contrast::of(Quantity::LoadCpu, &[(1.0, &sample(2, 0, &[1.0]))]);
+        let found = effects("load-cpu", &[effect, None, interaction, lone]);
+        let changes: Vec<_> = found.iter().map(|effect| effect.map(|effect| effect.change)).collect();
+        assert_eq!(changes, [Some(Change::Worse), None, Some(Change::Noise), Some(Change::TooFew)]);
+        assert!((found[0].unwrap().ratio - 1.5).abs() < 1e-9 && (found[2].unwrap().ratio - 1.0).abs() < 1e-9);
     }
 }

@@ -16,7 +16,7 @@ use super::sample::{Boot, Sample, Totals};
 use crate::measure::histogram::HIGHEST_NS;
 use crate::measure::series::Compact;
 
-/// Replicates of every sample. The standard error of a 95 % interval's end is then some 6 % of the interval's half.
+/// Replicates of every sample. The standard error of a 95 % interval's end is then some 4 % of the interval's half.
 pub const REPLICATES: usize = 1000;
 
 /// What is not a quantile.
