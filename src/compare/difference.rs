@@ -4,6 +4,8 @@
 //! no outcome whatever could have been significant, that is said instead of "no difference".
 //! Deliberately absent: files, cells and groups: who is compared with whom is the caller's business.
 
+use std::collections::BTreeMap;
+
 use super::contrast::{Contrast, ERROR};
 use super::metric::{METRICS, Metric, Quantity, named};
 use super::model::{Change, Difference, Effect, Estimate, RatioPoint, SpectrumPoint};
@@ -36,7 +38,7 @@ pub fn measured(sample: &Resampled) -> (Vec<Estimate>, Vec<SpectrumPoint>) {
 
 /// Every metric that both samples have, `other` over `baseline`, and so every quantile. No difference is called one before [`adjust`].
 pub fn against(baseline: &Resampled, other: &Resampled) -> (Vec<Difference>, Vec<RatioPoint>) {
-    let power = Power::of(baseline.boots(), other.boots());
+    let power = Power::of(baseline.boots(), other.boots(), ERROR);
     let difference = |metric: &Metric| {
         let contrast = Contrast::ratio_of(metric.quantity, other, baseline)?;
         let sides =
@@ -68,23 +70,33 @@ pub struct Judged<'a> {
     pub boots: (u64, u64),
 }
 
-/// Sets `p_adjusted` and `change` of all differences of a comparison, which have to come together.
+/// Sets `p_adjusted` and `change` of all differences of a comparison, which have to come together; and widens `detectable` from a test
+/// alone to one among them all.
 ///
 /// Tests that no outcome could make significant are not counted among those that p is adjusted for: chance cannot make up anything of
 /// them (Tarone, "A modified Bonferroni method for discrete data", Biometrics 46(2), 1990).
 pub fn adjust(differences: &mut [Judged]) {
     let can_tell = |judged: &&mut Judged| judged.difference.p.is_some() && judged.chance_min() < ERROR;
+    for judged in differences.iter_mut() {
+        judged.difference.p_adjusted = judged.difference.p.map(|_| 1.0);
+        judged.difference.change = Change::TooFew;
+    }
     let mut tests: Vec<&mut Judged> = differences.iter_mut().filter(can_tell).collect();
     let chances: Vec<f64> = tests.iter().filter_map(|judged| judged.difference.p).collect();
     let adjusted = holm::adjusted(&chances);
-    // By what the procedure had to multiply the first that it did not reject.
+    // By what the procedure multiplied the first that it did not reject.
     let left = adjusted.iter().filter(|&&p| p >= ERROR).count() as f64;
+    let (count, mut widenings) = (tests.len() as f64, BTreeMap::new());
     for (judged, p_adjusted) in tests.iter_mut().zip(adjusted) {
-        judged.difference.p_adjusted = Some(p_adjusted);
-        let is_one = p_adjusted < ERROR && judged.difference.excludes_one();
-        judged.difference.change = match is_one {
-            true => change(&judged.difference.metric, judged.difference.ratio),
-            false if p_adjusted >= ERROR && judged.chance_min() * left >= ERROR => Change::TooFew,
+        let widening = *widenings.entry(judged.boots).or_insert_with(|| Power::widening(judged.boots, count));
+        let chance_min = judged.chance_min();
+        let difference = &mut *judged.difference;
+        difference.detectable = difference.detectable.map(|alone| (alone.ln_1p() * widening).exp_m1());
+        difference.p_adjusted = Some(p_adjusted);
+        let is_one = p_adjusted < ERROR && difference.interval.is_some_and(excludes_one);
+        difference.change = match is_one {
+            true => change(&difference.metric, difference.ratio),
+            false if p_adjusted >= ERROR && chance_min * left >= ERROR => Change::TooFew,
             false => Change::Noise,
         };
     }
@@ -121,12 +133,6 @@ impl Judged<'_> {
     }
 }
 
-impl Difference {
-    fn excludes_one(&self) -> bool {
-        self.interval.is_some_and(excludes_one)
-    }
-}
-
 fn excludes_one((low, high): (f64, f64)) -> bool {
     low > 1.0 || high < 1.0
 }
@@ -143,17 +149,24 @@ struct Power {
 }
 
 impl Power {
-    /// Of so many boots; `None` with fewer than two on either side.
-    fn of(left: usize, right: usize) -> Option<Power> {
+    /// Of so many boots, in a test at the level `error`; `None` with fewer than two on either side.
+    fn of(left: usize, right: usize, error: f64) -> Option<Power> {
         let freedom = (left + right) as f64 - 2.0;
         let t = |chance: f64| student::two_sided_quantile(chance, freedom);
-        (left.min(right) >= 2).then(|| Power { errors: t(ERROR) + t(2.0 * (1.0 - POWER)) })
+        (left.min(right) >= 2).then(|| Power { errors: t(error) + t(2.0 * (1.0 - POWER)) })
     }
 
-    /// The smallest difference, as a share, that boots which vary as these do show four times in five, tested alone at the 5 % level.
+    /// How many times as large, on the scale of logarithms, a difference has to be among `tests` as alone: the first step of Holm's
+    /// procedure.
+    fn widening((left, right): (u64, u64), tests: f64) -> f64 {
+        let errors = |error: f64| Power::of(left as usize, right as usize, error).map(|power| power.errors);
+        errors(ERROR / tests).zip(errors(ERROR)).map_or(1.0, |(among, alone)| among / alone)
+    }
+
+    /// The smallest difference, as a share, that boots which vary as these do show four times in five.
     ///
-    /// exp((t₀.₉₇₅ + t₀.₈)·s·√(1/n + 1/m)) − 1 with n + m − 2 degrees of freedom, s being the standard deviation of logarithms
-    /// within groups: boots of one kernel against each other. Bloom, "Minimum detectable effects: a simple way to report the
+    /// exp((t(1 − e/2) + t(0.8))·s·√(1/n + 1/m)) − 1 with n + m − 2 degrees of freedom, e being the level and s the standard deviation of
+    /// logarithms within groups: boots of one kernel against each other. Bloom, "Minimum detectable effects: a simple way to report the
     /// statistical power of experimental designs", Evaluation Review 19(5), 1995.
     fn detectable(&self, left: &[f64], right: &[f64]) -> f64 {
         let (n, m) = (left.len() as f64, right.len() as f64);
@@ -167,4 +180,84 @@ fn squares(values: &[f64]) -> f64 {
     let logs: Vec<f64> = values.iter().map(|value| value.ln()).collect();
     let mean = logs.iter().sum::<f64>() / logs.len() as f64;
     logs.iter().map(|log| (log - mean).powi(2)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(metric: &str, ratio: f64, p: f64) -> Difference {
+        let interval = Some((ratio * 0.999, ratio * 1.001));
+        let metric = metric.to_owned();
+        Difference { metric, ratio, interval, p: Some(p), detectable: Some(0.02), ..Difference::default() }
+    }
+
+    fn adjusted(mut differences: Vec<Difference>, boots: u64) -> Vec<Difference> {
+        let judged = |difference| Judged { difference, boots: (boots, boots) };
+        adjust(&mut differences.iter_mut().map(judged).collect::<Vec<_>>());
+        differences
+    }
+
+    fn changes(differences: &[Difference]) -> Vec<Change> {
+        differences.iter().map(|difference| difference.change).collect()
+    }
+
+    #[test]
+    fn the_better_way_is_the_metrics_own() {
+        let four = [("p99", 1.1), ("p99", 0.9), ("rate", 1.1), ("rate", 0.9)];
+        let differences = adjusted(four.map(|(metric, ratio)| difference(metric, ratio, 1e-5)).to_vec(), 10);
+        assert_eq!(changes(&differences), [Change::Worse, Change::Better, Change::Better, Change::Worse]);
+    }
+
+    #[test]
+    fn a_difference_needs_both_its_rank_test_and_its_interval() {
+        let mut wide = difference("p50", 1.1, 1e-5);
+        wide.interval = Some((0.99, 1.2));
+        let all = adjusted(vec![difference("p50", 1.1, 0.03), wide, difference("p90", 1.1, 1e-5)], 10);
+        assert_eq!(changes(&all), [Change::Worse, Change::Noise, Change::Worse]);
+        let alone = adjusted(vec![difference("p50", 1.1, 0.03), difference("p90", 1.1, 0.03)], 10);
+        assert_eq!(changes(&alone), [Change::Noise, Change::Noise], "0.06 after adjustment");
+        assert_eq!(alone[0].p_adjusted, Some(0.06));
+    }
+
+    #[test]
+    fn where_no_outcome_would_have_been_significant_it_says_so() {
+        // Three against three: 0.1 at the least. It weighs on no other test.
+        let (mut few, mut enough) = (difference("p50", 2.0, 0.1), difference("p50", 2.0, 0.04));
+        let boots = [(3, 3), (10, 10)];
+        let both = [&mut few, &mut enough].into_iter().zip(boots);
+        adjust(&mut both.map(|(difference, boots)| Judged { difference, boots }).collect::<Vec<_>>());
+        assert_eq!((few.change, few.p_adjusted), (Change::TooFew, Some(1.0)));
+        assert_eq!((enough.change, enough.p_adjusted), (Change::Worse, Some(0.04)));
+        // Five against five: 2/252 at the least, which seven tests at once make 0.056, and six 0.048.
+        for (count, expected) in [(6, Change::Worse), (7, Change::TooFew)] {
+            let differences = adjusted(vec![difference("p50", 2.0, 2.0 / 252.0); count], 5);
+            assert_eq!(changes(&differences), vec![expected; count]);
+        }
+        assert_eq!([1, 6, 7, 85, 86].map(boots_needed), [4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn without_two_boots_on_a_side_nothing_is_said() {
+        let mut lone = difference("p50", 2.0, 1.0);
+        (lone.p, lone.interval, lone.detectable) = (None, None, None);
+        let all = adjusted(vec![lone], 1);
+        assert_eq!((all[0].change, all[0].p_adjusted), (Change::TooFew, None));
+    }
+
+    #[test]
+    fn what_is_detectable_follows_from_the_boots_own_spread_and_the_tests_beside_it() {
+        let boots = [1.0, 1.02, 0.98, 1.01, 0.99];
+        let power = Power::of(5, 5, ERROR).unwrap();
+        // s = 0.01582; t with 8 degrees of freedom: 2.306 and 0.889.
+        let alone = power.detectable(&boots, &boots.map(|value| value * 3.0));
+        assert!((alone - 0.0325).abs() < 2e-4, "{alone}");
+        assert_eq!(power.detectable(&[1.0; 5], &[2.0; 5]), 0.0, "boots that are all alike show anything");
+        assert!(Power::of(1, 5, ERROR).is_none());
+        let one = adjusted(vec![difference("p50", 1.0, 1.0)], 10)[0].detectable.unwrap();
+        assert!((one - 0.02).abs() < 1e-9, "{one}");
+        // With 18 degrees of freedom: 2.101 and 0.862; at the level 0.005: 3.197.
+        let ten = adjusted(vec![difference("p50", 1.0, 1.0); 10], 10)[0].detectable.unwrap();
+        assert!((ten.ln_1p() / one.ln_1p() - (3.197 + 0.862) / (2.101 + 0.862)).abs() < 0.01, "{ten}");
+    }
 }

@@ -24,3 +24,6 @@ pub mod rank;
 pub mod resample;
 pub mod sample;
 pub mod workload;
+
+#[cfg(test)]
+mod simulated;

@@ -79,3 +79,107 @@ fn normal(doubled: &[u64], chosen: usize, distance: u64) -> f64 {
     let beyond = (distance as f64 - 1.0).max(0.0);
     student::two_sided_chance(beyond / variance.sqrt(), f64::INFINITY)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By definition: every way to choose which of the values are the left ones.
+    fn brute_force(left: &[f64], right: &[f64]) -> f64 {
+        let doubled = doubled_ranks(left, right);
+        let mean = left.len() as i64 * (doubled.len() as i64 + 1);
+        let distance = |sum: u64| (sum as i64 - mean).abs();
+        let observed = distance(doubled[..left.len()].iter().sum());
+        let sums =
+            (0_u32..1 << doubled.len()).filter(|bits| bits.count_ones() as usize == left.len()).map(|bits| {
+                doubled
+                    .iter()
+                    .enumerate()
+                    .filter(|(index, _)| bits >> index & 1 == 1)
+                    .map(|(_, rank)| rank)
+                    .sum::<u64>()
+            });
+        let (mut all, mut far) = (0, 0);
+        for sum in sums {
+            all += 1;
+            far += i32::from(distance(sum) >= observed);
+        }
+        f64::from(far) / f64::from(all)
+    }
+
+    /// `count` values in order, so that exactly `u` pairs are the other way round.
+    fn with_u(left: usize, right: usize, u: usize) -> (Vec<f64>, Vec<f64>) {
+        let ours = (0..left).map(|index| {
+            let passed = u.saturating_sub(index * right).min(right);
+            passed as f64 + 0.5 - (index as f64 + 1.0) / 1000.0
+        });
+        (ours.collect(), (0..right).map(|index| index as f64 + 0.5).collect())
+    }
+
+    #[test]
+    fn critical_values_are_those_of_the_published_table() {
+        // The largest U that is significant at 5 %, two-sided (Mann and Whitney's tables as reprinted in textbooks).
+        for (left, right, critical) in [
+            (4, 4, 0),
+            (3, 5, 0),
+            (5, 5, 2),
+            (5, 8, 6),
+            (6, 6, 5),
+            (7, 7, 8),
+            (8, 8, 13),
+            (10, 10, 23),
+            (20, 20, 127),
+        ] {
+            let of = |u: usize| {
+                let (a, b) = with_u(left, right, u);
+                chance(&a, &b)
+            };
+            assert!(of(critical) <= 0.05 && of(critical + 1) > 0.05, "{left}, {right}: {}", of(critical));
+        }
+    }
+
+    #[test]
+    fn every_chance_is_that_of_counting_with_ties_and_without() {
+        let mut random = fastrand::Rng::with_seed(8);
+        for round in 0..300 {
+            let mut values =
+                |count: usize, of: u64| (0..count).map(|_| random.u64(..of) as f64).collect::<Vec<_>>();
+            let of = if round % 2 == 0 { 4 } else { 1 << 40 };
+            let (left, right) = (values(1 + round % 6, of), values(1 + round / 6 % 7, of));
+            let expected = brute_force(&left, &right);
+            assert!((chance(&left, &right) - expected).abs() < 1e-12, "{left:?} {right:?}");
+            assert_eq!(chance(&left, &right), chance(&right, &left));
+        }
+    }
+
+    #[test]
+    fn groups_that_do_not_overlap_have_the_least_chance_there_is() {
+        for (left, right) in [(1, 1), (2, 2), (3, 3), (4, 4), (3, 7), (10, 10)] {
+            let (a, b) = with_u(left, right, 0);
+            assert!((chance(&a, &b) / chance_min(left, right) - 1.0).abs() < 1e-9, "{left}, {right}");
+        }
+        assert!((chance_min(3, 3) - 0.1).abs() < 1e-12, "never below 5 %");
+        assert!((chance_min(4, 4) - 2.0 / 70.0).abs() < 1e-12);
+        assert_eq!(chance_min(0, 5), 1.0);
+    }
+
+    #[test]
+    fn boots_that_are_all_alike_tell_of_no_difference() {
+        assert_eq!(chance(&[7.0; 10], &[7.0; 10]), 1.0);
+        assert_eq!(chance(&[7.0; 30], &[7.0; 30]), 1.0);
+        assert_eq!(chance(&[], &[7.0; 3]), 1.0);
+    }
+
+    #[test]
+    fn beyond_exact_counting_the_normal_approximation_goes_on_smoothly() {
+        let mut random = fastrand::Rng::with_seed(9);
+        for of in [6, 1 << 40] {
+            let left: Vec<f64> = (0..20).map(|_| random.u64(..of) as f64).collect();
+            let right: Vec<f64> = (0..20).map(|_| random.u64(..of) as f64 * 1.4).collect();
+            let doubled = doubled_ranks(&left, &right);
+            let sum: u64 = doubled[..20].iter().sum();
+            let (exact, normal) = (chance(&left, &right), normal(&doubled, 20, sum.abs_diff(820)));
+            assert!((exact - normal).abs() < 0.005, "{exact}, {normal}");
+        }
+    }
+}

@@ -152,3 +152,68 @@ impl Totals {
         value.filter(|value| value.is_finite() && *value > 0.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batches(count: u64) -> Vec<Batch> {
+        let headline = |index: u64| [(index + 1, 2), (1000, 1)].into_iter().collect();
+        (0..count).map(|index| Batch { headline: headline(index), ..Batch::default() }).collect()
+    }
+
+    #[test]
+    fn pieces_together_are_the_whole_however_many_batches_there_are() {
+        for count in [0, 1, 9, 10, 11, 25, 512] {
+            let batches = batches(count);
+            let mut whole: Compact = [(999, 5), (1000, 3)].into_iter().collect();
+            batches.iter().for_each(|batch| whole.merge(&batch.headline));
+            let pieces = pieces(&whole, &batches);
+            // What was answered after the window is one more.
+            assert_eq!(pieces.len(), count.min(10) as usize + 1, "{count}");
+            let sizes = pieces[..pieces.len() - 1].iter().map(Compact::len);
+            assert!(sizes.clone().max() <= sizes.min().map(|least| least + 3), "{count}: of equal length");
+            let mut again = Compact::default();
+            pieces.iter().for_each(|piece| again.merge(piece));
+            assert_eq!(again, whole);
+        }
+    }
+
+    #[test]
+    fn a_quantile_needs_effective_samples_on_both_sides_and_between_percentiles_the_fewer() {
+        let run = Run {
+            pieces: Vec::new(),
+            effective_samples: [100, 100, 90, 600, 500, 500, 500],
+            totals: Totals::ZERO,
+        };
+        assert_eq!(
+            [0.2, 0.5, 0.9, 0.95, 0.99, 0.995, 1.0].map(|quantile| run.effective_samples_at(quantile)),
+            [100, 100, 90, 90, 600, 500, 500]
+        );
+        let boot = || Some(Boot { runs: vec![run.clone()] });
+        let sample = |boots| Sample { boots, ..Sample::default() };
+        assert!(sample(vec![boot()]).supports(0.99) && !sample(vec![boot()]).supports(0.999));
+        assert!(!sample(vec![boot()]).supports(0.01) && sample(vec![boot(); 6]).supports(0.01));
+        assert!(sample(vec![boot(); 12]).supports(0.999), "twelve boots together do");
+        assert!(!sample(vec![None; 12]).supports(0.5));
+    }
+
+    #[test]
+    fn sums_of_runs_make_rates_and_costs() {
+        let run = Totals {
+            answered: 100.0,
+            answered_in_window: 90.0,
+            measured_s: 2.0,
+            server_cpu_s: Some(1e-6),
+            load_cpu_s: 4e-6,
+        };
+        let mut sum = Totals::ZERO;
+        sum.add(&run, 2.0);
+        sum.add(&Totals { answered: 200.0, answered_in_window: 240.0, ..run }, 1.0);
+        let values = [Quantity::Rate, Quantity::ServerCpu, Quantity::LoadCpu, Quantity::Quantile(0.5)];
+        assert_eq!(values.map(|of| sum.value(of)), [Some(70.0), Some(7.5), Some(30.0), None]);
+        sum.add(&Totals { server_cpu_s: None, ..run }, 1.0);
+        assert_eq!(sum.value(Quantity::ServerCpu), None, "of one run it is not known");
+        assert_eq!(Totals::ZERO.value(Quantity::Rate), None);
+    }
+}
