@@ -654,10 +654,7 @@ def settle_common_flags(flags, given, *, rounds_min=1):
             seconds(getattr(given, name))
         except ValueError as error:
             flags.error(f"--{name}: {error}")
-    if given.json and given.json.exists():
-        flags.error(f"--json: {given.json} exists; results are not overwritten")
-    if given.json and not given.json.absolute().parent.is_dir():
-        flags.error(f"--json: there is no folder {given.json.absolute().parent}")
+    settle_json(flags, given)
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         flags.error("two CPUs are needed, one for the servers and one for the generator")
@@ -668,6 +665,14 @@ def settle_common_flags(flags, given, *, rounds_min=1):
             flags.error(f"CPU {cpu} is not among those this process may use: {', '.join(map(str, cpus))}")
     if given.server_cpu == given.load_cpu:
         flags.error("server and generator have to be on different CPUs")
+
+
+def settle_json(flags, given):
+    """Checks that the file to be written is not there, and that its folder is."""
+    if given.json and given.json.exists():
+        flags.error(f"--json: {given.json} exists; results are not overwritten")
+    if given.json and not given.json.absolute().parent.is_dir():
+        flags.error(f"--json: there is no folder {given.json.absolute().parent}")
 
 
 def cargo_build(*flags, folder=ROOT, env=None):

@@ -141,10 +141,37 @@ fn an_engine_asked_for_by_name_that_cannot_run_is_refused_with_the_mend() {
         let mut load = without_io_uring(LOAD, errno);
         load.arg("--results").arg(results.path());
         for command in [server.args(["--listen", "127.0.0.1:0"]), &mut load] {
+            let is_load = command.get_program() == LOAD;
             let (code, output, errors) = outcome(command.args(["--engine", "uring"]));
-            assert_eq!((code, output.as_str()), (Some(1), ""));
+            assert_eq!((code, output.as_str()), (Some(if is_load { 4 } else { 1 }), ""));
             assert!(errors.contains(said), "{errors}");
         }
+    }
+}
+
+#[test]
+fn a_script_can_tell_what_a_kernel_lacks_from_what_went_wrong() {
+    let results = tempfile::tempdir().unwrap();
+    let load = |flags: &[&str]| {
+        let mut command = without_io_uring(LOAD, libc::ENOSYS);
+        let short =
+            ["--duration", "100ms", "--warmup", "0s", "--connections", "2", "--rate", "500", "--quiet"];
+        outcome(command.args(short).args(flags).arg("--results").arg(results.path()))
+    };
+    for lacking in [
+        &["--engine", "tokio-uring"][..],
+        &["--engine", "epoll", "--server-engine", "uring"],
+        &["--uring-features=-bundles"],
+        &["--runs", "2", "--engine", "uring"],
+    ] {
+        let (code, _, errors) = load(lacking);
+        assert_eq!(code, Some(4), "{lacking:?}: {errors}");
+    }
+    for (flags, expected) in
+        [(&["--engine", "auto"][..], 0), (&["ws://127.0.0.1:1/"], 1), (&["--engine", "x"], 2)]
+    {
+        let (code, _, errors) = load(flags);
+        assert_eq!(code, Some(expected), "{flags:?}: {errors}");
     }
 }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Command, CommandFactory, FromArgMatches, Parser};
-use ringsock::engine::Probe;
+use ringsock::engine::{EngineError, Probe};
 use ringsock::load::config::{self, ConfigError, Settled};
 use ringsock::load::heading;
 use ringsock::load::series::{Ending, Live, Request, SeriesError, went_well};
-use ringsock::load::{self, Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, restore_terminal};
+use ringsock::load::{
+    self, LoadError, Options, OptionsError, Plan, PlanFlags, Run, SeriesFlags, restore_terminal,
+};
 use ringsock::measure::result::RunResult;
 use ringsock::measure::{calibration, store};
 use ringsock::report::export::write_beside;
@@ -22,6 +24,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What `--strict` makes of a result that is not TRUSTED.
 const NOT_TRUSTED: u8 = 3;
+/// What was asked for by name is not to be had on this kernel.
+const UNAVAILABLE: u8 = 4;
 
 /// Load generator for WebSocket echo servers: latency histograms, free of coordinated omission.
 ///
@@ -34,7 +38,7 @@ const NOT_TRUSTED: u8 = 3;
 /// Exit code: 0 if every message was sent and answered rightly, of a series in every run (of a curve, but for overload; of a
 /// search for the highest rate, if one rate passed and one failed); 1 if not, or if nothing could be measured, or a series was
 /// interrupted; 2 for a wrong flag; 3 with --strict, where something was measured and the verdict is not TRUSTED, of a series
-/// on every run that measured something.
+/// on every run that measured something; 4 where an engine or feature that was asked for by name is not to be had on this kernel.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Flags {
@@ -77,9 +81,22 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("ringsock-load: {}", report::explain(&*error));
-            ExitCode::FAILURE
+            if is_of_kernel(&error) { ExitCode::from(UNAVAILABLE) } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// Whether it comes of what this kernel has not, and of nothing that went wrong.
+fn is_of_kernel(error: &anyhow::Error) -> bool {
+    let of_series = error.downcast_ref().and_then(|error| match error {
+        SeriesError::Options(OptionsError::Engine(refusal)) => Some(refusal),
+        _ => None,
+    });
+    let of_run = error.downcast_ref().and_then(|error| match error {
+        LoadError::Engine(refusal) => Some(refusal),
+        _ => None,
+    });
+    error.downcast_ref().or(of_series).or(of_run).is_some_and(EngineError::is_of_kernel)
 }
 
 fn refuse(error: &dyn std::error::Error) -> ExitCode {

@@ -730,6 +730,19 @@ impl EngineError {
         matches!(self, Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. })
     }
 
+    /// Whether something asked for cannot be had on this kernel, whatever the flags; another kernel, or this one set otherwise,
+    /// may have it.
+    pub fn is_of_kernel(&self) -> bool {
+        matches!(
+            self,
+            Self::Forbidden { .. }
+                | Self::Missing { .. }
+                | Self::TooOld { .. }
+                | Self::Lacks { .. }
+                | Self::KernelTimestamps { .. }
+        )
+    }
+
     fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |error| Self::Io { doing, error }
     }
