@@ -16,6 +16,7 @@ pub mod export;
 mod gobench;
 mod hgrm;
 mod hlog;
+pub mod html;
 pub mod import;
 mod prometheus;
 pub mod series;

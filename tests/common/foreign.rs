@@ -1,5 +1,5 @@
 //! Programs that are not ours, for tests: Python and Node with the libraries that `tests/peers/install` puts under the
-//! target directory, at first use.
+//! target directory, at first use; and a Chromium, if the system has one.
 //!
 //! Every process started here has a deadline and is killed by its own id when its handle is dropped, whichever way the
 //! test ends. Where the libraries can't be installed the test says so on standard error and passes unrun, unless `CI` is set or
@@ -81,6 +81,21 @@ impl Peer {
         let (status, transcript) = Process::start_for("tests/peers/install", &mut command, time_max).wait();
         if status.success() { Ok(()) } else { Err(format!("{transcript}it ended with {status}")) }
     }
+}
+
+/// A Chromium to look at pages with, by whatever name it is installed. Panics instead of `None` where peers are required.
+pub(crate) fn browser() -> Option<PathBuf> {
+    const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "chrome"];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let places = NAMES.iter().flat_map(|name| directories.iter().map(move |directory| directory.join(name)));
+    let found = places.into_iter().find(|place| place.is_file());
+    if found.is_none() {
+        assert!(!required(), "no Chromium here, and it is required (Debian: apt-get install chromium)");
+        writeln!(std::io::stderr(), "skipped: no Chromium here (Debian: apt-get install chromium)")
+            .expect("standard error");
+    }
+    found
 }
 
 fn required() -> bool {
