@@ -610,6 +610,12 @@ fn a_whole_series_reads_as_golden_and_fits_a_terminal() {
     assert!(wide.is_empty(), "{wide:#?}");
     let output = program(&folder, &["--format", "markdown"]);
     assert_golden("comparison.md", &folder.named(text(&output.stdout)));
+    let page = folder.path().join("report.html");
+    let output = program(&folder, &["--format", "html", "--output", page.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let page = fs::read_to_string(page).unwrap();
+    let parts = ["<!doctype html>", "5.10.0-35-cloud-amd64", "7.2.0-rc3", "tokio-uring needs Linux 5.19"];
+    assert!(parts.iter().all(|part| page.to_lowercase().contains(&part.to_lowercase())), "{}", &page[..500]);
 }
 
 #[test]

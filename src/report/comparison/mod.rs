@@ -2,7 +2,7 @@
 //!
 //! Invariants: an effect stands before its interval, and both before p; no "no difference" stands without the smallest one that
 //! would have been seen; what could not be measured is told from what was not.
-//! Deliberately absent: any number that the [`Comparison`] does not hold, and the single-page report.
+//! Deliberately absent: any number that the [`Comparison`] does not hold, and charts (see [`super::html`]).
 
 pub mod gate;
 mod markdown;
@@ -34,7 +34,7 @@ pub struct Format {
 }
 
 /// Every form. A new one is a function and a row here.
-pub const FORMATS: [Format; 4] = [
+pub const FORMATS: [Format; 5] = [
     Format {
         name: "terminal",
         about: "tables for a terminal",
@@ -44,6 +44,11 @@ pub const FORMATS: [Format; 4] = [
         name: "markdown",
         about: "tables in Markdown, with all values",
         render: |comparison, _| Ok(markdown::render(comparison)),
+    },
+    Format {
+        name: "html",
+        about: "a page for any browser, whole in one file: charts, provenance, and every number",
+        render: |comparison, _| Ok(super::html::render(comparison)),
     },
     Format {
         name: "json",
