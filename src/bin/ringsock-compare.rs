@@ -97,7 +97,10 @@ Examples:
   All kernels below a directory, the oldest as the baseline:
     ringsock-compare results/
 
-  The engines of one kernel, epoll as the baseline, as a page for a browser or as text for a mail:
+  The same as a page for a browser, with charts:
+    ringsock-compare --format html --output report.html results/
+
+  The engines of one kernel, epoll as the baseline, as Markdown:
     ringsock-compare --by engine --baseline epoll --format markdown results/6.12.1/
 
   A gate: exit status 1 if any p99 rose, or any rate fell, by more than 5 % for sure:

@@ -120,8 +120,8 @@ pub struct AbsentRun {
     pub label: String,
     /// The boot's kernel.
     pub release: String,
-    /// What that was booted with.
-    pub command_line: Option<String>,
+    /// The boot, as [`Run::boot`] has it.
+    pub boot: String,
     /// The path given that the boot's record was found under.
     pub directory: String,
     /// It could not be had there, rather than failed.
@@ -134,8 +134,6 @@ pub struct AbsentRun {
 #[derive(Debug, Deserialize)]
 struct BootRecord {
     kernel: BootKernel,
-    #[serde(default)]
-    command_line: Option<String>,
     #[serde(default)]
     runs: Vec<BootRun>,
 }
@@ -191,8 +189,8 @@ pub fn collect(paths: &[PathBuf]) -> Result<Collected, CollectError> {
         run.label = run.label.take().or(by_file);
     }
     name_boots(&mut collected, &records);
-    for (directory, record) in records.values() {
-        collected.absent.extend(absent_runs(directory, record));
+    for (boot, (directory, record)) in &records {
+        collected.absent.extend(absent_runs(boot, directory, record));
     }
     if collected.runs.is_empty() {
         let places = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -364,13 +362,13 @@ impl Run {
         }
     }
 
-    /// This run as it would have been in the boot that lacks it: for its place in the comparison.
-    pub fn elsewhere(&self, absent: &AbsentRun) -> Run {
+    /// This run as it would have been in the boot that lacks it, of which `beside` is a run: for its place in the comparison.
+    pub fn elsewhere(&self, absent: &AbsentRun, beside: Option<&Run>) -> Run {
         let mut run = self.clone();
-        run.environment.kernel.release = Some(absent.release.clone());
-        if absent.command_line.is_some() {
-            run.environment.kernel.command_line.clone_from(&absent.command_line);
+        if let Some(beside) = beside {
+            run.environment.clone_from(&beside.environment);
         }
+        run.environment.kernel.release = Some(absent.release.clone());
         run.directory.clone_from(&absent.directory);
         run
     }
@@ -430,12 +428,12 @@ fn name_boots(collected: &mut Collected, records: &Records) {
     }
 }
 
-fn absent_runs(directory: &str, record: &BootRecord) -> Vec<AbsentRun> {
+fn absent_runs(boot: &Path, directory: &str, record: &BootRecord) -> Vec<AbsentRun> {
     let absent = record.runs.iter().filter(|run| run.status != BootStatus::Done);
     let of_run = |run: &BootRun| AbsentRun {
         label: run.label.clone(),
         release: record.kernel.release.clone(),
-        command_line: record.command_line.clone(),
+        boot: boot.display().to_string(),
         directory: directory.to_owned(),
         unavailable: run.status == BootStatus::Unavailable,
         reason: run.reason.clone().unwrap_or_else(|| "its boot's record does not say why".to_owned()),

@@ -20,8 +20,19 @@ pub struct Key {
     value: fn(&Run) -> String,
     /// The order of values.
     order: fn(&str, &str) -> Ordering,
-    /// Whether runs that differ in it are never put together, unless it follows from the key that results are grouped by.
-    pub splits: bool,
+    /// Whether runs that differ in it are put together.
+    pub splits: Splits,
+}
+
+/// Whether runs that differ in a key are put together. None splits that follows from the key that results are grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Splits {
+    /// They never are.
+    Always,
+    /// They are not if some value of the key is in several groups, which then can be compared by themselves.
+    IfShared,
+    /// They are.
+    Never,
 }
 
 /// Where kernels are.
@@ -39,56 +50,68 @@ pub const KEY_COUNT: usize = 10;
 
 /// Every key; where several tell runs apart equally well, the first is taken.
 pub const KEYS: [Key; KEY_COUNT] = [
-    Key { name: "kernel", about: "the kernel's release", value: kernel, order: by_version, splits: true },
+    Key {
+        name: "kernel",
+        about: "the kernel's release",
+        value: kernel,
+        order: by_version,
+        splits: Splits::Always,
+    },
     Key {
         name: "engine",
         about: "the server's I/O engine where it is known, else the generator's",
         value: engine,
         order: natural,
-        splits: true,
+        splits: Splits::Always,
     },
     Key {
         name: "features",
         about: "the server's features of io_uring that were switched, as -multishot-recv",
         value: features,
         order: plain_first,
-        splits: true,
+        splits: Splits::Always,
     },
     Key {
         name: "load-engine",
         about: "the generator's I/O engine",
         value: |run| filled(&run.target.engine),
         order: natural,
-        splits: true,
+        splits: Splits::Always,
     },
     Key {
         name: "server",
         about: "what served, or its URL",
         value: |run| filled(run.target.server.as_deref().unwrap_or(&run.target.url)),
         order: natural,
-        splits: true,
+        splits: Splits::Always,
     },
     Key {
         name: "boot-options",
         about: "the kernel's command line, less what every boot has",
         value: |run| filled(run.environment.kernel.command_line.as_deref().unwrap_or_default()),
         order: plain_first,
-        splits: true,
+        splits: Splits::Always,
     },
-    Key { name: "machine", about: "the machine's own name", value: machine, order: natural, splits: true },
+    Key {
+        name: "machine",
+        about: "the machine's own name",
+        value: machine,
+        order: natural,
+        splits: Splits::IfShared,
+    },
     Key {
         name: "revision",
         about: "the version and revision of ringsock that measured",
         value: revision,
         order: natural,
-        splits: true,
+        splits: Splits::Always,
     },
     Key {
         name: "label",
         about: "what the run is called in its series or plan",
         value: |run| filled(run.label.as_deref().unwrap_or_default()),
         order: natural,
-        splits: true,
+        splits: Splits::IfShared,
     },
     Key {
         name: "directory",
@@ -96,7 +119,7 @@ pub const KEYS: [Key; KEY_COUNT] = [
         value: |run| filled(&run.directory),
         // As they were given: a sort by it is stable.
         order: |_, _| Ordering::Equal,
-        splits: false,
+        splits: Splits::Never,
     },
 ];
 
@@ -173,7 +196,7 @@ pub fn default_key(all: &[Values]) -> Result<usize, Vec<&'static str>> {
     let varying: Vec<usize> = (0..KEY_COUNT).filter(|&key| varies(key, all)).collect();
     let names = || varying.iter().map(|&key| KEYS[key].name).collect();
     let conditions: Vec<usize> =
-        varying.iter().copied().filter(|&key| key != LABEL && KEYS[key].splits).collect();
+        varying.iter().copied().filter(|&key| key != LABEL && KEYS[key].splits != Splits::Never).collect();
     match (varying.contains(&KERNEL), &conditions[..]) {
         (true, _) => Ok(KERNEL),
         // Keys that follow from each other are one difference by several names.

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::{AbsentRun, Collected, Run};
-use super::key::{self, KEY_COUNT, KEYS, LABEL, Values};
+use super::key::{self, KEY_COUNT, KEYS, LABEL, Splits, Values};
 use super::workload::{FIELD_COUNT, Workload};
 use crate::measure::environment::Clock;
 
@@ -131,7 +131,12 @@ pub fn lay_out(collected: &Collected, by: Option<usize>) -> Result<Layout, Layou
         return Err(one_group(by, label, &values));
     }
     let splits = |&key: &usize| {
-        key != by && KEYS[key].splits && key::varies(key, &values) && !key::follows(key, by, &values)
+        let may = match KEYS[key].splits {
+            Splits::Always => true,
+            Splits::IfShared => !key::follows(by, key, &values),
+            Splits::Never => false,
+        };
+        may && key != by && key::varies(key, &values) && !key::follows(key, by, &values)
     };
     let split_by: Vec<usize> = (0..KEY_COUNT).filter(splits).collect();
     let ids = cell_ids(&with_absent, &values, &split_by);
@@ -174,8 +179,11 @@ fn one_group(by: usize, label: &str, values: &[Values]) -> LayoutError {
 fn stand_ins(collected: &Collected) -> (Vec<(Run, AbsentRun)>, Vec<AbsentRun>) {
     let (mut placed, mut lost) = (Vec::new(), Vec::new());
     for absent in &collected.absent {
-        match collected.runs.iter().find(|run| run.label.as_ref() == Some(&absent.label)) {
-            Some(run) => placed.push((run.elsewhere(absent), absent.clone())),
+        let mut runs = collected.runs.iter();
+        match runs.clone().find(|run| run.label.as_ref() == Some(&absent.label)) {
+            Some(run) => {
+                placed.push((run.elsewhere(absent, runs.find(|run| run.boot == absent.boot)), absent.clone()))
+            }
             None => lost.push(absent.clone()),
         }
     }

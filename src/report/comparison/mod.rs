@@ -2,7 +2,7 @@
 //!
 //! Invariants: an effect stands before its interval, and both before p; no "no difference" stands without the smallest one that
 //! would have been seen; what could not be measured is told from what was not.
-//! Deliberately absent: any number that the [`Comparison`] does not hold, and what the page looks like (see [`super::html`]).
+//! Deliberately absent: any number that the [`Comparison`] does not hold, and charts (see [`super::html`]).
 
 pub mod gate;
 mod markdown;
@@ -14,8 +14,8 @@ use std::path::Path;
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 
+use super::Style;
 use super::text::{INSTRUCTION_TIME, counted, printable, rate};
-use super::{Style, html};
 use crate::compare::key;
 use crate::compare::metric::{METRICS, Metric, Unit, named};
 use crate::compare::model::{Change, Column, Comparison, Difference, Effect, Measured};
@@ -47,8 +47,8 @@ pub const FORMATS: [Format; 5] = [
     },
     Format {
         name: "html",
-        about: "one page with all tables and charts, for a browser, offline",
-        render: |comparison, _| Ok(html::render(comparison)),
+        about: "a page for any browser, whole in one file: charts, provenance, and every number",
+        render: |comparison, _| Ok(super::html::render(comparison)),
     },
     Format {
         name: "json",

@@ -62,8 +62,8 @@ fn groups(comparison: &Comparison) -> String {
 fn confounders_counted(comparison: &Comparison) -> Option<String> {
     let count = of_bearing(comparison, Bearing::Confounder).count();
     (count > 0).then(|| {
-        let fields = if count == 1 { "one difference" } else { "differences" };
-        format!("{count} {fields} of the environment may be the reason for others: see \"confounders\" below")
+        let (what, are) = if count == 1 { ("difference", "is") } else { ("differences", "are") };
+        format!("{count} {what} of the environment {are} not explained by what is compared: see \"confounders\" below")
     })
 }
 
