@@ -111,9 +111,11 @@ pub(super) fn table(
     page.element("div", &region, |page| {
         page.element("table", &[], |page| {
             page.element("caption", &[], |page| {
-                page.leaf("b", &[], title);
-                page.text(if note.is_empty() { "" } else { " " });
-                page.text(note);
+                page.element("span", &[("class", "said")], |page| {
+                    page.leaf("b", &[], title);
+                    page.text(if note.is_empty() { "" } else { " " });
+                    page.text(note);
+                });
             });
             page.element("thead", &[], |page| page.element("tr", &[], head));
             page.line();

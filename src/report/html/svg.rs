@@ -16,7 +16,7 @@ const END_LABEL_CHARACTERS: usize = 13;
 
 /// How many characters of a heading have room in so much.
 pub(super) fn characters(width: f64) -> usize {
-    (width / 7.4) as usize
+    (width / 8.8) as usize
 }
 
 /// A chart: the space around the plot, and the scales within.
