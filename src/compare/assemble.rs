@@ -201,32 +201,32 @@ impl<'a> Bench<'a> {
 
     fn cells(&self) -> Vec<Cell> {
         let all_keys = self.layout.cell_keys();
-        let cell = |(index, (id, keys)): (usize, (&super::layout::CellId, Vec<(String, String)>))| {
-            let edges_ns = heatmap::edges_ns(
-                (0..self.layout.groups.len())
-                    .filter_map(|group| middle(&self.runs_at(Place { group, cell: index })))
-                    .flat_map(|run| &run.batches),
-            );
-            let conditions = keys.iter().filter(|(name, _)| super::key::named(name).is_some());
-            let conditions = conditions.map(|(_, value)| value.as_str());
-            let label = std::iter::once(id.workload.label().as_str())
-                .chain(conditions)
-                .collect::<Vec<_>>()
-                .join(", ");
-            let short = keys.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ");
-            let short = if short.is_empty() { id.workload.fields()[0].1.clone() } else { short };
-            Cell {
-                label,
-                short,
-                keys,
-                closed_loop: id.workload.is_closed_loop(),
-                rate_per_s: id.workload.rate_per_s(),
-                columns: (0..self.layout.groups.len())
-                    .map(|group| self.column(Place { group, cell: index }, &edges_ns))
-                    .collect(),
-            }
-        };
-        self.layout.cells.iter().zip(all_keys).enumerate().map(cell).collect()
+        let cells = self.layout.cells.iter().zip(all_keys).enumerate();
+        cells.map(|(index, (id, keys))| self.cell(index, id, keys)).collect()
+    }
+
+    fn cell(&self, index: usize, id: &super::layout::CellId, keys: Vec<(String, String)>) -> Cell {
+        let edges_ns = heatmap::edges_ns(
+            (0..self.layout.groups.len())
+                .filter_map(|group| middle(&self.runs_at(Place { group, cell: index })))
+                .flat_map(|run| &run.batches),
+        );
+        let conditions = keys.iter().filter(|(name, _)| super::key::named(name).is_some());
+        let conditions = conditions.map(|(_, value)| value.as_str());
+        let label =
+            std::iter::once(id.workload.label().as_str()).chain(conditions).collect::<Vec<_>>().join(", ");
+        let short = keys.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ");
+        let short = if short.is_empty() { id.workload.fields()[0].1.clone() } else { short };
+        Cell {
+            label,
+            short,
+            keys,
+            closed_loop: id.workload.is_closed_loop(),
+            rate_per_s: id.workload.rate_per_s(),
+            columns: (0..self.layout.groups.len())
+                .map(|group| self.column(Place { group, cell: index }, &edges_ns))
+                .collect(),
+        }
     }
 
     fn column(&self, place: Place, edges_ns: &[u64]) -> Column {
