@@ -347,17 +347,26 @@ def add_flags(flags):
              " --duration, --warmup and the CPUs then do not apply",
     )
     flags.add_argument(
-        "--kernel", default=KERNEL, metavar="NAME",
-        help="with --instructions: the guests' kernel; a path, or a name as bench-scripts/kernels takes it (default %(default)s)",
+        "--kernel", metavar="NAME",
+        help=f"with --instructions: the guests' kernel; a path, or a name as bench-scripts/kernels takes it (default {KERNEL})",
     )
     flags.add_argument(
-        "--boots", type=int, default=1, metavar="COUNT",
-        help="with --instructions: boots for each server, under seeds from --seed on (default %(default)s)",
+        "--boots", type=int, metavar="COUNT",
+        help="with --instructions: boots for each server, under seeds from --seed on (default 1)",
     )
+
+
+def refuse_flags(flags, given):
+    """That a flag is not given which means nothing without --instructions."""
+    for name in ("kernel", "boots"):
+        if getattr(given, name) is not None:
+            flags.error(f"--{name} is of guests: add --instructions, or leave it out")
 
 
 def settle_flags(flags, given):
     """Checks the flags that apply with --instructions, and chooses the cells."""
+    given.kernel = KERNEL if given.kernel is None else given.kernel
+    given.boots = 1 if given.boots is None else given.boots
     if given.boots < 1:
         flags.error("--boots: 1 or more")
     settle_json(flags, given)

@@ -5,8 +5,8 @@ import unittest
 
 from commands import command
 
-MODULES = ("boots", "guests", "initramfs", "kernel_sources")
-COMMANDS = ("kernels", "bare-metal")
+MODULES = ("baselines", "boots", "guests", "initramfs", "instructions", "kernel_sources")
+COMMANDS = ("kernels", "bare-metal", "instructions-gate")
 
 
 def load_tests(_loader, tests, _pattern):
