@@ -8,10 +8,10 @@
 
 Kept: with the clock `instructions` a guest sees nothing of the host, neither its time nor its names nor its load, so
 what a boot leaves behind is the same bit for bit whenever kernel, files, script, seed and QEMU are. Its clock counts
-its instructions, a nanosecond each, so its figures are lengths of paths and no times. With the clock `real` its time
-is the host's, in KVM where a kernel was seen to boot in it and emulated otherwise. A guest that hangs or panics is
-told as such, never raised, and so is a QEMU that crashes. Nothing is written but the files named, and every QEMU started here is ended here. The
-parts that need no QEMU are tested by their examples: python3 -m doctest bench-scripts/guests.py
+its instructions, a nanosecond each, so its figures are lengths of paths and no times. With the clock `real` its time is
+the host's, in KVM where a kernel was seen to boot in it and emulated otherwise. A guest that hangs or panics is told as
+such, never raised, and so is a QEMU that crashes. Nothing is written but the files named, and every QEMU started here
+is ended here. The parts that need no QEMU are tested by their examples: python3 -m doctest bench-scripts/guests.py
 """
 
 import gzip
