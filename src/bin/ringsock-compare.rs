@@ -45,7 +45,8 @@ struct Flags {
     /// What to compare [default: the kernel if it differs, else whatever alone does]
     #[arg(long, value_name = "KEY", value_parser = key_parser())]
     by: Option<usize>,
-    /// The kernel (or engine, …) that the others are compared with, as it stands in the table [default: the first]
+    /// The kernel (or engine, …) that the others are compared with, as it stands in the table [default: the first that
+    /// has results wherever any has]
     #[arg(long, value_name = "LABEL")]
     baseline: Option<String>,
     /// How the comparison is written [default: terminal]

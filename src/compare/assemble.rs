@@ -63,8 +63,11 @@ pub enum AssembleError {
 /// See [`AssembleError`].
 pub fn assemble(mut collected: Collected, request: &Request) -> Result<Comparison, AssembleError> {
     let layout = lay_out(&collected, request.by)?;
-    let baseline = baseline_of(&layout, request.baseline.as_deref())?;
     let replays = leave_out_replays(&mut collected.runs, &layout.places);
+    let baseline = match &request.baseline {
+        Some(label) => baseline_named(&layout, label)?,
+        None => first_complete(&layout, &collected.runs),
+    };
     let bench = Bench::new(&collected, &layout, baseline);
     let mut cells = bench.cells();
     adjust(&mut cells, baseline);
@@ -87,8 +90,16 @@ pub fn assemble(mut collected: Collected, request: &Request) -> Result<Compariso
     })
 }
 
-fn baseline_of(layout: &Layout, label: Option<&str>) -> Result<usize, AssembleError> {
-    let Some(label) = label else { return Ok(0) };
+/// The first group that has results in as many cells as any: what the others are compared with must be there.
+fn first_complete(layout: &Layout, runs: &[Run]) -> usize {
+    let places = runs.iter().zip(&layout.places).filter(|(run, _)| run.counts()).map(|(_, place)| *place);
+    let filled: BTreeSet<Place> = places.collect();
+    let cells = |&group: &usize| filled.iter().filter(|place| place.group == group).count();
+    let most = (0..layout.groups.len()).map(|group| cells(&group)).max();
+    (0..layout.groups.len()).find(|group| Some(cells(group)) == most).unwrap_or(0)
+}
+
+fn baseline_named(layout: &Layout, label: &str) -> Result<usize, AssembleError> {
     let at = layout.groups.iter().position(|group| group == label);
     at.ok_or_else(|| AssembleError::Baseline {
         label: label.to_owned(),
