@@ -62,8 +62,8 @@ def spec_and_options(words):
     for end in [len(words), *(space.start() for space in reversed(list(re.finditer(r"\s+", words))))]:
         if words and os.path.exists(words[:end]):
             return words[:end], words[end:].strip()
-    spec, _, options = words.partition(" ")
-    return spec, options.strip()
+    spec, options = (words.split(maxsplit=1) + ["", ""])[:2]
+    return spec, options
 
 
 def resolve(spec, cache=None, *, mirror=None, refresh=False):
