@@ -230,6 +230,8 @@ class Bisect(unittest.TestCase):
                  "--state", str(self.state)]
         ended = subprocess.run(words, capture_output=True, text=True)
         self.assertEqual((ended.returncode, len(ended.stderr.splitlines())), (128, 1), ended.stderr)
+        with open("/dev/full", "w") as full:
+            self.assertEqual(subprocess.run(words, stdout=full, stderr=full).returncode, 128)
         (self.folder / "tomllib.py").write_text("raise ImportError('no tomllib')\n")
         ended = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(self.folder)})
         self.assertEqual((ended.returncode, "no tomllib" in ended.stderr), (128, True), ended.stderr)
