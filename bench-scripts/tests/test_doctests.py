@@ -6,7 +6,7 @@ import unittest
 from commands import command
 
 MODULES = ("boots", "guests", "initramfs", "kernel_sources")
-COMMANDS = ("kernels", "bare-metal")
+COMMANDS = ("kernels", "bare-metal", "bisect")
 
 
 def load_tests(_loader, tests, _pattern):
