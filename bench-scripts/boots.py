@@ -38,6 +38,9 @@ FORBIDDEN = {
 }
 # ringsock-load's exit status where the kernel lacks what was asked for by name.
 UNAVAILABLE = 4
+# A script's exit status where it ended before its first run; what was said is in this file of $OUT then.
+SETUP_FAILED = 70
+SETUP_SAID = "setup.said"
 WRONG_FLAG = 2
 RUN_NAME_CHARACTERS_MAX = 60
 REASON_CHARACTERS_MAX = 500
@@ -160,7 +163,8 @@ def script(plan, seed, clock):
     """The shell script that makes a plan's runs, in an order drawn by the seed.
 
     It leaves NAME.status and NAME.said of each run in $OUT, and NAME.json if there is a result. The order differs from
-    boot to boot, so that no run is always the one after another; for one seed it is the same on every kernel.
+    boot to boot, so that no run is always the one after another; for one seed it is the same on every kernel. A setup
+    that fails ends it with SETUP_FAILED: no run may pass for one with what the plan says.
     """
     lines = [
         "OUT=${OUT:-/out} LOAD=${LOAD:-/bin/ringsock-load} SCRATCH=${SCRATCH:-/tmp/runs}",
@@ -171,7 +175,7 @@ def script(plan, seed, clock):
         '  echo $? > "$OUT/$name.status"',
         '  for result in "$SCRATCH/$name"/*/*.json; do [ -e "$result" ] && mv "$result" "$OUT/$name.json"; done',
         "}",
-        plan.setup,
+        *setting_up(plan.setup),
     ]
     for run in random.Random(seed).sample(plan.runs, len(plan.runs)):
         flags = list(run.flags)
@@ -183,32 +187,71 @@ def script(plan, seed, clock):
     return "\n".join(lines) + "\ntrue\n"
 
 
+def setting_up(commands):
+    """The lines that run a plan's setup in the script's own shell, up to the first command of it that fails."""
+    if not commands.strip():
+        return []
+    said = f'"$OUT/{SETUP_SAID}"'
+    return [
+        f"exec 3>&1 4>&2 > {said} 2>&1",
+        # Whatever ends the shell meanwhile, an `exit` too.
+        f"trap 'cat {said} >&3; exit {SETUP_FAILED}' EXIT",
+        "set -e", commands, "set +e", "trap - EXIT", "exec >&3 2>&4 3>&- 4>&-", f"cat {said}",
+    ]
+
+
 def measure_here(plan, load, folder, seed, timeout_s):
-    """Makes a plan's runs on the running kernel: what a record says of each. Results go into `folder`."""
+    """Makes a plan's runs on the running kernel: (outcome, what went wrong, what a record says of each run).
+
+    The outcome is done, failed (before the first run) or hung. Results go into `folder`.
+    """
     out, scratch = folder / "out", folder / "scratch"
     out.mkdir()
-    insert = "".join(f"modprobe {shlex.quote(name)} || exit 1\n" for name in plan.modules)
+    insert = "".join(
+        f'modprobe {shlex.quote(name)} > "$OUT/{SETUP_SAID}" 2>&1 || exit {SETUP_FAILED}\n' for name in plan.modules
+    )
     places = {"OUT": str(out), "LOAD": str(load), "SCRATCH": str(scratch)}
     done = subprocess.Popen(
         ["sh", "-c", insert + script(plan, seed, "real")], env={**os.environ, **places}, stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
+    status = None
     try:
-        done.wait(timeout_s)
+        status = done.wait(timeout_s)
     except subprocess.TimeoutExpired:
-        raise CannotMeasure(f"the plan's runs did not end within {timeout_s} s: allow more with --timeout") from None
+        pass
     finally:
         if done.poll() is None:
             os.killpg(done.pid, signal.SIGKILL)
             done.wait()
-    rows = sort_out(plan, out, folder)
+    if status is None:
+        outcome, why = "hung", f"the plan's runs did not end within {timeout_s} s"
+        rows = sort_out(plan, out, folder, unmade=why)
+    else:
+        outcome, why, rows = ended(plan, status, out, folder)
     shutil.rmtree(out)
     shutil.rmtree(scratch, ignore_errors=True)
-    return rows
+    return outcome, why, rows
 
 
-def sort_out(plan, out, boot):
-    """Moves the results from what a script left in `out` to the boot's folder; what a record says of each run."""
+def ended(plan, status, out, boot):
+    """What came of a script that ended: (outcome, what went wrong, what a record says of each run)."""
+    if status == 0:
+        return "done", "", sort_out(plan, out, boot)
+    why = f"what the plan sets up failed: {last_words(read_text(out / SETUP_SAID)) or f'status {status}, without a word'}"
+    return "failed", why, all_failed(plan, why)
+
+
+def all_failed(plan, why):
+    """What a record says of each run where none was made."""
+    return [{"label": run.label, "file": None, "status": "failed", "reason": why} for run in plan.runs]
+
+
+def sort_out(plan, out, boot, unmade="it was never begun"):
+    """Moves the results from what a script left in `out` to the boot's folder; what a record says of each run.
+
+    `unmade` is said of runs that did not end.
+    """
     rows = []
     for run in plan.runs:
         result, status = out / f"{run.name}.json", read_text(out / f"{run.name}.status").strip()
@@ -220,7 +263,7 @@ def sort_out(plan, out, boot):
         elif status == str(UNAVAILABLE):
             row |= {"status": "unavailable", "reason": words}
         else:
-            row["reason"] = words or (f"ringsock-load ended with status {status}" if status else "it was never begun")
+            row["reason"] = (words or f"ringsock-load ended with status {status}") if status else unmade
         rows.append(row)
     return rows
 

@@ -1,12 +1,17 @@
 """A plan's runs as they are made: by the script that guests run, with a ringsock-load that is played."""
 
+import itertools
 import json
+import os
+import shutil
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
 
-from commands import LOAD, PLAN, program
+from commands import LOAD, PLAN, Found, program
 import boots
+import guests
 
 
 class Runs(unittest.TestCase):
@@ -19,7 +24,8 @@ class Runs(unittest.TestCase):
         self.boot.mkdir()
 
     def test_what_a_kernel_lacks_is_unavailable_and_what_breaks_has_failed_each_with_its_reason(self):
-        rows = boots.measure_here(boots.parse_plan(PLAN), self.load, self.boot, 7, 60)
+        outcome, why, rows = boots.measure_here(boots.parse_plan(PLAN), self.load, self.boot, 7, 60)
+        self.assertEqual((outcome, why), ("done", ""))
         self.assertEqual([tuple(row.values()) for row in rows], [
             ("good", "01-good.json", "done", None),
             ("lacking", None, "unavailable", "the engine lacking needs more"),
@@ -34,10 +40,53 @@ class Runs(unittest.TestCase):
         rows = boots.sort_out(boots.parse_plan(PLAN), out, self.boot)
         self.assertEqual({(row["status"], row["reason"]) for row in rows}, {("failed", "it was never begun")})
 
-    def test_runs_that_take_too_long_are_ended(self):
+    def test_runs_that_take_too_long_are_ended_and_have_failed(self):
         plan = boots.parse_plan('setup = "sleep 60"\n' + PLAN)
-        with self.assertRaisesRegex(boots.CannotMeasure, "did not end within 0.2 s"):
-            boots.measure_here(plan, self.load, self.boot, 7, 0.2)
+        outcome, why, rows = boots.measure_here(plan, self.load, self.boot, 7, 0.2)
+        self.assertEqual((outcome, why), ("hung", "the plan's runs did not end within 0.2 s"))
+        self.assertEqual({(row["status"], row["reason"]) for row in rows}, {("failed", why)})
+        self.assertEqual(list(self.boot.iterdir()), [])
+
+    def test_a_setup_that_fails_ends_the_script_before_any_run_in_every_shell_that_runs_it(self):
+        shells = [["sh"], ["busybox", "sh"]] if shutil.which("busybox") else [["sh"]]
+        wrong = ["echo no such qdisc >&2; false\ntrue", "echo no such qdisc; exit 0", "echo no such qdisc; (exit 3)"]
+        for shell, setup in itertools.product(shells, wrong):
+            with self.subTest(shell=shell, setup=setup):
+                status, out = self.run_script(shell, setup)
+                self.assertEqual(status, boots.SETUP_FAILED)
+                self.assertEqual([path.name for path in out.iterdir()], [boots.SETUP_SAID])
+                outcome, why, rows = boots.ended(boots.parse_plan(PLAN), status, out, self.boot)
+                self.assertEqual((outcome, why), ("failed", "what the plan sets up failed: no such qdisc"))
+                self.assertEqual({(row["status"], row["reason"]) for row in rows}, {("failed", why)})
+
+    def test_what_a_setup_exports_is_there_for_the_runs_and_their_failures_end_nothing(self):
+        shells = [["sh"], ["busybox", "sh"]] if shutil.which("busybox") else [["sh"]]
+        for shell in shells:
+            with self.subTest(shell=shell):
+                status, out = self.run_script(shell, "echo set; export SCRATCH=$SCRATCH/further")
+                self.assertEqual((status, (out / boots.SETUP_SAID).read_text()), (0, "set\n"))
+                self.assertEqual(len(list(out.glob("*.status"))), 3)
+                self.assertTrue((out.parent / "scratch/further").is_dir())
+
+    def run_script(self, shell, setup):
+        """(exit status, what is left) of the script of a plan with this setup."""
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        (place / "out").mkdir()
+        plan = boots.parse_plan(f"setup = '''{setup}'''\n{PLAN}")
+        places = {"OUT": str(place / "out"), "LOAD": str(self.load), "SCRATCH": str(place / "scratch")}
+        command = [*shell, "-c", boots.script(plan, 1, "real")]
+        done = subprocess.run(command, env={**os.environ, **places}, stdout=subprocess.DEVNULL, timeout=60)
+        return done.returncode, place / "out"
+
+    def test_a_module_that_cannot_be_inserted_fails_the_boot_here_as_in_a_guest(self):
+        modprobe = program(self.folder / "bin", "modprobe", '#!/bin/sh\necho "no module $1" >&2\nexit 1\n')
+        plan = boots.parse_plan('modules = ["sch_absent"]\n' + PLAN)
+        with Found(modprobe.parent):
+            outcome, why, rows = boots.measure_here(plan, self.load, self.boot, 7, 60)
+        self.assertEqual((outcome, why), ("failed", "what the plan sets up failed: no module sch_absent"))
+        self.assertEqual({row["status"] for row in rows}, {"failed"})
+        self.assertIn(f"status={boots.SETUP_FAILED};", guests.INIT)
+        self.assertIn(f"/out/{boots.SETUP_SAID} ", guests.INIT)
 
     def test_a_plan_that_ringsock_load_refuses_is_refused_by_the_runs_label(self):
         boots.check_plan(boots.parse_plan(PLAN), self.load)

@@ -3,10 +3,12 @@
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 from commands import Found, image, program
 import guests
@@ -76,9 +78,19 @@ class Played(unittest.TestCase):
     def test_a_guest_that_ends_without_a_word_is_no_success(self):
         self.assertEqual(self.boot().outcome, "ended")
 
-    def test_a_qemu_that_does_not_start_says_why(self):
-        with self.assertRaisesRegex(guests.CannotMeasure, "QEMU does not run: no such machine"):
-            self.boot(then="echo no such machine >&2; exit 1")
+    def test_a_qemu_that_crashes_is_an_outcome_with_its_words_after_the_consoles(self):
+        boot = self.boot(then="echo tcg: assertion failed >&2; exit 134")
+        self.assertEqual((boot.outcome, boot.status), ("crashed", None))
+        self.assertEqual(boot.why(1), "QEMU crashed; its last words: tcg: assertion failed")
+        self.assertEqual(boot.tail, "[ 0.1] Linux version\ntcg: assertion failed")
+        (self.folder / "console.log").unlink()
+        self.assertIn("status -9, without a word", self.boot(then="kill -9 $$").why(1))
+
+    def test_a_qemu_that_is_not_there_can_boot_nothing(self):
+        (self.bin / "qemu-system-x86_64").unlink()
+        with mock.patch.dict(os.environ, {"PATH": str(self.bin)}):
+            with self.assertRaisesRegex(guests.CannotMeasure, "there is no qemu-system-x86_64.*apt-get install"):
+                self.boot()
 
     def test_files_of_a_guest_cannot_land_outside_its_folder(self):
         with self.assertRaises(tarfile.TarError):

@@ -27,7 +27,7 @@ class Series(unittest.TestCase):
             path = self.folder / release
             path.write_bytes(image(release))
             self.images.append(str(path))
-        (self.folder / "plan.toml").write_text(PLAN)
+        self.plan(PLAN.partition('[[run]]\nlabel = "failing"')[0])
         # (release, seed) of every boot made; and what becomes of the next ones, `done` where nothing is said.
         self.made, self.outcomes = [], []
         for patched in (
@@ -39,6 +39,9 @@ class Series(unittest.TestCase):
             patched.start()
             self.addCleanup(patched.stop)
 
+    def plan(self, text):
+        (self.folder / "plan.toml").write_text(text)
+
     def boot(self, kernel, files, script, *, out, console, seed, append, **_):
         """A guest that is played: the good run has a result, and 6.1 lacks the other."""
         self.made.append((kernel.release, seed, append))
@@ -46,13 +49,17 @@ class Series(unittest.TestCase):
         if outcome == "interrupted":
             raise KeyboardInterrupt
         console.write_text(f"a console of {kernel.release}\nits end\n")
+        if outcome == "failed":
+            out.mkdir()
+            (out / "setup.said").write_text("tc: no such qdisc\n")
         if outcome == "done":
             out.mkdir()
             (out / "01-good.json").write_text("{}")
             (out / "02-lacking.status").write_text("4\n")
             (out / "02-lacking.said").write_text("ringsock-load: it needs more\n")
         facts = {"guest_s": 4.5, "took_s": 1.0, "accelerator": "tcg", "cpu": "max", "command_line": append}
-        return guests.Boot(outcome, 0 if outcome == "done" else None, tail="a line\nits end", **facts)
+        outcome, status = {"done": ("done", 0), "failed": ("done", 70)}.get(outcome, (outcome, None))
+        return guests.Boot(outcome, status, tail="a line\nits end", **facts)
 
     def call(self, *words):
         """The command with these words: (exit status, standard error)."""
@@ -85,7 +92,7 @@ class Series(unittest.TestCase):
         self.assertEqual(sorted(self.made), sorted((r, 20 + k, "") for r in ("6.1.7-x", "6.12.9-x") for k in range(4)))
         record = self.record("6.1.7-x/boot-02")
         self.assertEqual((record["seed"], record["clock"]), (22, "instructions"))
-        self.assertEqual([row["status"] for row in record["runs"]], ["done", "unavailable", "failed"])
+        self.assertEqual([row["status"] for row in record["runs"]], ["done", "unavailable"])
         self.assertTrue((self.series / "6.1.7-x/boot-02/01-good.json").exists())
         everywhere = [record["ordinal"] for record in map(self.record, self.places())]
         self.assertEqual(sorted(everywhere), list(range(8)))
@@ -126,6 +133,58 @@ class Series(unittest.TestCase):
         self.assertEqual({row["status"] for row in self.record(failed[0])["runs"]}, {"failed"})
         self.assertTrue((self.series / failed[0] / "console.log.gz").exists())
         kernels.compare.assert_called_once()
+
+    def test_a_setup_that_fails_makes_a_failed_boot_with_its_words_and_no_measurement(self):
+        self.outcomes = ["failed", "failed"]
+        code, said = self.begin(self.images[0], "--boots", "1")
+        self.assertEqual(code, 1, said)
+        record = self.record("6.1.7-x/boot-00")
+        self.assertEqual((record["outcome"], record["attempts"]), ("failed", 2))
+        self.assertEqual(record["reason"], "what the plan sets up failed: tc: no such qdisc")
+        self.assertEqual({row["status"] for row in record["runs"]}, {"failed"})
+
+    def test_a_qemu_that_crashes_costs_one_boot_and_is_tried_again(self):
+        self.outcomes = ["crashed", "crashed"]
+        code, said = self.begin(*self.images, "--boots", "1")
+        self.assertEqual((code, len(self.made), len(self.places())), (1, 3, 2), said)
+        self.assertIn("1 boots did not end well", said)
+        [crashed] = [record for record in map(self.record, self.places()) if record["outcome"] != "done"]
+        self.assertEqual((crashed["outcome"], crashed["reason"]), ("crashed", "QEMU crashed; its last words: its end"))
+
+    def test_a_run_that_failed_fails_the_series_and_one_that_is_unavailable_does_not(self):
+        self.assertEqual(self.begin(self.images[0], "--boots", "1")[0], 0)
+        self.plan(PLAN)
+        code, said = self.call(self.images[0], "--boots", "1", "--results", str(self.folder / "others"))
+        self.assertEqual(code, 1)
+        self.assertIn("1 runs did not end well: 6.1.7-x/boot-00: failing", said)
+
+    def test_modules_are_looked_for_in_every_kernel_before_the_first_boot(self):
+        self.plan('modules = ["sch_netem"]\n' + PLAN)
+        with self.assertRaisesRegex(kernels.CannotMeasure, "modules sch_netem are wanted"):
+            self.begin(*self.images)
+        self.assertEqual((self.made, (self.folder / "results").exists()), ([], False))
+
+    def test_a_series_that_goes_on_refuses_flags_that_it_would_not_heed(self):
+        self.begin(self.images[0], "--boots", "1")
+        for flag in ("--plan=x", "--seed=1", "--clock=auto", "--vcpus=1", "--memory=512", "--append=", "--timeout=9",
+                     "--results=x", "--refresh"):
+            with self.subTest(flag=flag), self.assertRaises(SystemExit) as ended:
+                self.call("--resume", str(self.series), flag)
+            self.assertEqual(ended.exception.code, 2)
+
+    def test_a_series_is_extended_by_boots_that_it_would_have_had_next(self):
+        self.begin(*self.images, "--boots", "2")
+        code, said = self.call("--resume", str(self.series), "--boots", "3", "--dry-run")
+        self.assertEqual((code, len(self.made), "3 boots each" in said), (0, 4, True), said)
+        code, said = self.call("--resume", str(self.series), "--boots", "3")
+        self.assertEqual((code, len(self.places())), (0, 6), said)
+        ordinals = sorted(record["ordinal"] for record in map(self.record, self.places()))
+        self.assertEqual(ordinals, list(range(6)))
+        manifest = json.loads((self.series / "kernels.json").read_text())
+        [extended] = manifest["extended"]
+        self.assertEqual((manifest["boots"], extended["from"], extended["to"]), (3, 2, 3))
+        with self.assertRaisesRegex(kernels.CannotMeasure, "the series has 3 of each kernel"):
+            self.call("--resume", str(self.series), "--boots", "2")
 
     def test_what_was_interrupted_goes_on_where_it_was(self):
         self.outcomes = ["done", "done", "interrupted"]
@@ -172,6 +231,45 @@ class Series(unittest.TestCase):
         with self.assertRaises(SystemExit) as ended:
             self.begin(self.images[0], "--host")
         self.assertEqual(ended.exception.code, 2)
+
+
+# A ringsock-compare that ends with the status in the file beside it, and leaves a report unless there is a `broken`.
+COMPARE = """\
+#!/bin/sh
+here=$(dirname "$0")
+for word in "$@"; do
+  [ "$last" = --output ] && [ ! -e "$here/broken" ] && echo "new" > "$word"
+  last=$word
+done
+exit "$(cat "$here/status")"
+"""
+
+
+class Comparison(unittest.TestCase):
+    def compare(self, status, *, arms=2, broken=False):
+        """(whether it could be made, the report) of a series that has an old report."""
+        with tempfile.TemporaryDirectory() as held:
+            folder = Path(held) / "series"
+            folder.mkdir()
+            (folder / "report.html").write_text("old\n")
+            played = program(Path(held) / "bin", "ringsock-compare", COMPARE)
+            played.with_name("status").write_text(f"{status}\n")
+            if broken:
+                played.with_name("broken").touch()
+            arm = kernels.Arm("a", "a", "", 0, "6.1", "", "")
+            both = [arm, kernels.replace(arm, label="b", release="6.12")]
+            with mock.patch.object(kernels, "built", lambda _: played):
+                made = kernels.compare(mock.Mock(arms=both[:arms], folder=folder))
+            self.assertEqual([path.name for path in folder.iterdir()], ["report.html"])
+            return made, (folder / "report.html").read_text().strip()
+
+    def test_a_report_replaces_the_old_one_only_once_it_is_made(self):
+        self.assertEqual(self.compare(0), (True, "new"))
+        self.assertEqual(self.compare(2, broken=True), (False, "old"))
+
+    def test_a_series_that_cannot_be_compared_is_told_and_one_kernel_has_nothing_to_be_compared_with(self):
+        self.assertEqual([self.compare(status)[0] for status in (3, 4)], [False, False])
+        self.assertEqual([self.compare(status, arms=1)[0] for status in (3, 4)], [True, False])
 
 
 if __name__ == "__main__":
