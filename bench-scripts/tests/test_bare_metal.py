@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import sys
 import tempfile
 import unittest
@@ -50,11 +51,22 @@ class Machine(unittest.TestCase):
         (self.root / "proc/sys/kernel/random/boot_id").write_text(f"boot-{self.boot_number}\n")
 
     def call(self, verb, *words):
-        said = io.StringIO()
-        argv = ["bare-metal", "--root", str(self.root), verb, *words, str(self.series)]
-        with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(said):
+        said, argv = io.StringIO(), ["bare-metal", "--root", str(self.root), verb, *words, str(self.series)]
+        # What it did, its waiting among it, in order.
+        # Popen.wait sleeps as well, for moments.
+        sleep = bare_metal.time.sleep
+        waited = lambda s: self.note(f"sleep {s}") if s >= 1 else sleep(s)
+        with mock.patch.object(sys, "argv", argv), contextlib.redirect_stdout(said), \
+                mock.patch.object(bare_metal.time, "sleep", waited):
             bare_metal.main()
         return said.getvalue()
+
+    def note(self, line):
+        with open(self.folder / "did", "a") as did:
+            print(line, file=did)
+
+    def did(self):
+        return (self.folder / "did").read_text().splitlines()
 
     def init(self, boots=2):
         # The folder stands last, and --kernels would take it for one.
@@ -106,8 +118,85 @@ class Machine(unittest.TestCase):
         self.call("step", "--reboot")
         self.boot("6.12.9")
         self.call("step", "--reboot")
-        did = (self.folder / "did").read_text().splitlines()
-        self.assertEqual(did, ["grub-reboot advanced>six-twelve", "systemctl reboot"])
+        self.assertEqual(self.did(), ["sleep 60", "grub-reboot advanced>six-twelve", "systemctl reboot", "sleep 60"])
+
+    def unattended(self, boots_max, come_up):
+        """Boots as a unit does, of the kernel that `come_up` makes of the one asked for, until it reboots no more."""
+        release, said = "6.1.7", ""
+        for _ in range(boots_max):
+            self.boot(come_up(release))
+            before = len(self.did()) if (self.folder / "did").exists() else 0
+            said += self.call("step", "--reboot")
+            after = self.did()[before:]
+            self.assertEqual(after[0], "sleep 60")
+            if "systemctl reboot" not in after:
+                return said
+            release = {"six-one": "6.1.7", "six-twelve": "6.12.9"}[after[1].rsplit(">", 1)[1]]
+        self.fail(f"it reboots on and on: {said}")
+
+    def outcomes(self):
+        return {path.parent.relative_to(self.series).as_posix(): json.loads(path.read_text())["outcome"]
+                for path in self.series.glob("*/boot-*/boot.json")}
+
+    def test_a_kernel_that_never_comes_up_is_given_up_boot_by_boot_and_the_others_are_measured(self):
+        self.init(boots=2)
+        said = self.unattended(20, lambda _: "6.1.7")
+        self.assertIn("all is measured", said)
+        self.assertEqual(self.outcomes(), {
+            "6.1.7/boot-00": "done", "6.1.7/boot-01": "done", "6.12.9/boot-00": "hung", "6.12.9/boot-01": "hung",
+        })
+        [hung] = [record for record in self.records() if record["ordinal"] == self.ordinal("6.12.9", 0)]
+        self.assertEqual((hung["attempts"], hung["command_line"], hung["host"]["boot_id"]), (2, None, None))
+        self.assertEqual({row["status"] for row in hung["runs"]}, {"failed"})
+
+    def ordinal(self, release, boot):
+        return bare_metal.Series(self.series).order.index((release, boot))
+
+    def test_a_machine_that_measures_nothing_any_more_is_left_alone_and_goes_on_once_something_was(self):
+        self.init(boots=9)
+        with self.assertRaisesRegex(bare_metal.CannotMeasure, "in 4 boots in a row.*boot 6.1"):
+            self.unattended(9, lambda _: "5.0.0")
+        self.assertEqual(self.did().count("systemctl reboot"), 3)
+        self.boot("6.12.9")
+        self.call("step", "--reboot")
+        self.assertEqual(self.did()[-1], "systemctl reboot")
+
+    def test_a_machine_that_goes_down_while_it_measures_does_so_twice_for_each_boot(self):
+        self.init(boots=1)
+        with mock.patch.object(bare_metal.boots, "measure_here", side_effect=KeyboardInterrupt):
+            for _ in range(2):
+                self.boot("6.1.7")
+                with self.assertRaises(KeyboardInterrupt):
+                    self.call("step", "--reboot")
+            self.boot("6.1.7")
+            self.assertIn("given up: boot 0 of 6.1.7", self.call("step", "--reboot"))
+        self.assertEqual(self.outcomes(), {"6.1.7/boot-00": "hung"})
+        self.assertEqual([path.name for path in self.series.rglob(".boot*")], [])
+
+    def test_what_was_given_up_is_tried_anew_once_its_record_is_removed(self):
+        self.init(boots=1)
+        self.unattended(9, lambda _: "6.1.7")
+        shutil.rmtree(self.series / "6.12.9")
+        self.unattended(9, lambda release: release)
+        self.assertEqual(self.outcomes(), {"6.1.7/boot-00": "done", "6.12.9/boot-00": "done"})
+
+    def test_without_reboot_no_boot_is_given_up_however_often_another_comes_up(self):
+        self.init(boots=1)
+        for _ in range(6):
+            self.boot("5.0.0")
+            self.call("step", "--set-next")
+        self.assertEqual(self.outcomes(), {})
+
+    def test_runs_that_take_too_long_are_recorded_and_the_series_goes_on(self):
+        self.init(boots=1)
+        self.load.write_text("#!/bin/sh\nsleep 60\n")
+        (self.series / "ringsock-load").write_bytes(self.load.read_bytes())
+        state = json.loads((self.series / "bare-metal.json").read_text())
+        state["ringsock_load_sha256"] = bare_metal.sha256(self.load)
+        (self.series / "bare-metal.json").write_text(json.dumps(state))
+        self.boot("6.1.7")
+        self.assertIn("did not end within 1 s", self.call("step", "--reboot", "--timeout", "1"))
+        self.assertEqual((self.outcomes(), self.did()[-1]), ({"6.1.7/boot-00": "hung"}, "systemctl reboot"))
 
     def test_another_ringsock_load_would_spoil_the_series(self):
         self.init()
@@ -129,6 +218,14 @@ class Machine(unittest.TestCase):
         text = self.call("unit", "--reboot")
         self.assertIn(f"step {self.series} --settle=60 --timeout=3600 --reboot", text)
         self.assertIn(f"ConditionPathExists=!{self.series}/done", text)
+
+    def test_the_unit_names_folders_with_spaces_and_percents_as_systemd_reads_them(self):
+        self.series = self.folder / "my 100% series"
+        self.init()
+        text = self.call("unit")
+        place = str(self.series).replace("%", "%%")
+        self.assertIn(f' step "{place}" --settle=60', text)
+        self.assertIn(f"ConditionPathExists=!{place}/done\n", text)
 
 
 if __name__ == "__main__":
