@@ -33,11 +33,11 @@ from pathlib import Path
 
 import initramfs
 from interleaved import LIBC, PR_SET_PDEATHSIG, CannotMeasure, cargo_build
-from kernel_sources import CannotFind, Kernel, resolve, target_folder, write_atomically
+from kernel_sources import CannotFind, Kernel, resolve, spec_and_options, target_folder, write_atomically
 
 __all__ = [
     "Boot", "CannotFind", "CannotMeasure", "Kernel", "accelerator", "boot", "qemu_version", "resolve",
-    "static_binaries", "surroundings", "target_folder",
+    "spec_and_options", "static_binaries", "surroundings", "target_folder",
 ]
 
 QEMU = "qemu-system-x86_64"

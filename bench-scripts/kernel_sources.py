@@ -52,6 +52,20 @@ class Kernel:
     modules_root: Path | None = None
 
 
+def spec_and_options(words):
+    """What `resolve` takes and the boot options after it, of 'KERNEL OPTIONS'; as much as is a path is the kernel.
+
+    >>> spec_and_options("6.12  mitigations=off nosmt"), spec_and_options("6.12"), spec_and_options(" ")
+    (('6.12', 'mitigations=off nosmt'), ('6.12', ''), ('', ''))
+    """
+    words = words.strip()
+    for end in [len(words), *(space.start() for space in reversed(list(re.finditer(r"\s+", words))))]:
+        if words and os.path.exists(words[:end]):
+            return words[:end], words[end:].strip()
+    spec, options = (words.split(maxsplit=1) + ["", ""])[:2]
+    return spec, options
+
+
 def resolve(spec, cache=None, *, mirror=None, refresh=False):
     """The kernel that `spec` names.
 

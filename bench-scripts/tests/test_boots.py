@@ -101,10 +101,14 @@ class Runs(unittest.TestCase):
         self.assertEqual(len(orders), 6)
         self.assertTrue(all(text.count("--clock=instructions") == 3 for text in scripts))
 
-    def test_the_default_plan_is_one(self):
-        plan = boots.read_plan(Path(boots.__file__).with_name("kernels.toml"))
-        engines = {flag for run in plan.runs for flag in run.flags if flag.startswith("--engine=")}
-        self.assertEqual(engines, {"--engine=uring", "--engine=epoll", "--engine=tokio-uring"})
+    def test_the_plans_that_come_with_it_vary_the_server_and_not_the_generator(self):
+        names = ("kernels.toml", "kernels-features.toml", "bisect.toml")
+        plans = {name: boots.read_plan(Path(boots.__file__).with_name(name)) for name in names}
+        for name, plan in plans.items():
+            generators = {flag for run in plan.runs for flag in run.flags if flag.startswith("--engine=")}
+            self.assertEqual(generators, {"--engine=epoll"}, name)
+        servers = {flag for run in plans["kernels.toml"].runs for flag in run.flags if flag.startswith("--server-engine=")}
+        self.assertEqual(servers, {f"--server-engine={name}" for name in ("uring", "epoll", "tokio-uring")})
 
 
 class Records(unittest.TestCase):

@@ -110,6 +110,13 @@ class Series(unittest.TestCase):
         names = sorted(path.parts[0] for path in self.places())
         self.assertEqual(names, ["6.1.7-x", "6.1.7-x-again", "6.1.7-x_nosmt"])
 
+    def test_a_path_with_a_space_is_a_path_and_options_may_follow_it(self):
+        path = self.folder / "a tree"
+        path.write_bytes(image("6.12.9-x"))
+        code, said = self.begin(str(path), f"{path}  nosmt quiet", "--boots", "1")
+        self.assertEqual(code, 0, said)
+        self.assertEqual(sorted(self.made), [("6.12.9-x", 1, ""), ("6.12.9-x", 1, "nosmt quiet")])
+
     def test_a_boot_that_panics_once_is_made_again_and_no_failure(self):
         self.outcomes = ["panicked"]
         code, said = self.begin(self.images[0], "--boots", "1")

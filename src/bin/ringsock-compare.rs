@@ -45,7 +45,8 @@ struct Flags {
     /// What to compare [default: the kernel if it differs, else whatever alone does]
     #[arg(long, value_name = "KEY", value_parser = key_parser())]
     by: Option<usize>,
-    /// The kernel (or engine, …) that the others are compared with, as it stands in the table [default: the first]
+    /// The kernel (or engine, …) that the others are compared with, as it stands in the table [default: the first that
+    /// has results wherever any has]
     #[arg(long, value_name = "LABEL")]
     baseline: Option<String>,
     /// How the comparison is written [default: terminal]
@@ -121,8 +122,9 @@ What to know:
   INVALID runs and those that ended early never count; SUSPECT ones do, and mark their column.
   Different workloads are never compared. Other differences are listed: what follows from the kernel is expected,
   what may be the reason for a difference is a confounder.
-  All the differences of a comparison share its 5 % of false alarms (Holm); --fail-if goes by each interval alone.
-  Metrics of --fail-if: p50, p90, p99, p99.9, rate, server-cpu, load-cpu.
+  All the differences of one metric share its 5 % of false alarms (Holm); --fail-if goes by each interval alone,
+  and needs four boots of each side.
+  Metrics of --fail-if: p50, p90, p99, p99.9, rate, cpu (both ends), server-cpu, load-cpu.
   benchstat keeps runs of unlike verdicts apart; its -ignore verdict puts them together.
 
 Exit status:

@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::{Collected, Run};
 use super::contrast::Contrast;
-use super::difference::{self, Judged};
+use super::difference::{self, BOOTS_MIN, Judged};
 use super::environment::{self, Placed};
 use super::grid::{self, GridCell};
 use super::heatmap;
 use super::key::{FEATURES, KEYS};
 use super::layout::{Layout, LayoutError, Place, lay_out};
-use super::metric::METRICS;
-use super::model::{Cell, Change, Column, Comparison, Group, Measured, Overall, SCHEMA, Source};
+use super::metric::{METRICS, Metric, Quantity};
+use super::model::{Cell, Change, Column, Comparison, Difference, Group, Measured, Overall, SCHEMA, Source};
 use super::resample::Resampled;
 use super::sample::{Boot, Sample};
+use super::workload::NO_RATE;
 use crate::measure::anatomy::Anatomy;
 use crate::measure::environment::Clock;
 use crate::measure::result::{Tool, utc_now};
@@ -62,8 +63,11 @@ pub enum AssembleError {
 /// See [`AssembleError`].
 pub fn assemble(mut collected: Collected, request: &Request) -> Result<Comparison, AssembleError> {
     let layout = lay_out(&collected, request.by)?;
-    let baseline = baseline_of(&layout, request.baseline.as_deref())?;
     let replays = leave_out_replays(&mut collected.runs, &layout.places);
+    let baseline = match &request.baseline {
+        Some(label) => baseline_named(&layout, label)?,
+        None => first_complete(&layout, &collected.runs),
+    };
     let bench = Bench::new(&collected, &layout, baseline);
     let mut cells = bench.cells();
     adjust(&mut cells, baseline);
@@ -86,8 +90,16 @@ pub fn assemble(mut collected: Collected, request: &Request) -> Result<Compariso
     })
 }
 
-fn baseline_of(layout: &Layout, label: Option<&str>) -> Result<usize, AssembleError> {
-    let Some(label) = label else { return Ok(0) };
+/// The first group that has results in as many cells as any: what the others are compared with must be there.
+fn first_complete(layout: &Layout, runs: &[Run]) -> usize {
+    let places = runs.iter().zip(&layout.places).filter(|(run, _)| run.counts()).map(|(_, place)| *place);
+    let filled: BTreeSet<Place> = places.collect();
+    let cells = |&group: &usize| filled.iter().filter(|place| place.group == group).count();
+    let most = (0..layout.groups.len()).map(|group| cells(&group)).max();
+    (0..layout.groups.len()).find(|group| Some(cells(group)) == most).unwrap_or(0)
+}
+
+fn baseline_named(layout: &Layout, label: &str) -> Result<usize, AssembleError> {
     let at = layout.groups.iter().position(|group| group == label);
     at.ok_or_else(|| AssembleError::Baseline {
         label: label.to_owned(),
@@ -122,19 +134,31 @@ fn leave_out_replays(runs: &mut [Run], places: &[Place]) -> Option<String> {
     })
 }
 
-/// Sets what a difference comes to, of all differences of the comparison together.
+/// Sets what a difference comes to, of all differences of one metric together: metrics of one run are mostly different views of one
+/// thing, and taking each as a guess of its own would hide what all of them show.
 fn adjust(cells: &mut [Cell], baseline: usize) {
-    let mut all = Vec::new();
+    let mut families: BTreeMap<String, Vec<Judged>> = BTreeMap::new();
     for cell in cells {
         let Some(base) = cell.columns[baseline].measured().map(|measured| measured.boots) else { continue };
         for column in &mut cell.columns {
             let Column::Measured(measured) = column else { continue };
             let boots = (base, measured.boots);
-            all.extend(measured.differences.iter_mut().map(|difference| Judged { difference, boots }));
+            for difference in &mut measured.differences {
+                let family = families.entry(difference.metric.clone()).or_default();
+                family.push(Judged { difference, boots });
+            }
         }
     }
-    difference::adjust(&mut all);
+    families.values_mut().for_each(|family| difference::adjust(family));
 }
+
+/// What real time is where a processor is played by a program.
+const EMULATED: &str = "some guests were emulated (QEMU's TCG) and measured in real time: that is the emulation's time and no processor's; count \
+    instructions instead (--clock instructions)";
+
+/// What has to be known of the two metrics in instruction time.
+const SPLIT: &str = "server and generator share the one virtual CPU: how many messages each finds in a turn, and so what each costs, is up to the \
+    scheduler as well; cpu, both together, is what the path costs";
 
 /// Everything that the parts of a comparison are made from.
 struct Bench<'a> {
@@ -215,7 +239,8 @@ impl<'a> Bench<'a> {
         let conditions = conditions.map(|(_, value)| value.as_str());
         let label =
             std::iter::once(id.workload.label().as_str()).chain(conditions).collect::<Vec<_>>().join(", ");
-        let short = keys.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(", ");
+        let says = keys.iter().map(|(_, value)| value.as_str()).filter(|&value| value != NO_RATE);
+        let short = says.collect::<Vec<_>>().join(", ");
         let short = if short.is_empty() { id.workload.fields()[0].1.clone() } else { short };
         Cell {
             label,
@@ -235,8 +260,12 @@ impl<'a> Bench<'a> {
         let runs = self.runs_at(place);
         let base = self.sample(self.baseline, place.cell).filter(|_| place.group != self.baseline);
         let (metrics, spectrum) = difference::measured(sample);
-        let (differences, quantile_ratios) =
+        let (mut differences, quantile_ratios) =
             base.map(|base| difference::against(base, sample)).unwrap_or_default();
+        if !self.is_closed_loop(place.cell) {
+            // In an open loop the rate is what was asked for.
+            differences.retain(|difference| difference.metric != "rate");
+        }
         let middle = middle(&runs);
         Column::Measured(Box::new(Measured {
             boots: sample.boots() as u64,
@@ -279,9 +308,12 @@ impl<'a> Bench<'a> {
     fn overall(&self) -> Vec<Overall> {
         let mut found = Vec::new();
         for group in (0..self.layout.groups.len()).filter(|&group| group != self.baseline) {
-            for metric in &METRICS {
+            for metric in METRICS.iter().filter(|metric| self.has_mean(metric)) {
                 let has = |sample: &&Resampled| sample.number(metric.quantity).is_some();
                 let pair = |cell| {
+                    if metric.quantity == Quantity::Rate && !self.is_closed_loop(cell) {
+                        return None;
+                    }
                     let other = self.sample(group, cell).filter(has)?;
                     Some((other, self.sample(self.baseline, cell).filter(has)?))
                 };
@@ -295,11 +327,22 @@ impl<'a> Bench<'a> {
                     metric: metric.name.to_owned(),
                     cells: pairs.len() as u64,
                     ratio: mean.ratio(),
-                    interval: mean.interval(),
+                    interval: mean.interval().filter(|_| mean.boots() as u64 >= BOOTS_MIN),
                 });
             }
         }
         found
+    }
+
+    fn is_closed_loop(&self, cell: usize) -> bool {
+        self.layout.cells[cell].workload.is_closed_loop()
+    }
+
+    /// Response times of an open loop and service times of a closed one have no mean.
+    fn has_mean(&self, metric: &Metric) -> bool {
+        let mut loops = (0..self.layout.cells.len()).map(|cell| self.is_closed_loop(cell));
+        let first = loops.next();
+        !matches!(metric.quantity, Quantity::Quantile(_)) || loops.all(|other| Some(other) == first)
     }
 
     fn grid(&self) -> Option<super::model::Grid> {
@@ -352,11 +395,27 @@ impl<'a> Bench<'a> {
         let differences: Vec<_> = columns().flat_map(|measured| &measured.differences).collect();
         let too_few = differences.iter().filter(|difference| difference.change == Change::TooFew).count();
         if too_few > 0 {
+            let of_metric = |metric: &Metric| {
+                differences.iter().filter(|difference| difference.metric == metric.name).count() as u64
+            };
+            let family = METRICS.iter().map(of_metric).max().unwrap_or(0);
             lines.push(format!(
-                "{too_few} of {} cannot be told from chance, however large, with so few boots: {} of each group would do",
+                "{too_few} of {} cannot be told from chance, however large, with so few boots: it takes {} of each group at least",
                 counted(differences.len() as u64, "difference"),
-                counted(difference::boots_needed(differences.len() as u64), "boot"),
+                counted(difference::boots_needed(family), "boot"),
             ));
+        }
+        let is_split =
+            |difference: &&&Difference| ["server-cpu", "load-cpu"].contains(&difference.metric.as_str());
+        if self.collected.runs[0].clock() == Clock::Instructions
+            && differences.iter().any(|difference| is_split(&difference))
+        {
+            lines.push(SPLIT.to_owned());
+        }
+        let is_emulated =
+            |run: &Run| run.clock() == Clock::Real && run.guest.accelerator.as_deref() == Some("tcg");
+        if self.collected.runs.iter().any(is_emulated) {
+            lines.push(EMULATED.to_owned());
         }
         let failed = self.layout.absent.iter().filter(|(_, absent)| !absent.unavailable).count();
         if failed > 0 {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, io, thread};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{heatmap, sample};
@@ -111,6 +111,22 @@ pub struct Run {
     pub anatomy: Option<Box<Anatomy>>,
     /// See [`RunResult::exemplars`].
     pub exemplars: Vec<Exemplar>,
+    /// The machine that the boot's record says it was booted on.
+    pub guest: Guest,
+}
+
+/// What a boot was made with, as far as its record says; a result does not know.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Guest {
+    /// QEMU's version; `None` where the kernel ran on the machine itself.
+    pub qemu: Option<String>,
+    /// `tcg` or `kvm`.
+    pub accelerator: Option<String>,
+    /// QEMU's model of a processor.
+    pub cpu: Option<String>,
+    /// Its memory.
+    pub memory_mib: Option<u64>,
 }
 
 /// A run that a boot was to make, and that has no result.
@@ -134,6 +150,8 @@ pub struct AbsentRun {
 #[derive(Debug, Deserialize)]
 struct BootRecord {
     kernel: BootKernel,
+    #[serde(flatten)]
+    guest: Guest,
     #[serde(default)]
     runs: Vec<BootRun>,
 }
@@ -187,6 +205,7 @@ pub fn collect(paths: &[PathBuf]) -> Result<Collected, CollectError> {
         let record = record_of(run).map(|(_, record)| record);
         let by_file = record.and_then(|record| label_in(record, &run.path));
         run.label = run.label.take().or(by_file);
+        run.guest = record.map(|record| record.guest.clone()).unwrap_or_default();
     }
     name_boots(&mut collected, &records);
     for (boot, (directory, record)) in &records {
@@ -359,6 +378,7 @@ impl Run {
             batches,
             anatomy: result.anatomy.map(Box::new),
             exemplars: result.exemplars,
+            guest: Guest::default(),
         }
     }
 

@@ -14,8 +14,10 @@ use crate::measure::student;
 pub const ERROR: f64 = 0.05;
 /// What a normal deviate exceeds, up or down, with that chance.
 const NORMAL: f64 = 1.959_964;
-/// Histograms tell values 0.1 % apart.
+/// Histograms tell values 0.1 % apart: logarithms that differ by less than this are those of one value.
 const LOG_MIN: f64 = 1e-9;
+/// Half a slot of a histogram, as a logarithm: boots whose percentile lies in one slot are alike only so far.
+const HALF_SLOT: f64 = 0.000_5;
 
 /// A combination of one quantity of several samples.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,10 @@ pub struct Contrast {
     deviations: Vec<f64>,
     error: f64,
     freedom: f64,
+    /// How far it may be off, however many boots there are: histograms hold values to within so much.
+    resolution: f64,
+    /// The fewest boots of any sample.
+    boots: usize,
 }
 
 /// What samples of one group add up to, of each replicate.
@@ -61,10 +67,12 @@ impl Contrast {
     /// The sum of `terms`, each a multiple of the logarithm of a sample's `quantity`: 1 and −1 make a ratio, k of 1 / k each a
     /// geometric mean, 1, −1, −1 and 1 an interaction. `None` where `quantity` of any sample cannot be stated, or there is none.
     pub fn of(quantity: Quantity, terms: &[(f64, &Resampled)]) -> Option<Contrast> {
-        let (mut log, mut blocks) = (0.0, Vec::<Block>::new());
+        let (mut log, mut resolution, mut blocks) = (0.0, 0.0, Vec::<Block>::new());
+        let is_read_off = matches!(quantity, Quantity::Quantile(_));
         for &(multiple, sample) in terms {
             let (number, group) = (sample.number(quantity)?, sample.group());
             log += multiple * number.value.ln();
+            resolution += if is_read_off { multiple.abs() * HALF_SLOT } else { 0.0 };
             let index = blocks.iter().position(|block| block.group == group).unwrap_or(blocks.len());
             if index == blocks.len() {
                 blocks.push(Block { group, boots: usize::MAX, of_boots: Vec::new(), of_all: Vec::new() });
@@ -74,7 +82,9 @@ impl Contrast {
         let fewest = blocks.iter().map(|block| block.boots).min()?;
         // Logarithms that cancel leave a rounding error, which is no difference, not even of boots that are all alike.
         let log = if log.abs() < LOG_MIN { 0.0 } else { log };
-        let mut contrast = Contrast { log, deviations: Vec::new(), error: 0.0, freedom: fewest as f64 - 1.0 };
+        let freedom = fewest as f64 - 1.0;
+        let deviations = Vec::new();
+        let mut contrast = Contrast { log, deviations, error: 0.0, freedom, resolution, boots: fewest };
         if fewest >= 2 {
             contrast.spread(&blocks);
         }
@@ -128,18 +138,25 @@ impl Contrast {
         let mut sorted = self.deviations.clone();
         sorted.sort_by(f64::total_cmp);
         let wider = student_95(self.freedom) / NORMAL;
-        let end = |share: f64| (self.log + (wider * at(&sorted, share))).exp();
-        Some((end(ERROR / 2.0), end(1.0 - ERROR / 2.0)))
+        let end = |share: f64| self.log + (wider * at(&sorted, share));
+        let (low, high) = (end(ERROR / 2.0) - self.resolution, end(1.0 - ERROR / 2.0) + self.resolution);
+        Some((low.exp(), high.exp()))
+    }
+
+    /// The fewest boots of any sample in it.
+    pub fn boots(&self) -> usize {
+        self.boots
     }
 
     /// How likely so large a difference from 1 is by chance alone, two-sided, by Student's t with the replicates' standard error; `None`
     /// without two boots of each sample.
     pub fn chance(&self) -> Option<f64> {
+        let beyond = (self.log.abs() - self.resolution).max(0.0);
         match self.error {
             _ if self.deviations.is_empty() => None,
-            error if error > 0.0 => Some(student::two_sided_chance(self.log / error, self.freedom)),
-            // Boots that are all alike: a difference is one.
-            _ => Some(f64::from(u8::from(self.log == 0.0))),
+            error if error > 0.0 => Some(student::two_sided_chance(beyond / error, self.freedom)),
+            // Boots that are all alike: a difference that histograms can hold is one.
+            _ => Some(f64::from(u8::from(beyond == 0.0))),
         }
     }
 }

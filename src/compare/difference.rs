@@ -1,6 +1,6 @@
 //! What a comparison says of each cell: estimates, differences, and which of them chance does not explain.
 //!
-//! Invariants: a difference is one only if its rank test, adjusted for all others of the comparison, and its interval both say so; where
+//! Invariants: a difference is one only if its rank test, adjusted for all others of its family, and its interval both say so; where
 //! no outcome whatever could have been significant, that is said instead of "no difference".
 //! Deliberately absent: files, cells and groups: who is compared with whom is the caller's business.
 
@@ -70,7 +70,10 @@ pub struct Judged<'a> {
     pub boots: (u64, u64),
 }
 
-/// Sets `p_adjusted` and `change` of all differences of a comparison, which have to come together; and widens `detectable` from a test
+/// Boots of each side below which nothing is told from chance: with three, even ranks wholly apart are one chance in ten.
+pub const BOOTS_MIN: u64 = 4;
+
+/// Sets `p_adjusted` and `change` of all differences of a family, which have to come together; and widens `detectable` from a test
 /// alone to one among them all.
 ///
 /// Tests that no outcome could make significant are not counted among those that p is adjusted for: chance cannot make up anything of
@@ -80,6 +83,9 @@ pub fn adjust(differences: &mut [Judged]) {
     for judged in differences.iter_mut() {
         judged.difference.p_adjusted = judged.difference.p.map(|_| 1.0);
         judged.difference.change = Change::TooFew;
+        if judged.difference.p.is_some() && judged.chance_min() >= ERROR {
+            judged.difference.detectable = None;
+        }
     }
     let mut tests: Vec<&mut Judged> = differences.iter_mut().filter(can_tell).collect();
     let chances: Vec<f64> = tests.iter().filter_map(|judged| judged.difference.p).collect();
@@ -99,6 +105,9 @@ pub fn adjust(differences: &mut [Judged]) {
             false if p_adjusted >= ERROR && chance_min * left >= ERROR => Change::TooFew,
             false => Change::Noise,
         };
+        if difference.change == Change::TooFew {
+            difference.detectable = None;
+        }
     }
 }
 
@@ -118,6 +127,7 @@ pub fn effects(metric: &str, contrasts: &[Option<Contrast>]) -> Vec<Option<Effec
         let (ratio, interval) = (contrast.ratio(), contrast.interval());
         let p = contrast.chance().and_then(|_| adjusted.next());
         let change = match (p, interval) {
+            _ if (contrast.boots() as u64) < BOOTS_MIN => Change::TooFew,
             (Some(p), Some(interval)) if p < ERROR && excludes_one(interval) => change(metric, ratio),
             (Some(_), Some(_)) => Change::Noise,
             _ => Change::TooFew,

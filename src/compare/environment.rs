@@ -76,6 +76,7 @@ fn facts_of(run: &Run) -> Facts {
     flatten("io_uring", &json(&run.io_uring), &mut facts);
     flatten("target", &json(&run.target), &mut facts);
     flatten("tool", &json(&run.tool), &mut facts);
+    flatten("guest", &json(&run.guest), &mut facts);
     flatten("plan", &json(&run.plan), &mut facts);
     if let Some(config) = &run.config {
         // What stands elsewhere as it came to be is not repeated as it was asked for.
@@ -174,7 +175,7 @@ const FEATURES: [&str; 3] = ["features", "engine", "load-engine"];
 
 /// All rules; the first that fits decides.
 #[rustfmt::skip]
-const RULES: [Rule; 46] = [
+const RULES: [Rule; 47] = [
     ("environment.kernel.release", By(&["kernel"]), Bearing::Expected, IT),
     ("environment.kernel.release", Always, Bearing::Confounder, "the kernel is not the same"),
     ("environment.kernel.version", OfKernel, Bearing::Expected, "it names the build of the kernel that is compared"),
@@ -228,6 +229,7 @@ const RULES: [Rule; 46] = [
     ("tool.name", Always, Bearing::Harmless, "a name"),
     ("tool.", By(&["revision"]), Bearing::Expected, IT),
     ("tool.", Always, Bearing::Confounder, "another build of ringsock, in generator and server: measure with one"),
+    ("guest.", Always, Bearing::Confounder, "they were booted on machines that are not the same: boot all alike"),
     ("config.exemplars", Always, Bearing::Harmless, "how many of the worst messages are kept"),
 ];
 

@@ -9,6 +9,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::difference::BOOTS_MIN;
 use super::metric::{self, METRICS, Metric};
 use super::model::{Column, Comparison, Measured};
 
@@ -125,6 +126,10 @@ fn judge(condition: &Condition, baseline: &Column, column: &Column) -> (Outcome,
     };
     let Some((ratio, interval)) = difference(condition, measured) else { return (Outcome::NoData, None) };
     let Some((low, high)) = interval else { return (Outcome::CannotTell, Some((ratio, None))) };
+    let boots = baseline.measured().map_or(0, |base| base.boots.min(measured.boots));
+    if boots < BOOTS_MIN {
+        return (Outcome::CannotTell, Some((ratio, interval)));
+    }
     let (broken, kept) = match condition.above {
         true => (low > condition.bound, high <= condition.bound),
         false => (high < condition.bound, low >= condition.bound),

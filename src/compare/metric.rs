@@ -19,6 +19,8 @@ pub enum Quantity {
     Quantile(f64),
     /// Messages answered in the window, by its length.
     Rate,
+    /// The processor time of both ends, by messages answered.
+    Cpu,
     /// The server's processor time, by messages answered.
     ServerCpu,
     /// The generator's processor time, by messages answered.
@@ -41,7 +43,7 @@ pub struct Metric {
 }
 
 /// Every metric, in the order of tables.
-pub const METRICS: [Metric; 7] = [
+pub const METRICS: [Metric; 8] = [
     Metric {
         name: "p50",
         about: "median latency: response time in an open loop, service time in a closed one",
@@ -76,6 +78,13 @@ pub const METRICS: [Metric; 7] = [
         quantity: Quantity::Rate,
         unit: Unit::PerSecond,
         more_is_better: true,
+    },
+    Metric {
+        name: "cpu",
+        about: "processor time of server and generator together, per message",
+        quantity: Quantity::Cpu,
+        unit: Unit::Duration,
+        more_is_better: false,
     },
     Metric {
         name: "server-cpu",

@@ -177,7 +177,7 @@ pub struct Difference {
     pub interval: Option<(f64, f64)>,
     /// How likely ranks as far apart are by chance alone, two-sided; `None` with fewer than two boots on either side.
     pub p: Option<f64>,
-    /// The same, Holm-adjusted for all differences of the comparison.
+    /// The same, Holm-adjusted for all differences of its metric.
     pub p_adjusted: Option<f64>,
     /// The smallest difference that so many boots would show four times in five, by how boots of one group differ among
     /// themselves: 0.05 is five per cent. `None` with fewer than two boots on either side.

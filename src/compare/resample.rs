@@ -20,7 +20,7 @@ use crate::measure::series::Compact;
 pub const REPLICATES: usize = 1000;
 
 /// What is not a quantile.
-const SUMMED: [Quantity; 3] = [Quantity::Rate, Quantity::ServerCpu, Quantity::LoadCpu];
+const SUMMED: [Quantity; 4] = [Quantity::Rate, Quantity::Cpu, Quantity::ServerCpu, Quantity::LoadCpu];
 
 /// Quantiles of the spectrum, ascending: three below the first fifth, then ten a decade of the share above, to 99.9998 %.
 pub static QUANTILES: LazyLock<Vec<f64>> = LazyLock::new(|| {

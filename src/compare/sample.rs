@@ -146,6 +146,9 @@ impl Totals {
         let value = match quantity {
             Quantity::Quantile(_) => None,
             Quantity::Rate => Some(self.answered_in_window / self.measured_s),
+            Quantity::Cpu => {
+                self.server_cpu_s.map(|server_s| (server_s + self.load_cpu_s) * 1e9 / self.answered)
+            }
             Quantity::ServerCpu => self.server_cpu_s.map(|server_s| server_s * 1e9 / self.answered),
             Quantity::LoadCpu => Some(self.load_cpu_s * 1e9 / self.answered),
         };

@@ -6,6 +6,9 @@
 use crate::measure::result::{Arrivals, Mode, Plan};
 use crate::measure::units::{count, rate, size};
 
+/// What stands for the rate of a closed loop.
+pub const NO_RATE: &str = "no rate";
+
 /// What is done; in the order of cells.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Workload {
@@ -73,7 +76,7 @@ impl Workload {
             ("payload", size(self.payload_bytes)),
             ("kind", if self.text { "text" } else { "binary" }.to_owned()),
             ("mode", mode),
-            ("rate", self.rate_per_s().map_or("no rate".to_owned(), rate)),
+            ("rate", self.rate_per_s().map_or(NO_RATE.to_owned(), rate)),
             ("threads", threads),
         ]
     }

@@ -102,12 +102,18 @@ fn gobench(comparison: &Comparison) -> Result<String, StoreError> {
 
 /// What the marks mean.
 const MARKS: &str = "✓ better, ✗ worse, ~ not told from chance (sees: the smallest difference that would be, four times in five), \
-    ? too few boots to tell any; [95 % interval] of the change, p of a rank test of boots, Holm-adjusted; \
+    ? too few boots to tell any; [95 % interval] of the change, p of a rank test of boots, Holm-adjusted over its metric; \
+    ± half of the 95 % interval of a value; \
     * some of the runs are SUSPECT";
 
 /// Groups' labels, as short as tells them apart: releases without what follows the version.
 fn short_labels(comparison: &Comparison) -> Vec<String> {
-    let labels: Vec<String> = comparison.groups.iter().map(|group| printable(&group.label)).collect();
+    short_groups(comparison).iter().map(|label| printable(label)).collect()
+}
+
+/// The same, for an output that makes text printable itself.
+pub(super) fn short_groups(comparison: &Comparison) -> Vec<String> {
+    let labels: Vec<String> = comparison.groups.iter().map(|group| group.label.clone()).collect();
     if comparison.by != "kernel" {
         return labels;
     }

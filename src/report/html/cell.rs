@@ -102,7 +102,7 @@ fn values(page: &mut Markup, view: &View, cell: &Cell) {
 
 fn differences(page: &mut Markup, view: &View, cell: &Cell) {
     let note = "Ratio: the group's value over the baseline's. p: how likely ranks as far apart are by chance alone; adjusted: for all \
-        differences of this page (Holm). Detectable: what so many boots would show four times in five.";
+        differences of its metric (Holm). Detectable: what so many boots would show four times in five.";
     let title = format!("Differences from {}: {}.", view.baseline(), cell.short);
     let head = |page: &mut Markup| {
         column(page, &view.comparison.by, "");

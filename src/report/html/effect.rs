@@ -32,7 +32,7 @@ pub(super) fn word(change: Change) -> &'static str {
 }
 
 /// What the marks of a table mean.
-pub(super) const MARKS: &str = "Beneath each change, the ends of its 95 % interval. better, worse: adjusted for all comparisons on this page \
+pub(super) const MARKS: &str = "Beneath each change, the ends of its 95 % interval. better, worse: adjusted for all changes of the metric \
     (Holm). ~: cannot be told from chance; in brackets, the smallest change that so many boots would show four times in \
     five. ?: too few boots for any change to be told from chance, however large.";
 

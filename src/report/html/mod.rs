@@ -37,6 +37,7 @@ use units::Units;
 /// The page, as the text of an HTML file in UTF-8.
 pub fn render(comparison: &Comparison) -> String {
     let view = View {
+        labels: super::comparison::short_groups(comparison),
         comparison,
         units: Units { clock: comparison.clock },
         palette: Palette::new(comparison.groups.len(), comparison.baseline),
@@ -86,6 +87,8 @@ const SECTIONS: [Section; 8] = [
 /// What every part needs.
 struct View<'a> {
     comparison: &'a Comparison,
+    /// Groups' labels, as short as tells them apart; the top of the page has them whole.
+    labels: Vec<String>,
     units: Units,
     palette: Palette,
 }
@@ -95,7 +98,7 @@ const MANY_GROUPS: usize = 5;
 
 impl View<'_> {
     fn label(&self, group: usize) -> &str {
-        self.comparison.groups.get(group).map_or("", |group| &group.label)
+        self.labels.get(group).map_or("", |label| label)
     }
 
     fn baseline(&self) -> &str {
