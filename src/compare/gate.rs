@@ -173,7 +173,8 @@ mod tests {
             let ratio = 1.06;
             let difference =
                 Difference { metric: "p99".to_owned(), ratio, interval, ..Difference::default() };
-            Column::Measured(Box::new(Measured { differences: vec![difference], ..Measured::default() }))
+            let differences = vec![difference];
+            Column::Measured(Box::new(Measured { boots: 4, differences, ..Measured::default() }))
         };
         let outcome =
             |text: &str, interval| judge(&text.parse().unwrap(), &column(None), &column(interval)).0;

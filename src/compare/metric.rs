@@ -3,6 +3,8 @@
 //! Invariant: a metric's value over several runs comes from their merged histograms or summed counts, never from averaged values.
 //! Deliberately absent: intervals and tests.
 
+use crate::measure::environment::Clock;
+
 /// What a metric's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
@@ -101,6 +103,15 @@ pub const METRICS: [Metric; 8] = [
         more_is_better: false,
     },
 ];
+
+/// What a message costs, in short: the server's processor time; but where instructions are counted both ends share one processor, and
+/// only what they cost together does not rest on how it was shared out.
+pub fn cost(clock: Clock) -> &'static str {
+    match clock {
+        Clock::Real => "server-cpu",
+        Clock::Instructions => "cpu",
+    }
+}
 
 /// The metric of that name.
 pub fn named(name: &str) -> Option<&'static Metric> {

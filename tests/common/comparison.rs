@@ -217,6 +217,7 @@ fn estimate(shape: Shape, group: usize, baseline: usize, workload: &Workload, me
         "p99.9" => value_at(workload, group, baseline, 0.999),
         "rate" if workload.1.is_some() => workload.4 * 0.9998,
         "rate" => workload.4 / effect(group, baseline, 0.0),
+        "cpu" => 3_400.0 * effect(group, baseline, 0.05) * (workload.3 / 24_000.0).sqrt(),
         "server-cpu" => 2_100.0 * effect(group, baseline, 0.0) * (workload.3 / 24_000.0).sqrt(),
         _ => 1_300.0 * effect(group, baseline, 0.1),
     };

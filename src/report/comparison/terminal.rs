@@ -10,11 +10,11 @@ use super::{
     MARKS, absences, caveats, certainty_text, change_text, effect_text, estimate_text, heading,
     interval_text, metrics_of, short_labels, sources, spread_text, title, verdict_text,
 };
-use crate::compare::metric::Metric;
+use crate::compare::metric::{Metric, cost};
 use crate::compare::model::{Bearing, Cell, Column, Comparison, EnvironmentDifference, Grid, GridTable};
 
-/// Metrics of which grids are shown here; other outputs have all.
-const GRID_METRICS: [&str; 4] = ["p50", "p99", "rate", "server-cpu"];
+/// Metrics of which grids are shown here, beside what a message costs; other outputs have all.
+const GRID_METRICS: [&str; 3] = ["p50", "p99", "rate"];
 /// Between columns.
 const GAP: usize = 2;
 
@@ -172,7 +172,9 @@ fn grid(comparison: &Comparison, grid: &Grid, short: &[String], style: Style) ->
         0,
     ));
     text.push('\n');
-    for table in grid.tables.iter().filter(|table| GRID_METRICS.contains(&table.metric.as_str())) {
+    for table in grid.tables.iter().filter(|table| {
+        GRID_METRICS.contains(&table.metric.as_str()) || table.metric == cost(comparison.clock)
+    }) {
         text.push_str(&format!("\n{}, {}\n", printable(&table.label), table.metric));
         text.push_str(&grid_table(table, short));
     }

@@ -13,7 +13,7 @@ use super::{View, all_measured, estimate, measured, units};
 use crate::compare::metric::{self, Metric};
 use crate::compare::model::Estimate;
 
-const METRICS: [&str; 3] = ["rate", "server-cpu", "load-cpu"];
+const METRICS: [&str; 4] = ["rate", "cpu", "server-cpu", "load-cpu"];
 /// From this ratio of largest to smallest on, bars would hide the smallest.
 const POINTS_FROM: f64 = 20.0;
 const HEADING_CHARACTERS: usize = 60;

@@ -13,14 +13,16 @@ use super::{View, difference, measured, summary, units};
 use crate::compare::metric::{self, Metric};
 use crate::compare::model::{Change, Effect};
 
-const METRICS: [&str; 4] = ["p99", "p50", "server-cpu", "rate"];
+fn metrics(view: &View) -> [&'static str; 4] {
+    ["p99", "p50", metric::cost(view.comparison.clock), "rate"]
+}
 const WIDTH: f64 = 400.0;
 /// Space for the change in words.
 const WORDS_PX: f64 = 96.0;
 const HEADING_CHARACTERS: usize = 60;
 
 pub(super) fn applies(view: &View) -> bool {
-    METRICS.iter().any(|metric| !effects(view, metric).is_empty())
+    metrics(view).iter().any(|metric| !effects(view, metric).is_empty())
 }
 
 pub(super) fn show(page: &mut Markup, view: &View) {
@@ -31,7 +33,7 @@ pub(super) fn show(page: &mut Markup, view: &View) {
     );
     page.leaf("p", &[("class", "note")], &note);
     page.element("div", &[("class", "panels")], |page| {
-        for metric in METRICS.iter().filter_map(|name| metric::named(name)) {
+        for metric in metrics(view).into_iter().filter_map(metric::named) {
             // An open loop's throughput is what was asked for.
             let asked = metric.name == "rate" && view.comparison.cells.iter().all(|cell| !cell.closed_loop);
             if !asked && !effects(view, metric.name).is_empty() {

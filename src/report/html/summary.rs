@@ -10,8 +10,8 @@ use crate::compare::metric::{self, Metric};
 use crate::compare::model::{Cell, Change, Column, Effect, Measured, Overall};
 use crate::report::text::counted;
 
-/// The main metrics, in the order of columns.
-const MAIN: [&str; 5] = ["p50", "p99", "p99.9", "rate", "server-cpu"];
+/// The main metrics, in the order of columns, but for what a message costs, which is the last.
+const MAIN: [&str; 4] = ["p50", "p99", "p99.9", "rate"];
 
 pub(super) fn show(page: &mut Markup, view: &View) {
     let metrics = shown_metrics(view);
@@ -43,7 +43,8 @@ fn shown_metrics(view: &View) -> Vec<&'static Metric> {
     let is_there = |name: &&str| {
         cells.iter().any(|cell| super::all_measured(cell).any(|(_, it)| estimate(it, name).is_some()))
     };
-    MAIN.iter().filter(|name| is_there(name)).filter_map(|name| metric::named(name)).collect()
+    let main = MAIN.into_iter().chain([metric::cost(view.comparison.clock)]);
+    main.filter(is_there).filter_map(metric::named).collect()
 }
 
 fn head(page: &mut Markup, view: &View, metrics: &[&Metric]) {

@@ -101,6 +101,7 @@ pub(super) fn title(metric: &str) -> &str {
     match metric {
         "p50" | "p90" | "p99" | "p99.9" => metric,
         "rate" => "throughput",
+        "cpu" => "CPU per message, both ends",
         "server-cpu" => "server CPU per message",
         "load-cpu" => "generator CPU per message",
         other => other,
