@@ -143,6 +143,11 @@ impl Contrast {
         Some((low.exp(), high.exp()))
     }
 
+    /// How far its logarithm may be off, however many boots there are.
+    pub fn resolution(&self) -> f64 {
+        self.resolution
+    }
+
     /// The fewest boots of any sample in it.
     pub fn boots(&self) -> usize {
         self.boots

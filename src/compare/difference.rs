@@ -50,7 +50,10 @@ pub fn against(baseline: &Resampled, other: &Resampled) -> (Vec<Difference>, Vec
             interval: contrast.interval(),
             p: power.as_ref().map(|_| rank::chance(bases, others)),
             p_adjusted: None,
-            detectable: power.as_ref().map(|power| power.detectable(bases, others)),
+            // Boots that are all alike would show anything, but for what histograms cannot hold.
+            detectable: power
+                .as_ref()
+                .map(|power| power.detectable(bases, others).max(contrast.resolution().exp_m1())),
             change: Change::TooFew,
         })
     };

@@ -114,6 +114,9 @@ fn short_labels(comparison: &Comparison) -> Vec<String> {
 /// The same, for an output that makes text printable itself.
 pub(super) fn short_groups(comparison: &Comparison) -> Vec<String> {
     let labels: Vec<String> = comparison.groups.iter().map(|group| group.label.clone()).collect();
+    if comparison.by == "directory" {
+        return without_common_folders(&labels);
+    }
     if comparison.by != "kernel" {
         return labels;
     }
@@ -126,6 +129,17 @@ pub(super) fn short_groups(comparison: &Comparison) -> Vec<String> {
     let are_apart =
         short.iter().enumerate().all(|(at, label)| !label.is_empty() && !short[..at].contains(label));
     if are_apart { short } else { labels }
+}
+
+/// Paths less the folders that all of them begin with.
+fn without_common_folders(paths: &[String]) -> Vec<String> {
+    let parts: Vec<Vec<&str>> = paths.iter().map(|path| path.split('/').collect()).collect();
+    let is_common = |&at: &usize| {
+        let all_go_on = parts.iter().all(|path| at + 1 < path.len());
+        all_go_on && parts.iter().all(|path| path[at] == parts[0][at])
+    };
+    let common = (0..).take_while(is_common).count();
+    parts.iter().map(|path| path[common..].join("/")).collect()
 }
 
 /// What is compared, in a line.
@@ -299,6 +313,15 @@ fn sources(comparison: &Comparison) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_paths_what_they_share_is_left_out_but_never_all() {
+        let short = |paths: [&str; 2]| without_common_folders(&paths.map(str::to_owned));
+        assert_eq!(short(["r/s/6.1", "r/s/6.1-again"]), ["6.1", "6.1-again"]);
+        assert_eq!(short(["old/", "new/"]), ["old/", "new/"]);
+        assert_eq!(short(["r/s", "r/s/t"]), ["s", "s/t"]);
+        assert_eq!(short(["a", "a"]), ["a", "a"]);
+    }
 
     #[test]
     fn changes_have_as_many_digits_as_tell_them_from_none() {
