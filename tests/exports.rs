@@ -673,7 +673,6 @@ fn saved_results_are_exported_later() {
         (vec!["--export", "csv,hgrm", a], "one format only; add --beside"),
         (vec!["--export", "pdf", a], "[possible values: hlog, hgrm, csv, gobench, prometheus]"),
         (vec!["--beside", a, b], "--export"),
-        (vec![a, b, a], "--export"),
         (vec!["--export", "csv", stems[0]], "cannot read result"),
     ] {
         let output = compare_command(&arguments);
