@@ -1,0 +1,226 @@
+//! The generator's threads, as the one that keeps the time sees them: started, told, asked, and waited for.
+//!
+//! Invariant: a thread that was started is joined, or the run says that it is stuck; what it has measured is lost with neither.
+//! Deliberately absent: when to do any of it (see [`super::watch`]), and what a thread does (see [`super::client`]).
+
+use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::arrivals::Spans;
+use super::client::Client;
+use super::schedule::Schedule;
+use super::tally::{Slice, Window};
+use super::task::{Orders, Report, Task};
+use super::{Endpoint, LoadError, Plan};
+use crate::cpu;
+use crate::engine::{Chosen, Config, Waker, clock_ns};
+use crate::measure::result::Mode;
+use crate::measure::verdict::lag_bound_ns;
+use crate::scenario::echo::Payloads;
+
+/// How often threads that are to end are looked at.
+const JOIN_INTERVAL: Duration = Duration::from_millis(10);
+/// How long after the end of the drain a thread may take to say goodbye to its connections.
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
+
+/// What the thread that keeps the time waits for.
+pub(super) enum Event {
+    Thread(Report),
+    Ended,
+    Interrupt,
+}
+
+/// The generator's threads.
+pub(super) struct Crew {
+    pub(super) threads: Vec<JoinHandle<Result<Client, LoadError>>>,
+    /// By thread, once it has opened its connections; 0 before.
+    pub(super) thread_ids: Vec<i32>,
+    ready_count: usize,
+    /// Threads whose last connection has gone.
+    pub(super) deserted_count: usize,
+    wakers: Vec<Waker>,
+    pub(super) orders: Arc<Orders>,
+    spare: Arc<Mutex<Vec<Slice>>>,
+    drain_timeout: Duration,
+}
+
+impl Crew {
+    pub(super) fn start(plan: &Plan, endpoint: &Endpoint, events: &Sender<Event>) -> Result<Self, LoadError> {
+        let mut crew = Self {
+            threads: Vec::new(),
+            thread_ids: vec![0; plan.cpus.len()],
+            ready_count: 0,
+            deserted_count: 0,
+            wakers: Vec::new(),
+            orders: Arc::new(Orders::default()),
+            spare: Arc::new(Mutex::new(Vec::new())),
+            drain_timeout: plan.drain_timeout,
+        };
+        for index in 0..plan.cpus.len() {
+            let waker = Waker::new().map_err(LoadError::Thread)?;
+            crew.wakers.push(waker.clone());
+            let task = crew.task(plan, endpoint, index, events);
+            let (cpu, engine, ended) = (plan.cpus[index], plan.engine.clone(), events.clone());
+            let body = move || {
+                let result = generate(cpu, &engine, task, &waker);
+                let _ = ended.send(Event::Ended);
+                result
+            };
+            let thread = std::thread::Builder::new().name(format!("load-{index}")).spawn(body);
+            crew.threads.push(thread.map_err(LoadError::Thread)?);
+        }
+        Ok(crew)
+    }
+
+    /// Thread `index`'s share of the plan.
+    fn task(&self, plan: &Plan, endpoint: &Endpoint, index: usize, events: &Sender<Event>) -> Task {
+        let thread_count = plan.cpus.len();
+        let connections = plan.connections as usize;
+        let share = connections / thread_count + usize::from(index < connections % thread_count);
+        let events = events.clone();
+        let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(index as u64));
+        let (schedule, spans, pipeline) = match plan.mode {
+            Mode::OpenLoop { rate_per_s, arrivals } => {
+                let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
+                let first_per_s = plan.warmup_rate_per_s.unwrap_or(rate_per_s);
+                let mut schedule = Schedule::new(first_per_s, arrivals, plan.seed, index, thread_count);
+                if plan.warmup_rate_per_s.is_some() {
+                    schedule = schedule.with_change(plan.warmup.as_nanos() as u64, rate_per_s, thread_count);
+                }
+                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns(plan.spin), thread_count)), 0)
+            }
+            Mode::ClosedLoop { pipeline } => (None, None, pipeline),
+        };
+        let mut endpoint = endpoint.clone();
+        let mut payloads = Payloads::new(plan.payload_bytes, plan.text, &mut random);
+        if let Some(layout) = plan.stamps {
+            endpoint.target = layout.ask(&endpoint.target);
+            payloads = payloads.stamped(layout);
+        }
+        Task {
+            thread: index,
+            endpoint,
+            connections: share,
+            connect_gap_ns: plan.connect_rate_per_s.map_or(0.0, |rate| 1e9 * thread_count as f64 / rate),
+            connect_timeout_ns: plan.connect_timeout.as_nanos() as u64,
+            schedule,
+            spans,
+            pipeline,
+            spin: plan.spin,
+            exemplars: plan.exemplars,
+            payloads,
+            random,
+            orders: Arc::clone(&self.orders),
+            report: Box::new(move |report| {
+                // Nobody listens only where the run was given up.
+                let _ = events.send(Event::Thread(report));
+            }),
+            spare: Arc::clone(&self.spare),
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        self.wakers.iter().for_each(Waker::wake);
+    }
+
+    /// How many connections are open, when all have opened or failed.
+    pub(super) fn wait_until_open(&mut self, events: &Receiver<Event>) -> Result<usize, LoadError> {
+        let mut open_count = 0;
+        while self.ready_count < self.threads.len() {
+            match events.recv() {
+                Ok(Event::Thread(Report::Ready { thread, open, thread_id })) => {
+                    self.ready_count += 1;
+                    self.deserted_count += usize::from(open == 0);
+                    open_count += open;
+                    self.thread_ids[thread] = thread_id;
+                }
+                Ok(Event::Interrupt) | Err(_) => return Err(LoadError::InterruptedEarly),
+                // An engine that refused: joining it tells why.
+                Ok(Event::Ended) => return Ok(0),
+                Ok(Event::Thread(Report::Deserted)) => self.deserted_count += 1,
+                Ok(Event::Thread(Report::Slice(..) | Report::Unstamped)) => {}
+            }
+        }
+        Ok(open_count)
+    }
+
+    pub(super) fn order(&self, window: Window) {
+        self.orders.set(window);
+        self.wake();
+    }
+
+    /// Lets the threads go once they have drained.
+    pub(super) fn dismiss(&self) {
+        self.orders.dismiss();
+        self.wake();
+    }
+
+    pub(super) fn order_end_now(&self) {
+        self.orders.dismiss();
+        let now_ns = clock_ns();
+        self.order(Window { start_ns: now_ns, measure_ns: now_ns, end_ns: now_ns, drained_ns: now_ns });
+    }
+
+    pub(super) fn used_ns(&self) -> u64 {
+        cpu::used_ns(std::process::id(), Some(&self.thread_ids)).unwrap_or(0)
+    }
+
+    /// Has a slice's memory used again.
+    pub(super) fn reuse(&self, mut slice: Slice) {
+        slice.clear();
+        if let Ok(mut spare) = self.spare.lock() {
+            spare.push(slice);
+        }
+    }
+
+    /// Waits for the threads to end, and hands out what they were, in order; their slices go to `on_slice`.
+    pub(super) fn join(
+        mut self,
+        events: &Receiver<Event>,
+        mut on_slice: impl FnMut(usize, &Slice),
+    ) -> Result<Vec<Client>, LoadError> {
+        let deadline = Instant::now() + self.drain_timeout + GOODBYE;
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            // A thread says that it has ended a moment before it has: don't wait for another word of it.
+            match events.recv_timeout(JOIN_INTERVAL) {
+                Ok(Event::Thread(Report::Slice(thread, slice))) => {
+                    on_slice(thread, &slice);
+                    self.reuse(slice);
+                }
+                Ok(_) => {}
+                Err(_) if Instant::now() < deadline => {}
+                Err(_) => return Err(LoadError::Stuck),
+            }
+        }
+        for event in events.try_iter() {
+            if let Event::Thread(Report::Slice(thread, slice)) = event {
+                on_slice(thread, &slice);
+            }
+        }
+        let ended = std::mem::take(&mut self.threads).into_iter().map(|thread| match thread.join() {
+            Ok(client) => client,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        ended.collect()
+    }
+}
+
+/// A generator thread's life.
+fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Client, LoadError> {
+    cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
+    // The kernel may else end a wait 50 µs late, to save itself wake-ups, and so would every message be.
+    cpu::end_waits_on_time();
+    // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
+    // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
+    let connections_max = (task.connections as u32).max(1);
+    let config = Config {
+        connections_max,
+        outbox_bytes: usize::MAX,
+        uring: engine.uring.clone(),
+        kernel_timestamps: engine.kernel_timestamps,
+        ..Config::default()
+    };
+    Ok(engine.kind.run(config, waker, Client::new(task), || {})?)
+}
