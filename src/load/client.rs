@@ -9,20 +9,17 @@
 //! forgotten; answers are matched to messages in order, and any other order is an error.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
-use super::arrivals::Spans;
 use super::endpoint::Endpoint;
-use super::schedule::Schedule;
 use super::tally::{Slice, Tally, Window};
+use super::task::{Report, Task};
 use super::worst::Worst;
 use crate::cpu;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
 use crate::limits;
 use crate::measure::anatomy::{Moments, Parts};
 use crate::measure::evidence::{Exemplar, ServerStamps};
-use crate::scenario::echo::{Mismatch, Payloads};
+use crate::scenario::echo::Mismatch;
 use crate::scenario::stamps::{self, Layout};
 use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
@@ -45,91 +42,6 @@ const SENDS_AT_END_MAX: usize = 1 << 10;
 const BACKLOG_INTERVAL_NS: u64 = 1_000_000;
 /// How long the server may take to answer our Close frames.
 const CLOSE_NS: u64 = 1_000_000_000;
-
-/// What the threads are told: the run's window, as soon as all have opened their connections.
-#[derive(Debug, Default)]
-pub(super) struct Orders {
-    start_ns: AtomicU64,
-    measure_ns: AtomicU64,
-    end_ns: AtomicU64,
-    drained_ns: AtomicU64,
-    stop: AtomicBool,
-    dismissed: AtomicBool,
-}
-
-impl Orders {
-    pub(super) fn set(&self, window: Window) {
-        self.measure_ns.store(window.measure_ns, Ordering::Relaxed);
-        self.end_ns.store(window.end_ns, Ordering::Relaxed);
-        self.drained_ns.store(window.drained_ns, Ordering::Relaxed);
-        self.start_ns.store(window.start_ns, Ordering::Release);
-    }
-
-    /// The window is to end as soon as the threads see this.
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// The timekeeper has read the threads' CPU time: they may close their connections and end.
-    pub(super) fn dismiss(&self) {
-        self.dismissed.store(true, Ordering::Relaxed);
-    }
-
-    fn get(&self) -> Option<Window> {
-        let start_ns = self.start_ns.load(Ordering::Acquire);
-        (start_ns != 0).then(|| Window {
-            start_ns,
-            measure_ns: self.measure_ns.load(Ordering::Relaxed),
-            end_ns: self.end_ns.load(Ordering::Relaxed),
-            drained_ns: self.drained_ns.load(Ordering::Relaxed),
-        })
-    }
-}
-
-/// What a thread reports.
-pub(super) enum Report {
-    /// All of its connections have opened or failed.
-    Ready {
-        /// The generator thread, from 0.
-        thread: usize,
-        /// Those that are open.
-        open: usize,
-        /// The generator thread, for its CPU time.
-        thread_id: i32,
-    },
-    /// What happened on a thread since its last slice.
-    Slice(usize, Slice),
-    /// The server was asked to stamp its answers, and does not.
-    Unstamped,
-    /// The last of its connections is gone, and not by our doing.
-    Deserted,
-}
-
-/// What a thread is to do.
-pub(super) struct Task {
-    /// The thread, from 0.
-    pub(super) thread: usize,
-    pub(super) endpoint: Endpoint,
-    pub(super) connections: usize,
-    pub(super) connect_gap_ns: f64,
-    pub(super) connect_timeout_ns: u64,
-    /// The open loop's schedule; `None` in a closed loop.
-    pub(super) schedule: Option<Schedule>,
-    /// A sample of when the schedule's messages were reached is taken so.
-    pub(super) spans: Option<Spans>,
-    /// Messages in flight per connection of a closed loop.
-    pub(super) pipeline: u64,
-    /// Poll without ever sleeping.
-    pub(super) spin: bool,
-    /// How many of the worst messages to keep.
-    pub(super) exemplars: usize,
-    pub(super) payloads: Payloads,
-    pub(super) random: fastrand::Rng,
-    pub(super) orders: Arc<Orders>,
-    pub(super) report: Box<dyn Fn(Report) + Send>,
-    /// Slices to be used again.
-    pub(super) spare: Arc<Mutex<Vec<Slice>>>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -669,7 +581,7 @@ impl Client {
                 let look_ns = connections.clock_ns() + BACKLOG_INTERVAL_NS;
                 Some(next_ns.map_or(look_ns, |next_ns| next_ns.min(look_ns)))
             }
-            Stage::Draining if !self.task.orders.dismissed.load(Ordering::Relaxed) => None,
+            Stage::Draining if !self.task.orders.is_dismissed() => None,
             Stage::Draining if self.unanswered == 0 || connections.now_ns() >= self.window.drained_ns => {
                 self.begin_close(connections);
                 Some(self.close_by_ns)
@@ -854,7 +766,7 @@ impl Handler for Client {
             Stage::Running | Stage::Draining => self.hand_over_slice(),
             Stage::Closing => {}
         }
-        if self.stage == Stage::Running && self.task.orders.stop.load(Ordering::Relaxed) {
+        if self.stage == Stage::Running && self.task.orders.is_stopped() {
             self.window.end_at(connections.clock_ns());
             // Now: where no answers come, nothing else would bring another turn of a closed loop.
             self.send_due(connections, SENDS_AT_END_MAX);

@@ -18,6 +18,7 @@ pub mod series;
 #[cfg(test)]
 mod simulation;
 mod tally;
+mod task;
 mod tui;
 mod witness;
 mod worst;
@@ -48,11 +49,12 @@ use crate::measure::verdict::lag_bound_ns;
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
 use arrivals::Spans;
-use client::{Client, Orders, Report, Task};
+use client::Client;
 use progress::Progress;
 use record::{Record, Recorded};
 use schedule::Schedule;
 use tally::{Slice, Window};
+use task::{Orders, Report, Task};
 use witness::Look;
 
 /// Between the last connection's opening and the first message: threads wake up and see their orders.

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
-use super::client::{Client, Orders, Report, Task};
+use super::client::Client;
 use super::endpoint::Endpoint;
 use super::record::{Record, Recorded};
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
+use super::task::{Orders, Report, Task};
 use crate::engine::Config;
 use crate::engine::memory::{End, Plan, Stall, run_pair};
 use crate::measure::histogram::{Histogram, record as record_ns};
