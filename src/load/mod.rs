@@ -7,6 +7,7 @@ mod arrivals;
 pub mod calibrate;
 mod client;
 pub mod config;
+mod deflate;
 mod endpoint;
 mod flags;
 pub mod heading;
@@ -32,7 +33,7 @@ use clap::Parser;
 
 pub use endpoint::Endpoint;
 pub use flags::{PlanFlags, SeriesFlags};
-pub use options::{Arrivals, Options, OptionsError, Plan};
+pub use options::{Arrivals, Filling, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 pub use tui::restore_terminal;
 
@@ -46,6 +47,7 @@ use crate::measure::result::{
 };
 use crate::measure::verdict;
 use crate::measure::verdict::lag_bound_ns;
+use crate::scenario::deflate::DeflateParameters;
 use crate::scenario::echo::Payloads;
 use crate::server::{self, Server, ServerError};
 use arrivals::Spans;
@@ -257,6 +259,7 @@ impl Run {
             cpu,
             anatomy,
             is_unstamped: _,
+            agreed,
             measured_s,
             evidence,
             exemplars,
@@ -275,7 +278,7 @@ impl Run {
             plan,
             environment: Environment::capture(),
             io_uring: Some(record_of_probe(&self.plan.probe)),
-            target: target_of(&self.plan, endpoint),
+            target: target_of(&self.plan, endpoint, agreed),
             outcome,
             accounting,
             latency,
@@ -302,6 +305,8 @@ struct Measured {
     anatomy: Option<Anatomy>,
     /// It was asked for, and the server does not stamp its answers.
     is_unstamped: bool,
+    /// The compression that was agreed on.
+    agreed: Option<DeflateParameters>,
     measured_s: f64,
     evidence: Evidence,
     exemplars: Vec<Exemplar>,
@@ -322,6 +327,7 @@ impl Measured {
         let mut exemplars = Vec::new();
         let mut spans = Vec::new();
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
+        let agreed = clients.iter().find_map(Client::agreed);
         for (thread, client) in clients.into_iter().enumerate() {
             accounting.merge(&client.tally.accounting);
             latency.merge(&client.tally.latency);
@@ -357,6 +363,7 @@ impl Measured {
             cpu,
             anatomy,
             is_unstamped,
+            agreed,
             measured_s,
             evidence,
             exemplars,
@@ -377,6 +384,7 @@ fn record_of(plan: &Plan) -> result::Plan {
         threads: plan.cpus.len() as u64,
         payload_bytes: plan.payload_bytes as u64,
         text: plan.text,
+        filling: plan.filling.recorded(),
         duration_s: plan.duration.as_secs_f64(),
         warmup_s: plan.warmup.as_secs_f64(),
         drain_timeout_s: plan.drain_timeout.as_secs_f64(),
@@ -395,7 +403,7 @@ fn record_of_probe(probe: &Probe) -> IoUring {
 }
 
 /// Who talked to whom, and over what.
-fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
+fn target_of(plan: &Plan, endpoint: &Endpoint, agreed: Option<DeflateParameters>) -> Target {
     let ours = plan.endpoint.is_none().then_some(&plan.server_engine);
     let reason = plan.engine.passed_over.as_ref().or(ours.and_then(|engine| engine.passed_over.as_ref()));
     Target {
@@ -411,6 +419,7 @@ fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
             None => ours.map(|_| list(&plan.server_cpus)),
         },
         load_cpus: Some(list(&plan.cpus)),
+        deflate: plan.deflate.zip(agreed).map(|(settings, agreed)| deflate::record_of(&settings, &agreed)),
     }
 }
 
@@ -425,6 +434,7 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
     options.max_connections = Some(plan.connections);
     options.bare = plan.bare_server;
+    options.deflate = plan.deflate_flags.clone();
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();
@@ -518,7 +528,10 @@ impl Crew {
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
         let mut endpoint = endpoint.clone();
-        let mut payloads = Payloads::new(plan.payload_bytes, plan.text, &mut random);
+        let mut payloads = match plan.filling {
+            Filling::Random => Payloads::new(plan.payload_bytes, plan.text, &mut random),
+            Filling::Json => Payloads::json(plan.payload_bytes, plan.text, &mut random),
+        };
         if let Some(layout) = plan.stamps {
             endpoint.target = layout.ask(&endpoint.target);
             payloads = payloads.stamped(layout);
@@ -535,6 +548,7 @@ impl Crew {
             spin: plan.spin,
             exemplars: plan.exemplars,
             payloads,
+            deflate: plan.deflate,
             random,
             orders: Arc::clone(&self.orders),
             report: Box::new(move |report| {
