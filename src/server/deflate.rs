@@ -75,7 +75,7 @@ pub struct DeflateOptions {
     pub deflate: bool,
 
     /// With --deflate: whose compressor keeps its window from message to message, which makes messages smaller and
-    /// takes memory per connection: some 420 KiB to compress, 48 KiB to inflate
+    /// takes memory per connection: 375 KiB to compress, 48 KiB to inflate
     #[arg(long, value_name = "ENDS", value_enum, default_value_t = Takeover::Both, requires = "deflate")]
     pub deflate_takeover: Takeover,
 

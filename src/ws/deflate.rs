@@ -87,8 +87,9 @@ enum Stage {
 ///
 /// [`Compressor::write`] for each piece of a message, and [`Compressor::settle`] before the thread turns to another connection.
 ///
-/// With context takeover it keeps, from the first compressed message on, zlib-rs's state: 128 KiB of hash heads, 64 KiB
-/// of pending output, 48 KiB of symbols, and 4 to 6 bytes per byte of window, so 242 KiB with 9 bits and 432 KiB with 15.
+/// With context takeover it keeps, from the first compressed message on, zlib-rs's state at memory level 8 (flate2 offers no
+/// other): 128 KiB of hash heads, 64 KiB of pending output, 48 KiB of symbols, and 4 bytes per byte of window, so 242 KiB
+/// with 9 bits and 368 KiB with 15, and 6 KiB of trees.
 pub struct Compressor {
     compression: Compression,
     window_bits: u8,
@@ -275,14 +276,16 @@ pub struct Step {
 
 /// Inflates the messages of one connection.
 ///
-/// From the first compressed message on it has zlib-rs's state of 48 KiB, whose window always has 32 KiB, so a narrower
-/// one that was agreed saves nothing here.
+/// From the first compressed message on it has zlib-rs's state of some 48 KiB, whose window always has 32 KiB: a narrower
+/// one that was agreed on saves nothing here.
 pub struct Decompressor {
     takes_over: bool,
     /// Bytes of [`TAIL`] that were given to the message under way.
     tail_given: usize,
     /// The last step filled its room: there may be more.
     is_full: bool,
+    /// What comes next is no DEFLATE; what stood before it was given out first, so that all splits come to the same.
+    has_failed: bool,
     state: Option<Decompress>,
 }
 
@@ -293,7 +296,7 @@ impl Decompressor {
             Role::Server => parameters.client_no_context_takeover,
             Role::Client => parameters.server_no_context_takeover,
         };
-        Self { takes_over: !no_takeover, tail_given: 0, is_full: false, state: None }
+        Self { takes_over: !no_takeover, tail_given: 0, is_full: false, has_failed: false, state: None }
     }
 
     /// Inflates some of `input` into `out`. Call again, with what was not taken, until it is done; `ends_message`: the
@@ -311,6 +314,9 @@ impl Decompressor {
         let new_state = || Decompress::new_with_window_bits(false, WINDOW_BITS_MAX);
         let state = self.state.get_or_insert_with(|| idle.0.pop().unwrap_or_else(new_state));
         let (mut taken, mut made) = (0, 0);
+        if self.has_failed {
+            return Err(Fault::NotDeflate);
+        }
         loop {
             let rest = &input[taken..];
             let tail = if ends_message { &TAIL[self.tail_given..] } else { &[] };
@@ -322,9 +328,7 @@ impl Decompressor {
                 return Ok(Step { taken, made, is_done: false });
             }
             let (taken_before, made_before) = (state.total_in(), state.total_out());
-            let status = state
-                .decompress(source, &mut out[made..], FlushDecompress::None)
-                .map_err(|_| Fault::NotDeflate)?;
+            let inflated = state.decompress(source, &mut out[made..], FlushDecompress::None);
             let took = (state.total_in() - taken_before) as usize;
             let added = (state.total_out() - made_before) as usize;
             made += added;
@@ -334,11 +338,16 @@ impl Decompressor {
             } else {
                 taken += took;
             }
-            if status == Status::StreamEnd {
-                state.reset(false);
-                self.is_full = false;
-            } else if took == 0 && added == 0 && !source.is_empty() {
-                return Err(Fault::NotDeflate);
+            match inflated {
+                Ok(Status::StreamEnd) => {
+                    state.reset(false);
+                    self.is_full = false;
+                }
+                Ok(_) if took > 0 || added > 0 || source.is_empty() => {}
+                _ => {
+                    self.has_failed = true;
+                    return Ok(Step { taken, made, is_done: false });
+                }
             }
         }
         if ends_message {

@@ -129,15 +129,25 @@ impl Deflating {
         let piece = if self.is_compressed {
             let (room, mut idle) = space.split();
             let step = self.decompressor.step(rest, payload.ends_message, room, &mut idle)?;
-            self.count(step.made as u64)?;
             Piece { taken: step.taken, bytes: &room[..step.made], is_last: step.is_done }
         } else {
             Piece { taken: rest.len(), bytes: rest, is_last: true }
         };
-        if payload.text {
-            self.connection.check_text(piece.bytes, payload.ends_message && piece.is_last)?;
+        if !self.is_compressed {
+            self.judge(payload, piece.bytes, piece.is_last)?;
+            return Ok(piece);
         }
+        // What is within the limit is judged first, as it would be if it had come alone.
+        let room_bytes = self.message_bytes_max - self.message_bytes;
+        let within = piece.bytes.len().min(usize::try_from(room_bytes).unwrap_or(usize::MAX));
+        self.judge(payload, &piece.bytes[..within], piece.is_last && within == piece.bytes.len())?;
+        self.count(piece.bytes.len() as u64)?;
         Ok(piece)
+    }
+
+    fn judge(&mut self, payload: Payload, bytes: &[u8], is_last: bool) -> Result<(), Fault> {
+        let ends_message = payload.ends_message && is_last;
+        if payload.text { self.connection.check_text(bytes, ends_message) } else { Ok(()) }
     }
 }
 
