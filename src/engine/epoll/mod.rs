@@ -433,7 +433,7 @@ impl<H: Handler> Epoll<H> {
                 link.paused = true;
                 self.connections.counters.pauses += 1;
             }
-        } else if link.paused && queued_bytes <= self.config.outbox_bytes / 2 {
+        } else if link.paused && (queued_bytes <= self.config.outbox_bytes / 2 || !link.behind) {
             link.paused = false;
             if link.readable {
                 self.list(self.connections.id_at(slot));

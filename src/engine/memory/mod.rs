@@ -658,7 +658,7 @@ impl<H: Handler> Side<H> {
         if (is_held || (queued_bytes > most && wire.behind)) && !wire.paused {
             wire.paused = true;
             self.connections.counters.pauses += 1;
-        } else if wire.paused && queued_bytes <= enough && !is_held {
+        } else if wire.paused && (queued_bytes <= enough || !wire.behind) && !is_held {
             wire.paused = false;
         }
     }

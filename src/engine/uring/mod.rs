@@ -351,7 +351,8 @@ impl<H: Handler> Uring<'_, H> {
                     self.cancel(Op::Recv, self.connections.id_at(slot));
                 }
             }
-        } else if state.paused && queued_bytes <= self.config.outbox_bytes / 2 {
+        } else if state.paused && (queued_bytes <= self.config.outbox_bytes / 2 || !state.behind) {
+            // What goes to a peer that is not behind tells of its end to nobody.
             state.paused = false;
         }
         let state = &self.held[slot as usize];

@@ -89,7 +89,8 @@ impl<H: Handler> World<H> {
         let held = &mut self.held[slot as usize];
         if held.paused {
             let line = &self.connections.slots[slot as usize].line;
-            if line.outbox.queued_bytes() <= self.config.outbox_bytes / 2 && !line.holds_reading {
+            let has_room = line.outbox.queued_bytes() <= self.config.outbox_bytes / 2;
+            if (has_room || !held.behind) && !line.holds_reading {
                 held.paused = false;
                 wake(&mut held.task);
             }
