@@ -34,10 +34,7 @@ fn compressed_messages_are_answered_and_the_result_says_how_they_were_compressed
     for (flags, expected) in [
         (&["--engine", "uring", "--text"][..], DEFAULT),
         (&["--engine", "epoll", "--deflate-window-bits", "9,12", "--deflate-level", "6"], narrow),
-        (
-            &["--engine", "tokio-uring", "--deflate-takeover", "neither", "--deflate-threshold", "0B"],
-            alone,
-        ),
+        (&["--engine", "tokio-uring", "--deflate-takeover", "neither", "--deflate-threshold", "0B"], alone),
     ] {
         let ended = run(&[&JSON[..], &["--deflate"], flags].concat());
         let result = ended.result(0, Status::Completed);
