@@ -7,6 +7,8 @@
 
 #[path = "engines/client.rs"]
 mod client;
+#[path = "engines/deflate.rs"]
+mod deflate;
 #[path = "engines/harness.rs"]
 mod harness;
 #[path = "engines/kernel.rs"]

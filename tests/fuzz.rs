@@ -7,6 +7,10 @@ use fastrand::Rng;
 
 #[path = "fuzz_bounded/decoder.rs"]
 mod decoder;
+#[path = "fuzz_bounded/deflate.rs"]
+mod deflate;
+#[path = "fuzz_bounded/extensions.rs"]
+mod extensions;
 #[path = "fuzz_bounded/handshake.rs"]
 mod handshake;
 #[path = "common/seed.rs"]
@@ -65,6 +69,54 @@ fn the_decoder_holds_for_random_and_mutated_input() {
         b"\xc3",
     ];
     run(3_000, &seeds, &tokens, decoder::check);
+}
+
+#[test]
+fn the_negotiation_of_extensions_holds_for_random_and_mutated_input() {
+    let seeds: [&[u8]; 2] = [
+        include_bytes!("../fuzz/seeds/extensions/offers"),
+        include_bytes!("../fuzz/seeds/extensions/answer"),
+    ];
+    let tokens: [&[u8]; 14] = [
+        b"permessage-deflate",
+        b"; client_max_window_bits",
+        b"; client_max_window_bits=8",
+        b"; server_max_window_bits=\"15\"",
+        b"; server_max_window_bits=8",
+        b"; server_no_context_takeover",
+        b"; client_no_context_takeover",
+        b", permessage-deflate",
+        b"\n",
+        b",",
+        b";",
+        b"=",
+        b"\"",
+        b"\\",
+    ];
+    run(50_000, &seeds, &tokens, extensions::check_any);
+}
+
+#[test]
+fn compression_holds_for_random_and_mutated_input() {
+    let seeds: [&[u8]; 3] = [
+        include_bytes!("../fuzz/seeds/deflate/server"),
+        include_bytes!("../fuzz/seeds/deflate/client"),
+        include_bytes!("../fuzz/seeds/deflate/bomb"),
+    ];
+    // Whole messages, fragments, blocks that are stored, empty, or end their stream.
+    let tokens: [&[u8]; 10] = [
+        b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00",
+        b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00",
+        b"\x41\x83\0\0\0\0\xf2\x48\xcd",
+        b"\x80\x84\0\0\0\0\xc9\xc9\x07\x00",
+        b"\xc2\x81\0\0\0\0\x00",
+        b"\xc9\x80\0\0\0\0",
+        b"\x00\x00\xff\xff",
+        b"\x00\x05\x00\xfa\xff",
+        b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00",
+        b"\x88\x80\0\0\0\0",
+    ];
+    run(3_000, &seeds, &tokens, deflate::check);
 }
 
 /// Calls `check` with `case_count` inputs. It panics when a property is broken, which the harness reports

@@ -5,6 +5,8 @@
 
 #[path = "memory/actor.rs"]
 mod actor;
+#[path = "memory/deflate.rs"]
+mod deflate;
 #[path = "memory/endings.rs"]
 mod endings;
 #[path = "common/seed.rs"]

@@ -68,12 +68,59 @@ fn node_server_answers_every_message_of_a_closed_loop() {
     server_answers_every_message(Peer::Node, &["--closed-loop", "--pipeline", "4", "--text"]);
 }
 
+#[test]
+fn python_client_and_our_server_agree_compressed() {
+    client_and_our_server_agree_on(Peer::Python, &["--deflate", "--deflate-threshold", "0"], "compressed");
+}
+
+#[test]
+fn node_client_and_our_server_agree_compressed() {
+    client_and_our_server_agree_on(Peer::Node, &["--deflate"], "compressed");
+}
+
+#[test]
+fn node_client_and_our_server_agree_on_what_the_server_wants() {
+    let flags = [
+        "--deflate",
+        "--deflate-takeover",
+        "neither",
+        "--deflate-window-bits",
+        "10,11",
+        "--deflate-level",
+        "9",
+    ];
+    client_and_our_server_agree_on(Peer::Node, &flags, "compressed");
+}
+
+#[test]
+fn python_server_answers_every_compressed_message() {
+    let flags = ["--rate", "2000", "--text", "--filling", "json", "--payload", "700", "--deflate"];
+    server_answers_every_message(Peer::Python, &flags);
+}
+
+#[test]
+fn node_server_answers_every_compressed_message() {
+    let flags = ["--closed-loop", "--filling", "json", "--payload", "20KiB", "--deflate"];
+    server_answers_every_message(Peer::Node, &flags);
+}
+
+#[test]
+fn node_server_answers_every_message_that_is_compressed_by_itself() {
+    let flags = ["--rate", "1000", "--filling", "json", "--payload", "2KiB", "--deflate"];
+    let more = ["--deflate-takeover", "neither", "--deflate-window-bits", "9", "--deflate-level", "6"];
+    server_answers_every_message(Peer::Node, &[&flags[..], &more].concat());
+}
+
 fn client_and_our_server_agree(peer: Peer) {
+    client_and_our_server_agree_on(peer, &[], "conversation");
+}
+
+fn client_and_our_server_agree_on(peer: Peer, flags: &[&str], conversation: &str) {
     if !peer.is_ready() {
         return;
     }
-    let (server, url) = our_server();
-    let client = Process::start(peer.name(), peer.command("client").args([&url, "conversation"]));
+    let (server, url) = our_server_with(flags);
+    let client = Process::start(peer.name(), peer.command("client").args([&url, conversation]));
     let (status, transcript) = client.wait();
     for check in CHECKS {
         let line = format!("ok {check}");
@@ -102,12 +149,13 @@ fn server_answers_every_message(peer: Peer, how: &[&str]) {
     let lifetime = PROCESS_TIME_MAX.as_secs().to_string();
     let mut command = peer.command("echo_server");
     command.args(["--listen", "127.0.0.1:0", "--lifetime", &lifetime]);
+    command.args(how.iter().filter(|flag| **flag == "--deflate"));
     let server = Process::start(peer.name(), &mut command);
     let url = server.wait_for_line("listening on ").split_off("listening on ".len());
     let results = tempfile::tempdir().expect("a directory for results");
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringsock-load"));
-    command.arg(&url).args("--connections 8 --payload 64 --duration 1s --warmup 200ms --quiet".split(' '));
+    command.arg(&url).args("--connections 8 --duration 1s --warmup 200ms --quiet".split(' '));
     let load = Process::start("ringsock-load", command.args(how).arg("--results").arg(results.path()));
     let saved = load.wait_for_line("saved ").split_off("saved ".len());
     let (status, transcript) = load.wait();
@@ -139,7 +187,13 @@ fn total(value: &Value) -> Option<u64> {
 
 /// A running `ringsock-server` on a free port, and its URL (ends in `/`).
 fn our_server() -> (Process, String) {
+    our_server_with(&[])
+}
+
+/// The same with further flags.
+fn our_server_with(flags: &[&str]) -> (Process, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringsock-server"));
+    command.args(flags);
     let server =
         Process::start("ringsock-server", command.args("--listen 127.0.0.1:0 --threads 1".split(' ')));
     let url = server.wait_for_line("listening on ").split_off("listening on ".len());

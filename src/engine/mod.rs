@@ -208,6 +208,8 @@ struct Line {
     /// When a peer that kept output waiting last took some of it.
     progressed_ns: Option<u64>,
     intent: Intent,
+    /// The handler has received more than it can handle for now.
+    holds_reading: bool,
     outbox: Outbox,
     wake_at_ns: u64,
 }
@@ -379,6 +381,7 @@ impl<C> Connections<C> {
                 dirty: false,
                 progressed_ns: None,
                 intent: Intent::Keep,
+                holds_reading: false,
                 outbox: Outbox::default(),
                 wake_at_ns: u64::MAX,
             };
@@ -388,6 +391,7 @@ impl<C> Connections<C> {
         assert!(!slot.line.in_use, "slot {index} is taken");
         slot.line.in_use = true;
         slot.line.intent = Intent::Keep;
+        slot.line.holds_reading = false;
         slot.line.progressed_ns = None;
         slot.line.wake_at_ns = u64::MAX;
         slot.conn = Some(conn);
@@ -536,6 +540,14 @@ impl Io<'_> {
     #[inline]
     pub fn queued_bytes(&self) -> usize {
         self.line.outbox.queued_bytes()
+    }
+
+    /// Has the peer not read from until this is called with `false`; what has been received may still be handed over.
+    pub fn hold_reading(&mut self, hold: bool) {
+        if self.line.holds_reading != hold {
+            self.line.holds_reading = hold;
+            self.line.mark_dirty(self.index, self.common);
+        }
     }
 
     /// When the kernel received the last of the bytes being handled in `on_bytes`, in nanoseconds of [`clock_ns`], to

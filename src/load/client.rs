@@ -8,6 +8,8 @@
 //! Invariants: what the schedule intends is sent, kept in a connection's backlog, or counted as unsent, never
 //! forgotten; answers are matched to messages in order, and any other order is an error.
 
+mod deflated;
+
 use std::collections::VecDeque;
 
 use super::endpoint::Endpoint;
@@ -25,6 +27,7 @@ use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
 use crate::ws::mask::Mask;
+use deflated::{Compressed, Deflation};
 
 /// Connections that one thread opens at a time.
 const OPENING_MAX: usize = 32;
@@ -77,12 +80,26 @@ pub(super) struct Client {
     backlogged: Vec<ConnId>,
     unanswered: u64,
     close_by_ns: u64,
+    /// Where messages are compressed.
+    deflation: Option<Box<Deflation>>,
 }
 
 enum Protocol {
     Connecting,
     Handshake { handshake: Box<ClientHandshake>, since_ns: u64 },
     Open(Connection),
+    Compressed(Box<Compressed>),
+}
+
+impl Protocol {
+    /// What speaks WebSocket, if it does.
+    fn connection(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Open(connection) => Some(connection),
+            Self::Compressed(compressed) => Some(compressed.messages.connection()),
+            Self::Connecting | Self::Handshake { .. } => None,
+        }
+    }
 }
 
 /// Whether another message may be queued on a connection.
@@ -147,6 +164,7 @@ impl Client {
             backlogged: Vec::new(),
             unanswered: 0,
             close_by_ns: u64::MAX,
+            deflation: task.deflate.map(|settings| Box::new(Deflation::new(settings))),
             task,
         }
     }
@@ -186,10 +204,8 @@ impl Client {
         (self.task.report)(report);
     }
 
-    fn on_established(&mut self, id: ConnId, conn: &mut Peer, now_ns: u64) {
-        // A bare server's answers are our own frames, masked.
-        let role = if self.task.endpoint.bare { Role::Server } else { Role::Client };
-        conn.protocol = Protocol::Open(Connection::new(role, limits::MESSAGE_BYTES, now_ns));
+    fn on_established(&mut self, id: ConnId, conn: &mut Peer, protocol: Protocol) {
+        conn.protocol = protocol;
         self.open.push(id);
         self.on_opened_or_failed();
     }
@@ -206,8 +222,18 @@ impl Client {
         match handshake.on_bytes(bytes) {
             Ok(None) => bytes.len(),
             Ok(Some(head_bytes)) => {
-                self.tally.on_upgraded(now_ns.saturating_sub(*since_ns));
-                self.on_established(id, conn, now_ns);
+                let (agreed, since_ns) = (handshake.deflate(), *since_ns);
+                let protocol = match &mut self.deflation {
+                    None => Ok(Protocol::Open(Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns))),
+                    Some(deflation) => deflation.open(agreed, now_ns),
+                };
+                match protocol {
+                    Ok(protocol) => {
+                        self.tally.on_upgraded(now_ns.saturating_sub(since_ns));
+                        self.on_established(id, conn, protocol);
+                    }
+                    Err(why) => conn.give_up(io, format!("handshake: {why}")),
+                }
                 head_bytes
             }
             Err(error) => {
@@ -237,7 +263,11 @@ impl Client {
     #[inline]
     fn send(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, now_ns: u64) {
         let key = self.random_key();
-        io.write(|out| self.task.payloads.encode(conn.next_number, key, out));
+        if matches!(conn.protocol, Protocol::Compressed(_)) {
+            self.send_compressed(conn, io, key);
+        } else {
+            io.write(|out| self.task.payloads.encode(conn.next_number, key, out));
+        }
         conn.next_number += 1;
         conn.in_flight.push_back(Sent { intended_ns, sent_ns: now_ns });
         self.unanswered += 1;
@@ -343,7 +373,9 @@ impl Client {
     fn on_frames(&mut self, conn: &mut Peer, io: &mut Io<'_>, memory: &mut [u8], now_ns: u64) {
         let mut at = 0;
         loop {
-            let Protocol::Open(connection) = &mut conn.protocol else { return };
+            let Protocol::Open(connection) = &mut conn.protocol else {
+                return self.on_compressed_frames(conn, io, memory, now_ns);
+            };
             let event = match connection.next(&memory[at..]) {
                 Ok(Some(event)) => event,
                 Ok(None) => return,
@@ -378,7 +410,7 @@ impl Client {
     #[cold]
     fn on_ping(&mut self, conn: &mut Peer, io: &mut Io<'_>) {
         let key = self.random_key();
-        let Protocol::Open(connection) = &mut conn.protocol else { return };
+        let Some(connection) = conn.protocol.connection() else { return };
         if let Some(frame) = connection.pong(key) {
             io.write(|out| out.extend_from_slice(frame.as_bytes()));
         }
@@ -387,7 +419,7 @@ impl Client {
     #[cold]
     fn on_close(&mut self, conn: &mut Peer, io: &mut Io<'_>, code: Option<u16>, now_ns: u64) {
         let key = self.random_key();
-        let Protocol::Open(connection) = &mut conn.protocol else { return };
+        let Some(connection) = conn.protocol.connection() else { return };
         if self.stage != Stage::Closing {
             let code = code.map_or("no code".to_owned(), |code| code.to_string());
             conn.failure = Some(format!("closed by server ({code})"));
@@ -534,7 +566,7 @@ impl Client {
             if conn.in_flight.front().is_some_and(|sent| sent.intended_ns < self.window.measure_ns) {
                 self.tally.accounting.count_error("unanswered since warm-up");
             }
-            let Protocol::Open(connection) = &mut conn.protocol else { continue };
+            let Some(connection) = conn.protocol.connection() else { continue };
             if self.task.endpoint.bare {
                 io.close();
             } else if let Some(frame) = connection.close(close_code::NORMAL, "", now_ns, key) {
@@ -640,7 +672,7 @@ impl Peer {
     /// The server broke the protocol: nothing more of it is looked at.
     #[cold]
     fn on_fault(&mut self, io: &mut Io<'_>, fault: Fault, now_ns: u64) {
-        if let Protocol::Open(connection) = &mut self.protocol {
+        if let Some(connection) = self.protocol.connection() {
             // The Close frame stays unsent: the connection is dropped at once.
             let _ = connection.fail(fault, now_ns, Mask::from_bytes([0; 4]));
         }
@@ -686,12 +718,17 @@ impl Handler for Client {
         self.tally.on_connected(now_ns.saturating_sub(conn.since_ns));
         if self.task.endpoint.bare {
             self.tally.accounting.connections_opened += 1;
-            return self.on_established(id, conn, now_ns);
+            // Its answers are our own frames, masked.
+            let connection = Connection::new(Role::Server, limits::MESSAGE_BYTES, now_ns);
+            return self.on_established(id, conn, Protocol::Open(connection));
         }
         let Endpoint { host, port, target, .. } = &self.task.endpoint;
         let nonce = self.task.random.u128(..).to_ne_bytes();
         match ClientHandshake::new(host, *port, target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
-            Ok(handshake) => {
+            Ok(mut handshake) => {
+                if let Some(deflation) = &self.deflation {
+                    handshake = handshake.offering_deflate(deflation.offer());
+                }
                 io.send(handshake.request());
                 conn.protocol = Protocol::Handshake { handshake: Box::new(handshake), since_ns: now_ns };
             }
@@ -705,7 +742,7 @@ impl Handler for Client {
         self.turn_worked = true;
         let Some((conn, mut io)) = connections.get(id) else { return };
         let mut memory = &mut received.memory[received.range];
-        if !matches!(conn.protocol, Protocol::Open(_)) {
+        if !matches!(conn.protocol, Protocol::Open(_) | Protocol::Compressed(_)) {
             if conn.failure.is_some() {
                 // The rest of a refusal.
                 return;
@@ -724,16 +761,19 @@ impl Handler for Client {
 
     fn on_timer(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let Some((conn, mut io)) = connections.get(id) else { return };
-        match &conn.protocol {
+        match &mut conn.protocol {
             Protocol::Connecting => conn.give_up(&mut io, "connect: timed out".to_owned()),
             Protocol::Handshake { .. } => conn.give_up(&mut io, "handshake: timed out".to_owned()),
-            Protocol::Open(connection) if connection.is_closed() => io.abort(),
-            Protocol::Open(_) => {}
+            open => {
+                if open.connection().is_some_and(|connection| connection.is_closed()) {
+                    io.abort();
+                }
+            }
         }
     }
 
-    fn on_closed(&mut self, connections: &mut Connections<Peer>, conn: Peer, why: Closed) {
-        if !matches!(conn.protocol, Protocol::Open(_)) {
+    fn on_closed(&mut self, connections: &mut Connections<Peer>, mut conn: Peer, why: Closed) {
+        if conn.protocol.connection().is_none() {
             self.tally.accounting.connections_failed += 1;
             let class = conn.failure.unwrap_or_else(|| match &why {
                 Closed::Connect(_) => describe(&why),

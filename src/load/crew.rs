@@ -13,7 +13,7 @@ use super::client::Client;
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
 use super::task::{Orders, Report, Task};
-use super::{Endpoint, LoadError, Plan};
+use super::{Endpoint, Filling, LoadError, Plan};
 use crate::cpu;
 use crate::engine::{Chosen, Config, Waker, clock_ns};
 use crate::measure::result::Mode;
@@ -94,7 +94,10 @@ impl Crew {
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
         let mut endpoint = endpoint.clone();
-        let mut payloads = Payloads::new(plan.payload_bytes, plan.text, &mut random);
+        let mut payloads = match plan.filling {
+            Filling::Random => Payloads::new(plan.payload_bytes, plan.text, &mut random),
+            Filling::Json => Payloads::json(plan.payload_bytes, plan.text, &mut random),
+        };
         if let Some(layout) = plan.stamps {
             endpoint.target = layout.ask(&endpoint.target);
             payloads = payloads.stamped(layout);
@@ -111,6 +114,7 @@ impl Crew {
             spin: plan.spin,
             exemplars: plan.exemplars,
             payloads,
+            deflate: plan.deflate,
             random,
             orders: Arc::clone(&self.orders),
             report: Box::new(move |report| {

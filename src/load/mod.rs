@@ -10,6 +10,7 @@ mod client;
 pub mod clock;
 pub mod config;
 mod crew;
+mod deflate;
 mod endpoint;
 mod flags;
 pub mod heading;
@@ -33,7 +34,7 @@ use clap::Parser;
 
 pub use endpoint::Endpoint;
 pub use flags::{PlanFlags, SeriesFlags};
-pub use options::{Arrivals, Options, OptionsError, Plan};
+pub use options::{Arrivals, Filling, Options, OptionsError, Plan};
 pub use progress::Verbosity;
 pub use tui::restore_terminal;
 
@@ -42,6 +43,7 @@ use crate::engine::{Choice, EngineError, Feature, Probe};
 use crate::measure::environment::{Clock, Environment};
 use crate::measure::result::{self, Accounting, IoUring, RunResult, Summary, Target, Tool};
 use crate::measure::verdict;
+use crate::scenario::deflate::DeflateParameters;
 use crate::server::{self, Server, ServerError};
 use crew::{Crew, Event, GOODBYE};
 use progress::Progress;
@@ -226,6 +228,7 @@ impl Run {
             cpu,
             anatomy,
             is_unstamped: _,
+            agreed,
             measured_s,
             evidence,
             exemplars,
@@ -244,7 +247,7 @@ impl Run {
             plan,
             environment: Environment { clock: self.plan.clock, ..Environment::capture() },
             io_uring: Some(record_of_probe(&self.plan.probe)),
-            target: target_of(&self.plan, endpoint),
+            target: target_of(&self.plan, endpoint, agreed),
             outcome,
             accounting,
             latency,
@@ -274,6 +277,7 @@ fn record_of(plan: &Plan) -> result::Plan {
         threads: plan.cpus.len() as u64,
         payload_bytes: plan.payload_bytes as u64,
         text: plan.text,
+        filling: plan.filling.recorded(),
         duration_s: plan.duration.as_secs_f64(),
         warmup_s: plan.warmup.as_secs_f64(),
         drain_timeout_s: plan.drain_timeout.as_secs_f64(),
@@ -292,7 +296,7 @@ fn record_of_probe(probe: &Probe) -> IoUring {
 }
 
 /// Who talked to whom, and over what.
-fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
+fn target_of(plan: &Plan, endpoint: &Endpoint, agreed: Option<DeflateParameters>) -> Target {
     let ours = plan.endpoint.is_none().then_some(&plan.server_engine);
     let reason = plan.engine.passed_over.as_ref().or(ours.and_then(|engine| engine.passed_over.as_ref()));
     Target {
@@ -308,6 +312,7 @@ fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
             None => ours.map(|_| list(&plan.server_cpus)),
         },
         load_cpus: Some(list(&plan.cpus)),
+        deflate: plan.deflate.zip(agreed).map(|(settings, agreed)| deflate::record_of(&settings, &agreed)),
     }
 }
 
@@ -322,6 +327,7 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
     options.max_connections = Some(plan.connections);
     options.bare = plan.bare_server;
+    options.deflate = plan.deflate_flags.clone();
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();

@@ -16,8 +16,9 @@ use crate::limits;
 use crate::measure::environment::{Clock, Environment};
 use crate::measure::{calibration, result};
 use crate::report::export::Format;
+use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::stamps::Layout;
-use crate::server::engine_parser;
+use crate::server::{DeflateOptions, engine_parser};
 
 /// Descriptors that are not connections.
 const OTHER_FILES: u64 = 128;
@@ -38,6 +39,23 @@ pub enum ClockFlag {
     Real,
     /// Instructions: in a guest of QEMU with -icount shift=0 and one CPU, a nanosecond is an instruction
     Instructions,
+}
+
+/// What messages are filled with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Filling {
+    /// Random bytes, or letters and digits in text: they don't compress
+    #[default]
+    Random,
+    /// JSON-like records, which compress as such messages do
+    Json,
+}
+
+impl Filling {
+    /// What a result says of it.
+    pub(super) fn recorded(self) -> Option<String> {
+        (self == Self::Json).then(|| "json".to_owned())
+    }
 }
 
 /// What was typed.
@@ -105,6 +123,14 @@ pub struct Options {
     /// Send text messages instead of binary ones
     #[arg(help_heading = LOAD, long)]
     pub text: bool,
+
+    /// What messages are filled with
+    #[arg(help_heading = LOAD, long, value_enum, default_value_t = Filling::Random)]
+    pub filling: Filling,
+
+    /// See there.
+    #[command(flatten, next_help_heading = LOAD)]
+    pub deflate: DeflateOptions,
 
     /// How long to measure
     #[arg(help_heading = LOAD, long, short = 'd', value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
@@ -283,6 +309,9 @@ pub enum OptionsError {
     /// `--clock instructions` where the clock cannot count them, or with what it does not go with.
     #[error(transparent)]
     Clock(#[from] clock::ClockError),
+    /// `--deflate` with what it does not go with.
+    #[error("--deflate: {0}")]
+    Deflate(&'static str),
     /// No such process.
     #[error("--server-pid {0}: there is no process of this number whose CPU time can be read")]
     ServerPid(u32),
@@ -319,6 +348,12 @@ pub struct Plan {
     pub payload_bytes: usize,
     /// See [`Options::text`].
     pub text: bool,
+    /// See [`Options::filling`].
+    pub filling: Filling,
+    /// See [`Options::deflate`].
+    pub deflate: Option<DeflateSettings>,
+    /// The same, as typed: for a server of our own.
+    pub deflate_flags: DeflateOptions,
     /// See [`Options::duration`].
     pub duration: Duration,
     /// See [`Options::warmup`].
@@ -432,6 +467,7 @@ impl Options {
             let (calibrate, tui) = (self.calibrate.is_some(), self.tui);
             clock::check(&environment, clock::Beside { spin: self.spin, calibrate, tui })?;
         }
+        let endpoint_is_bare = endpoint.as_ref().is_some_and(|endpoint| endpoint.bare);
         let choose = |choice: Choice, switches: &Switches| {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
@@ -462,6 +498,9 @@ impl Options {
             server_pid: self.server_pid,
             payload_bytes: self.payload.as_u64() as usize,
             text: self.text,
+            filling: self.filling,
+            deflate: self.compression(endpoint_is_bare)?,
+            deflate_flags: self.deflate.clone(),
             duration: self.duration,
             warmup: self.warmup,
             drain_timeout: self.drain_timeout,
@@ -480,12 +519,26 @@ impl Options {
             clock: self.clock.into(),
             calibration: None,
         };
-        // Of punctuality in time, which says nothing of instructions.
-        if plan.clock == Clock::Real {
+        // Of punctuality in time, which says nothing of instructions; and a generator that compresses is another one
+        // than that which is calibrated.
+        if plan.clock == Clock::Real && plan.deflate.is_none() {
             let generator = super::calibrate::generator(&plan);
             plan.calibration = calibration::latest(&self.results, &generator, &environment);
         }
         Ok(plan)
+    }
+
+    fn compression(&self, endpoint_is_bare: bool) -> Result<Option<DeflateSettings>, OptionsError> {
+        let settings = self.deflate.settings();
+        if settings.is_some() && endpoint_is_bare {
+            return Err(OptionsError::Deflate(
+                "a tcp:// server sends bytes back as they came: measure a ws:// one",
+            ));
+        }
+        if settings.is_some() && self.calibrate.is_some() {
+            return Err(OptionsError::Deflate("a calibration compresses nothing: leave it out"));
+        }
+        Ok(settings)
     }
 
     fn stamps(&self, endpoint: Option<&Endpoint>) -> Result<Option<Layout>, OptionsError> {
@@ -496,6 +549,9 @@ impl Options {
         let layout = if self.kernel_timestamps { Layout::WithArrival } else { Layout::Pair };
         if self.text {
             return refuse("stamps are no text: leave out --text".to_owned());
+        }
+        if self.deflate.deflate {
+            return refuse("compressed answers have no place for stamps: leave out --deflate".to_owned());
         }
         if endpoint.is_some_and(|endpoint| endpoint.bare) {
             return refuse("a tcp:// server sends bytes back as they came: measure a ws:// one".to_owned());

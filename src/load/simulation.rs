@@ -66,6 +66,7 @@ impl Simulation {
             spin: false,
             exemplars: 10,
             payloads: Payloads::new(self.payload_bytes, false, &mut random),
+            deflate: None,
             random,
             orders,
             report: Box::new(report),

@@ -9,6 +9,7 @@ use super::arrivals::Spans;
 use super::endpoint::Endpoint;
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
+use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::echo::Payloads;
 
 /// What the threads are told: the run's window, as soon as all have opened their connections.
@@ -100,6 +101,8 @@ pub(super) struct Task {
     /// How many of the worst messages to keep.
     pub(super) exemplars: usize,
     pub(super) payloads: Payloads,
+    /// Messages are compressed so.
+    pub(super) deflate: Option<DeflateSettings>,
     pub(super) random: fastrand::Rng,
     pub(super) orders: Arc<Orders>,
     pub(super) report: Box<dyn Fn(Report) + Send>,

@@ -20,6 +20,7 @@ use crate::engine::clock_ns;
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
 use crate::measure::result::{Accounting, CpuUse, Latencies, Mode, Outcome, Status};
+use crate::scenario::deflate::DeflateParameters;
 use crate::server::Server;
 
 /// Between the last connection's opening and the first message: threads wake up and see their orders.
@@ -249,6 +250,8 @@ pub(super) struct Measured {
     pub(super) anatomy: Option<Anatomy>,
     /// It was asked for, and the server does not stamp its answers.
     pub(super) is_unstamped: bool,
+    /// The compression that was agreed on.
+    pub(super) agreed: Option<DeflateParameters>,
     pub(super) measured_s: f64,
     pub(super) evidence: Evidence,
     pub(super) exemplars: Vec<Exemplar>,
@@ -269,6 +272,7 @@ impl Measured {
         let mut exemplars = Vec::new();
         let mut spans = Vec::new();
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
+        let agreed = clients.iter().find_map(Client::agreed);
         for (thread, client) in clients.into_iter().enumerate() {
             accounting.merge(&client.tally.accounting);
             latency.merge(&client.tally.latency);
@@ -304,6 +308,7 @@ impl Measured {
             cpu,
             anatomy,
             is_unstamped,
+            agreed,
             measured_s,
             evidence,
             exemplars,

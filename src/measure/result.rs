@@ -166,6 +166,9 @@ pub struct Plan {
     pub payload_bytes: u64,
     /// Text messages rather than binary ones.
     pub text: bool,
+    /// What messages are filled with, such as `json`; `None`: random bytes, which don't compress.
+    #[serde(default)]
+    pub filling: Option<String>,
     /// The measured window.
     pub duration_s: f64,
     /// Load before the window, sent but not measured.
@@ -247,6 +250,26 @@ pub struct Target {
     pub server_cpus: Option<String>,
     /// CPUs the load was pinned to; `None` if not pinned.
     pub load_cpus: Option<String>,
+    /// The compression that was agreed on; `None`: messages went as they are.
+    #[serde(default)]
+    pub deflate: Option<Deflate>,
+}
+
+/// permessage-deflate (RFC 7692) as it was in effect, and how the generator compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deflate {
+    /// The server compressed each message by itself.
+    pub server_no_context_takeover: bool,
+    /// The generator did.
+    pub client_no_context_takeover: bool,
+    /// Base-2 logarithm of the server's window.
+    pub server_max_window_bits: u8,
+    /// Of the generator's.
+    pub client_max_window_bits: u8,
+    /// The generator's level, 1 to 9; a server of the run's own has the same.
+    pub level: u8,
+    /// Messages shorter than this went as they are; a server of the run's own does the same.
+    pub threshold_bytes: u64,
 }
 
 /// How a run ended.

@@ -132,12 +132,18 @@ pub struct Payloads {
     header: [u8; MAX_HEADER_BYTES],
     header_bytes: usize,
     pattern: Vec<u8>,
+    /// From the window of one message to that of the next.
+    stride: usize,
     /// What the server stamps.
     stamps: Option<Layout>,
 }
 
 /// Windows differ between consecutive messages; a prime, so that they do for any pipeline depth.
 const WINDOWS: u64 = 251;
+
+/// JSON-like messages up to this size have windows of their own; larger ones overlap, further apart than any compressor
+/// looks back.
+const JSON_APART_BYTES_MAX: usize = 64 << 10;
 
 /// The number's length in text.
 const NUMBER_BYTES_MAX: usize = 16;
@@ -157,7 +163,7 @@ pub enum Mismatch {
 }
 
 impl Payloads {
-    /// Messages of `payload_bytes`, their filling drawn from `random`.
+    /// Messages of `payload_bytes`, their filling drawn from `random`: it does not compress.
     pub fn new(payload_bytes: usize, text: bool, random: &mut fastrand::Rng) -> Self {
         let length = payload_bytes + WINDOWS as usize;
         let pattern = if text {
@@ -165,13 +171,26 @@ impl Payloads {
         } else {
             std::iter::repeat_with(|| random.u8(..)).take(length).collect()
         };
+        Self::of_pattern(payload_bytes, text, pattern, 1)
+    }
+
+    /// Messages that compress as JSON does: their filling is cut from JSON-like records with values drawn from `random`. Windows
+    /// overlap only beyond the 32 KiB that a compressor looks back on, so that no message is a copy of the one before.
+    pub fn json(payload_bytes: usize, text: bool, random: &mut fastrand::Rng) -> Self {
+        let stride = if payload_bytes <= JSON_APART_BYTES_MAX { payload_bytes } else { WINDOWS as usize };
+        let pattern = super::json::records(payload_bytes + WINDOWS as usize * stride, random);
+        Self::of_pattern(payload_bytes, text, pattern, stride)
+    }
+
+    fn of_pattern(payload_bytes: usize, text: bool, pattern: Vec<u8>, stride: usize) -> Self {
         let number_bytes = payload_bytes.min(if text { 16 } else { 8 });
         let opcode = if text { Opcode::Text } else { Opcode::Binary };
         let no_key_yet = Some(NO_KEY);
         let header = Header { fin: true, opcode, mask: no_key_yet, payload_bytes: payload_bytes as u64 };
         let mut encoded = [0; MAX_HEADER_BYTES];
         let header_bytes = header.encode(&mut encoded);
-        Self { text, payload_bytes, number_bytes, header: encoded, header_bytes, pattern, stamps: None }
+        let header = encoded;
+        Self { text, payload_bytes, number_bytes, header, header_bytes, pattern, stride, stamps: None }
     }
 
     /// The same messages for a server that stamps its answers so: zeros stand where the stamps will.
@@ -210,7 +229,7 @@ impl Payloads {
     /// What stands behind the number.
     #[inline]
     fn filling(&self, number: u64) -> &[u8] {
-        let start = (number % WINDOWS) as usize;
+        let start = (number % WINDOWS) as usize * self.stride;
         &self.pattern[start + self.number_bytes..start + self.payload_bytes]
     }
 
@@ -232,6 +251,17 @@ impl Payloads {
             None => mask::mask_onto(key.rotated(self.number_bytes), filling, out),
             Some(layout) => Self::encode_behind_room(layout, filling, key, out),
         }
+    }
+
+    /// Appends the payload of message `number_of_message`, as it is before it is compressed.
+    pub fn compose(&self, number_of_message: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.number(number_of_message)[..self.number_bytes]);
+        out.extend_from_slice(self.filling(number_of_message));
+    }
+
+    /// Messages are text.
+    pub fn text(&self) -> bool {
+        self.text
     }
 
     /// Appends zeros where stamps will stand, and the filling behind them.
@@ -322,12 +352,17 @@ mod tests {
     fn a_message_is_recognised_in_whatever_pieces_it_arrives() {
         for text in [false, true] {
             for size in [0, 1, 7, 8, 9, 15, 16, 17, 64, 300] {
-                let payloads = Payloads::new(size, text, &mut fastrand::Rng::with_seed(3));
-                let bytes = payload(&payloads, 1234);
-                assert!(!text || bytes.is_ascii());
-                for cut in 0..=size {
-                    assert_eq!(payloads.check(1234, 0, text, &bytes[..cut]), Ok(()));
-                    assert_eq!(payloads.check(1234, cut, text, &bytes[cut..]), Ok(()));
+                for fill in [Payloads::new, Payloads::json] {
+                    let payloads = fill(size, text, &mut fastrand::Rng::with_seed(3));
+                    let bytes = payload(&payloads, 1234);
+                    assert!(!text || bytes.is_ascii());
+                    for cut in 0..=size {
+                        assert_eq!(payloads.check(1234, 0, text, &bytes[..cut]), Ok(()));
+                        assert_eq!(payloads.check(1234, cut, text, &bytes[cut..]), Ok(()));
+                    }
+                    let mut composed = Vec::new();
+                    payloads.compose(1234, &mut composed);
+                    assert_eq!(composed, bytes);
                 }
             }
         }
@@ -362,6 +397,23 @@ mod tests {
                 let other = payload(&payloads, 1236);
                 let mismatch = Err(Mismatch::Order { answered: 1236 });
                 assert_eq!(payloads.check(1234, 0, false, &other), mismatch);
+            }
+        }
+    }
+
+    #[test]
+    fn json_compresses_as_json_does_and_no_message_is_a_copy_of_those_before() {
+        for size in [1024, 16 << 10, 80 << 10] {
+            let payloads = Payloads::json(size, true, &mut fastrand::Rng::with_seed(3));
+            let mut compress = flate2::Compress::new(flate2::Compression::new(6), false);
+            let mut out = Vec::with_capacity(1 << 20);
+            for number in 0..30 {
+                let mut message = Vec::new();
+                payloads.compose(number, &mut message);
+                out.clear();
+                compress.compress_vec(&message, &mut out, flate2::FlushCompress::Sync).unwrap();
+                let ratio = message.len() as f64 / out.len() as f64;
+                assert!((1.5..4.0).contains(&ratio), "{size} B, message {number}: {ratio}");
             }
         }
     }

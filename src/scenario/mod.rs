@@ -4,6 +4,8 @@
 //! one file each, is what happens on it in between, and how the client checks what came back.
 
 pub mod bare;
+pub mod deflate;
 pub mod echo;
+mod json;
 pub mod serve;
 pub mod stamps;

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+mod deflated;
+
 use super::echo;
 use super::stamps::{Layout, Stamper};
 use crate::engine::{Closed, ConnId, Connections, Counters, Handler, Io, Received};
@@ -15,6 +17,8 @@ use crate::ws::connection::{Connection, Due};
 use crate::ws::frame::{Role, close_code};
 use crate::ws::handshake::{Rejection, ServerHandshake};
 use crate::ws::mask::Mask;
+pub use deflated::Compressed;
+use deflated::Deflation;
 
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
 
@@ -72,6 +76,7 @@ pub struct Serve<R> {
     served: Served,
     /// Given the counts whenever the engine is woken.
     report: R,
+    deflation: Option<Box<Deflation>>,
 }
 
 /// One connection.
@@ -89,6 +94,8 @@ pub enum Peer {
     Open(Connection),
     /// The same, and it asked for stamps in its answers: somewhere else, so that no other connection is larger for it.
     Stamped(Box<Stamped>),
+    /// The same, and it agreed on compression.
+    Compressed(Box<Compressed>),
     /// It was answered for the last time; what it still sends is thrown away.
     Leaving {
         /// When it must be gone.
@@ -108,15 +115,21 @@ impl Peer {
         match self {
             Self::Open(connection) => Some(connection),
             Self::Stamped(stamped) => Some(&mut stamped.connection),
+            Self::Compressed(compressed) => Some(compressed.deflated.connection()),
             Self::Opening { .. } | Self::Leaving { .. } => None,
         }
+    }
+
+    /// What came is not answered yet, for want of room; it will be.
+    fn owes_answers(&self) -> bool {
+        matches!(self, Self::Compressed(compressed) if compressed.deflated.is_stalled())
     }
 }
 
 impl<R: FnMut(Served)> Serve<R> {
     /// A handler that calls `report` with its counts when its engine is woken.
     pub fn new(limits: Limits, shared: Arc<Shared>, report: R) -> Self {
-        Self { limits, shared, served: Served::default(), report }
+        Self { limits, shared, served: Served::default(), report, deflation: None }
     }
 
     fn is_draining(&self) -> bool {
@@ -132,16 +145,28 @@ impl<R: FnMut(Served)> Serve<R> {
             Ok(Some(_)) if *surplus => Err(Rejection::Busy),
             Ok(Some(upgrade)) if !matches!(upgrade.path(), "/" | "/echo") => Err(Rejection::NotFound),
             Ok(Some(upgrade)) => {
-                Ok((upgrade.accept(), upgrade.consumed_bytes(), Layout::asked_for(upgrade.query())))
+                let stamps = Layout::asked_for(upgrade.query());
+                // Stamps are written over an echo's own bytes, which a compressed one has none of.
+                let agreed = if stamps.is_none() { self.agree(&upgrade) } else { None };
+                let response = match &agreed {
+                    Some(agreed) => upgrade.accept_extended(&agreed.answer),
+                    None => upgrade.accept(),
+                };
+                Ok((response, upgrade.consumed_bytes(), stamps, agreed))
             }
             Err(rejection) => Err(rejection),
         };
         match judged {
-            Ok((response, head_bytes, stamps)) => {
+            Ok((response, head_bytes, stamps, agreed)) => {
                 self.served.upgrades += 1;
                 io.send(response);
                 let connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
-                if let Some(layout) = stamps {
+                if let Some(compressed) =
+                    agreed.and_then(|agreed| self.compressed(&agreed.parameters, now_ns))
+                {
+                    *conn = compressed;
+                    self.on_compressed_frames(conn, io, received, head_bytes, now_ns);
+                } else if let Some(layout) = stamps {
                     let stamper = Stamper::new(layout);
                     *conn = Peer::Stamped(Box::new(Stamped { connection, stamper }));
                     self.on_frames_to_stamp(conn, io, received, head_bytes, now_ns);
@@ -226,8 +251,9 @@ impl<R: FnMut(Served)> Serve<R> {
     /// Closes with a reason. A peer in the middle of a frame may be waiting for the rest of its echo, which
     /// a Close frame must not cut in two: it is closed at the frame's end.
     fn begin_close(&mut self, conn: &mut Peer, io: &mut Io<'_>, code: u16, reason: &str, now_ns: u64) {
+        let owes_answers = conn.owes_answers();
         let Some(connection) = conn.connection() else { return };
-        if connection.in_frame() {
+        if owes_answers || connection.in_frame() {
             return;
         }
         if let Some(frame) = connection.close(code, reason, now_ns, NO_KEY) {
@@ -238,6 +264,7 @@ impl<R: FnMut(Served)> Serve<R> {
 
     /// Does what is due and has itself called again when the next thing will be.
     fn look_at_time(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
+        let owes_answers = conn.owes_answers();
         let connection = match conn {
             Peer::Opening { until_ns, .. } | Peer::Leaving { until_ns } => {
                 if *until_ns <= now_ns {
@@ -250,6 +277,7 @@ impl<R: FnMut(Served)> Serve<R> {
             }
             Peer::Open(connection) => connection,
             Peer::Stamped(stamped) => &mut stamped.connection,
+            Peer::Compressed(compressed) => compressed.deflated.connection(),
         };
         if let Some(at_ns) = io.take_progress() {
             // It reads, if slowly; meanwhile we may not be reading from it.
@@ -270,7 +298,7 @@ impl<R: FnMut(Served)> Serve<R> {
                         io.write(|out| out.extend_from_slice(frame.as_bytes()));
                     }
                 }
-                Due::Idle if !connection.in_frame() => {
+                Due::Idle if !owes_answers && !connection.in_frame() => {
                     self.served.timeouts += 1;
                     return self.begin_close(conn, io, close_code::NORMAL, "idle for too long", now_ns);
                 }
@@ -312,20 +340,31 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
             Peer::Open(_) => self.on_frames(conn, &mut io, received, 0, now_ns),
             Peer::Opening { .. } => self.on_head(conn, &mut io, received, now_ns),
             Peer::Stamped(_) => self.on_frames_to_stamp(conn, &mut io, received, 0, now_ns),
+            Peer::Compressed(_) => self.on_compressed_frames(conn, &mut io, received, 0, now_ns),
             Peer::Leaving { .. } => {}
         }
     }
 
     fn on_end(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let now_ns = connections.now_ns();
-        if let Some((conn, mut io)) = connections.get(id) {
+        if let Some((conn, mut io)) = connections.get(id)
+            && !self.awaits_answers(conn, now_ns)
+        {
             self.part(conn, &mut io, now_ns);
+        }
+    }
+
+    fn on_writable(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
+        let now_ns = connections.now_ns();
+        if let Some((conn, mut io)) = connections.get(id) {
+            self.go_on(conn, &mut io, now_ns);
         }
     }
 
     fn on_timer(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let now_ns = connections.now_ns();
         if let Some((conn, mut io)) = connections.get(id) {
+            self.go_on(conn, &mut io, now_ns);
             self.look_at_time(conn, &mut io, now_ns);
         }
     }
@@ -349,7 +388,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
             for id in connections.ids() {
                 let Some((conn, mut io)) = connections.get(id) else { continue };
                 match conn {
-                    Peer::Open(_) | Peer::Stamped(_) => {
+                    Peer::Open(_) | Peer::Stamped(_) | Peer::Compressed(_) => {
                         self.begin_close(
                             conn,
                             &mut io,

@@ -2,6 +2,7 @@
 //!
 //! The load generator runs the same server in its own process when it is given no URL.
 
+mod deflate;
 mod options;
 mod stats;
 mod survey;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use deflate::{DeflateOptions, Takeover, WindowBits};
 pub use options::{Options, OptionsError, Plan, engine_parser};
 pub use stats::StatsLine;
 pub use survey::Survey;
@@ -272,7 +274,10 @@ fn serve(
     if plan.bare {
         plan.engine.kind.run(config, waker, Bare, announce)?;
     } else {
-        let handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served));
+        let mut handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served));
+        if let Some(settings) = plan.deflate {
+            handler = handler.deflating(settings, plan.outbox_bytes);
+        }
         plan.engine.kind.run(config, waker, handler, announce)?;
     }
     Ok(())

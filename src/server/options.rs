@@ -7,10 +7,12 @@ use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use super::deflate::DeflateOptions;
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, files};
 use crate::limits;
+use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::serve::{Limits, Timeouts};
 
 /// Descriptors that are not connections: standard streams, and of each thread its ring or epoll instance, listener,
@@ -101,6 +103,10 @@ pub struct Options {
     #[arg(long)]
     pub kernel_timestamps: bool,
 
+    /// See there.
+    #[command(flatten)]
+    pub deflate: DeflateOptions,
+
     /// Send bytes back as they came, without WebSocket: the floor to measure against
     #[arg(long, hide = true)]
     pub bare: bool,
@@ -148,6 +154,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Echo bytes instead of messages.
     pub bare: bool,
+    /// Compression, if it is agreed to.
+    pub deflate: Option<DeflateSettings>,
     /// Direct descriptors per ring: all connections may fall to one thread.
     pub slots: u32,
     /// See [`Options::buffer_size`].
@@ -223,6 +231,7 @@ impl Options {
             cpus: cpus.iter().copied().cycle().take(threads).collect(),
             limits,
             bare: self.bare,
+            deflate: self.deflate.settings(),
             slots: connections + limits::REFUSED_CONNECTIONS,
             recv_buffer_bytes: self.buffer_size.as_u64() as usize,
             recv_buffers: self.buffers,

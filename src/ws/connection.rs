@@ -271,8 +271,12 @@ impl Connection {
         if data.text { self.check_text(&memory[to..to + length], data.ends_message()) } else { Ok(()) }
     }
 
+    /// Judges a piece of a text message, unmasked and inflated.
+    ///
+    /// # Errors
+    /// [`Fault::InvalidUtf8`] as soon as the text so far cannot become valid.
     #[inline]
-    fn check_text(&mut self, text: &[u8], ends_message: bool) -> Result<(), Fault> {
+    pub(super) fn check_text(&mut self, text: &[u8], ends_message: bool) -> Result<(), Fault> {
         self.utf8.push(text).map_err(|_| Fault::InvalidUtf8)?;
         if ends_message { self.utf8.finish().map_err(|_| Fault::InvalidUtf8) } else { Ok(()) }
     }

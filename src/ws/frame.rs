@@ -14,6 +14,8 @@ pub const MAX_CONTROL_BYTES: usize = 125;
 
 const FIN: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x70;
+/// Marks a compressed message where permessage-deflate was agreed on (RFC 7692, 7.2.3).
+pub const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 
 /// Which end of the connection: decides who masks (RFC 6455, 5.1).
@@ -72,7 +74,7 @@ pub mod close_code {
     pub const GOING_AWAY: u16 = 1001;
     /// The peer broke the protocol.
     pub const PROTOCOL_ERROR: u16 = 1002;
-    /// A text message was not UTF-8.
+    /// A text message was not UTF-8, or a compressed one not DEFLATE.
     pub const INVALID_PAYLOAD: u16 = 1007;
     /// A message was longer than we take.
     pub const TOO_BIG: u16 = 1009;
@@ -124,6 +126,9 @@ pub enum Fault {
     /// A text message or a close reason that is not UTF-8 (8.1).
     #[error("text is not valid UTF-8")]
     InvalidUtf8,
+    /// A compressed message that cannot be inflated (RFC 7692, 7.2.2).
+    #[error("compressed message is not DEFLATE")]
+    NotDeflate,
     /// A Close frame with one byte of payload (5.5.1).
     #[error("close frame with half a code")]
     CloseTruncated,
@@ -137,7 +142,7 @@ impl Fault {
     pub fn close_code(self) -> u16 {
         match self {
             Self::MessageTooBig => close_code::TOO_BIG,
-            Self::InvalidUtf8 => close_code::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::NotDeflate => close_code::INVALID_PAYLOAD,
             _ => close_code::PROTOCOL_ERROR,
         }
     }

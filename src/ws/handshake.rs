@@ -13,7 +13,8 @@
 //!
 //! **Deliberately absent:** sockets, timeouts and randomness (the caller owns the nonce and the deadline);
 //! routing (the caller looks at [`Upgrade::path`] and may answer [`Rejection::NotFound`]); redirects, cookies,
-//! authentication; agreeing on a subprotocol or extension (offers can be read, none is accepted or made yet).
+//! authentication; agreeing on a subprotocol (offers can be read, none is accepted or made yet). What an offer of
+//! permessage-deflate comes to is [`extensions`]' affair.
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -21,6 +22,8 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STAN
 use bytes::Bytes;
 use httparse::{EMPTY_HEADER, Header};
 use sha1::{Digest as _, Sha1};
+
+use super::extensions::{self, AnswerError, DeflateParameters};
 
 #[cfg(test)]
 mod tests;
@@ -105,6 +108,8 @@ impl<'a> Upgrade<'a> {
         ensure(request.method == Some("GET"), Rejection::Method)?;
         let (path, query) = request.path.and_then(split_target).ok_or(Rejection::Target)?;
         let key = check_request_headers(request.headers)?;
+        extensions::check(values(request.headers, "Sec-WebSocket-Extensions"))
+            .map_err(|_| Rejection::Extensions)?;
         Ok(Self { head, path, query, accept: accept_key(key) })
     }
 
@@ -129,17 +134,25 @@ impl<'a> Upgrade<'a> {
         self.head.values("Sec-WebSocket-Protocol").flat_map(list_elements)
     }
 
-    /// Extension offers, one raw field value per header line (section 9.1), not split, because quoted
-    /// parameters may hold commas.
+    /// Extension offers, one raw field value per header line, of the grammar of section 9.1: for [`extensions::agree`].
     pub fn extensions(&self) -> impl Iterator<Item = &'a [u8]> {
         self.head.values("Sec-WebSocket-Extensions")
     }
 
     /// The 101 response; WebSocket frames follow it (section 4.2.2). Agrees to no subprotocol or extension.
     pub fn accept(&self) -> Bytes {
+        self.accept_with(b"")
+    }
+
+    /// The same, and agrees to `extensions`, the value of a header field.
+    pub fn accept_extended(&self, extensions: &str) -> Bytes {
+        self.accept_with(format!("\r\nSec-WebSocket-Extensions: {extensions}").as_bytes())
+    }
+
+    fn accept_with(&self, lines: &[u8]) -> Bytes {
         let before: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Accept: ";
-        [before, &self.accept, b"\r\n\r\n"].concat().into()
+        [before, &self.accept, lines, b"\r\n\r\n"].concat().into()
     }
 }
 
@@ -173,6 +186,9 @@ pub enum Rejection {
     /// `Sec-WebSocket-Key` missing, repeated, or not the base64 of 16 bytes.
     #[error("exactly one Sec-WebSocket-Key header is needed, the base64 of 16 bytes")]
     Key,
+    /// `Sec-WebSocket-Extensions` breaks the grammar (section 9.1).
+    #[error("Sec-WebSocket-Extensions has to be a list of extensions with parameters (RFC 6455, 9.1)")]
+    Extensions,
     /// The caller's verdict on [`Upgrade::path`].
     #[error("there is no WebSocket at this path")]
     NotFound,
@@ -187,6 +203,7 @@ impl Rejection {
         match self {
             Self::Head(HeadError::TooLong { .. } | HeadError::TooManyHeaders) => 431,
             Self::Head(_) | Self::HttpVersion | Self::Target | Self::Body | Self::Host | Self::Key => 400,
+            Self::Extensions => 400,
             Self::NotFound => 404,
             Self::Method => 405,
             Self::UpgradeRequired | Self::WebSocketVersion => 426,
@@ -271,6 +288,9 @@ pub struct ClientHandshake {
     request: Bytes,
     accept: [u8; 28],
     head: HeadReader,
+    /// What was offered of permessage-deflate, and what of it was agreed to.
+    offered: Option<DeflateParameters>,
+    agreed: Option<DeflateParameters>,
 }
 
 impl ClientHandshake {
@@ -298,7 +318,22 @@ impl ClientHandshake {
              Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
         let accept = accept_key(key.as_bytes());
-        Ok(Self { request: request.into(), accept, head: HeadReader::new(max_head_bytes) })
+        let head = HeadReader::new(max_head_bytes);
+        Ok(Self { request: request.into(), accept, head, offered: None, agreed: None })
+    }
+
+    /// The same, and offers permessage-deflate with these parameters.
+    pub fn offering_deflate(mut self, wanted: DeflateParameters) -> Self {
+        let before = &self.request[..self.request.len() - 2];
+        let line = format!("Sec-WebSocket-Extensions: {}\r\n\r\n", extensions::offer(&wanted));
+        self.request = [before, line.as_bytes()].concat().into();
+        self.offered = Some(wanted);
+        self
+    }
+
+    /// What the server agreed to of the permessage-deflate that was offered, once its head is complete.
+    pub fn deflate(&self) -> Option<DeflateParameters> {
+        self.agreed
     }
 
     /// The request, to be sent first.
@@ -321,6 +356,7 @@ impl ClientHandshake {
         let mut response = httparse::Response::new(&mut storage);
         head.parsed(response.parse(head.bytes))?;
         check_response(&response, &self.accept, &bytes[head.consumed_bytes..])?;
+        self.agreed = check_extensions(response.headers, self.offered.as_ref())?;
         Ok(Some(head.consumed_bytes))
     }
 
@@ -360,13 +396,25 @@ fn check_response(
         let expected = String::from_utf8_lossy(accept).into_owned();
         return Err(ResponseError::Accept { expected, got: got.join(", ") });
     }
-    if let Some(extension) = values(headers, "Sec-WebSocket-Extensions").flat_map(list_elements).next() {
-        return Err(ResponseError::Extension(quote(extension, BODY_QUOTE_BYTES_MAX)));
-    }
     if let Some(protocol) = values(headers, "Sec-WebSocket-Protocol").next() {
         return Err(ResponseError::Subprotocol(quote(protocol, BODY_QUOTE_BYTES_MAX)));
     }
     Ok(())
+}
+
+/// What was agreed to, of what was offered.
+fn check_extensions(
+    headers: &[Header<'_>],
+    offered: Option<&DeflateParameters>,
+) -> Result<Option<DeflateParameters>, ResponseError> {
+    let mut answer = values(headers, "Sec-WebSocket-Extensions");
+    match offered {
+        Some(wanted) => Ok(extensions::on_answer(answer, wanted)?),
+        None => match answer.find_map(|value| list_elements(value).next()) {
+            Some(extension) => Err(ResponseError::Extension(quote(extension, BODY_QUOTE_BYTES_MAX))),
+            None => Ok(None),
+        },
+    }
 }
 
 /// The value of Host: the port left out when it is the scheme's own, IPv6 in brackets.
@@ -440,6 +488,9 @@ pub enum ResponseError {
     /// An extension that was not offered (section 4.1).
     #[error("server chose an extension that was not offered: {0:?}")]
     Extension(String),
+    /// An answer that does not fit the extension that was offered.
+    #[error("server answered with {0}")]
+    Answer(#[from] AnswerError),
     /// A subprotocol that was not offered (section 4.1).
     #[error("server chose a subprotocol that was not offered: {0:?}")]
     Subprotocol(String),

@@ -10,6 +10,7 @@ use std::net::{Shutdown, TcpStream};
 use fastrand::Rng;
 use ringsock::engine::EngineKind;
 use ringsock::scenario::serve::Limits;
+use ringsock::ws::extensions::DeflateParameters;
 use ringsock::ws::frame::{Opcode, Role};
 
 use crate::listener::{Heard, Listener, frame};
@@ -37,13 +38,13 @@ crate::conversations!("server":
 
 /// What one end says on a connection.
 pub(crate) struct Said {
-    label: String,
+    pub(crate) label: String,
     /// Sent whole before anything else: what is not to be cut.
     pub(crate) before: Vec<u8>,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     pub(crate) parts_at: Vec<usize>,
     /// Sends FIN behind it.
-    ends: bool,
+    pub(crate) ends: bool,
 }
 
 /// What must come back, up to the stream's end.
@@ -54,6 +55,8 @@ pub(crate) enum Hears {
     Frames(Vec<Heard>),
     /// An upgrade, and frames with stamps in them.
     Stamped(Stamped),
+    /// An upgrade, and messages that may be compressed so.
+    Deflated(DeflateParameters, Vec<Heard>),
 }
 
 impl Said {
@@ -96,9 +99,14 @@ pub(crate) fn text(count: usize) -> Vec<u8> {
 
 /// Holds each conversation over every cut, with receives of 64 bytes and of 64 KiB.
 pub(crate) fn hold_all(engine: EngineKind, limits: Limits, conversations: &[(Said, Hears)]) {
+    hold_on(conversations, |recv_buffer_bytes| Serving::start(engine, config(recv_buffer_bytes), limits));
+}
+
+/// The same, with servers that are started so.
+pub(crate) fn hold_on(conversations: &[(Said, Hears)], start: impl Fn(usize) -> Serving) {
     let mut random = crate::seed::seeded();
     for recv_buffer_bytes in [64, 65_600] {
-        let serving = Serving::start(engine, config(recv_buffer_bytes), limits);
+        let serving = start(recv_buffer_bytes);
         for (said, hears) in conversations {
             let label = format!("{}, receives of {recv_buffer_bytes}", said.label);
             let splits = Split::all(said.bytes.len(), &said.parts_at, &mut random);
@@ -174,6 +182,11 @@ fn check(answer: Vec<u8>, hears: &Hears, label: &str) {
             let length = format!("Content-Length: {}\r\n", rest.len());
             assert!(head.contains(&length) && rest.ends_with(b"\n"), "{label}: {head}{body}");
         }
+        Hears::Deflated(agreed, expected) => {
+            assert!(head.starts_with("HTTP/1.1 101 "), "{label}: {}", String::from_utf8_lossy(&answer));
+            let heard = crate::deflate::heard(agreed, rest);
+            assert!(heard == *expected, "{label}: {heard:?}, not {expected:?}");
+        }
         Hears::Frames(_) | Hears::Stamped(_) => {
             assert!(head.starts_with("HTTP/1.1 101 "), "{label}: {}", String::from_utf8_lossy(&answer));
             let mut listener = Listener::to(Role::Server);
@@ -184,7 +197,7 @@ fn check(answer: Vec<u8>, hears: &Hears, label: &str) {
                     assert!(listener.heard == *expected, "{label}: {:?}, not {expected:?}", listener.heard);
                 }
                 Hears::Stamped(stamped) => stamped.check(&listener.heard, label),
-                Hears::Refusal(_) => unreachable!("it opened"),
+                Hears::Refusal(_) | Hears::Deflated(..) => unreachable!("it is judged above"),
             }
             assert!(listener.at_boundary(), "{label}: the stream ends inside a frame");
         }

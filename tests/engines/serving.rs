@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ringsock::engine::uring::Switches;
 use ringsock::engine::{Choice, Config, EngineError, EngineKind, Probe, Waker, socket};
+use ringsock::scenario::deflate::DeflateSettings;
 use ringsock::scenario::serve::{Limits, Serve, Served, Shared, Timeouts};
 
 use crate::peer::PATIENCE;
@@ -55,7 +56,17 @@ pub(crate) fn config(recv_buffer_bytes: usize) -> Config {
 }
 
 impl Serving {
-    pub(crate) fn start(engine: EngineKind, mut config: Config, limits: Limits) -> Self {
+    pub(crate) fn start(engine: EngineKind, config: Config, limits: Limits) -> Self {
+        Self::start_with(engine, config, limits, None)
+    }
+
+    /// The same, and agrees to compression where that is given.
+    pub(crate) fn start_with(
+        engine: EngineKind,
+        mut config: Config,
+        limits: Limits,
+        deflate: Option<DeflateSettings>,
+    ) -> Self {
         let listener = socket::listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         config.listener = Some(listener);
@@ -70,7 +81,11 @@ impl Serving {
         };
         let thread = std::thread::spawn(move || {
             let announce = move || ready.send(ringsock::cpu::current_thread_id()).unwrap();
-            engine.run(config, &woken, Serve::new(limits, theirs, report), announce).map(drop)
+            let mut serve = Serve::new(limits, theirs, report);
+            if let Some(settings) = deflate {
+                serve = serve.deflating(settings, config.outbox_bytes);
+            }
+            engine.run(config, &woken, serve, announce).map(drop)
         });
         let Ok(thread_id) = started.recv_timeout(PATIENCE) else {
             panic!("{} did not start: {:?}", engine.name(), thread.join().map(|ended| ended.err()));
@@ -90,7 +105,7 @@ impl Serving {
     }
 
     /// Waits for its counts to say so.
-    pub(crate) fn until(&self, what: &str, holds: impl Fn(&Served) -> bool) -> Served {
+    pub(crate) fn until(&self, what: &str, mut holds: impl FnMut(&Served) -> bool) -> Served {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let served = self.served();

@@ -1,7 +1,10 @@
 //! A client of the protocol as a handler: it says what its script says, and writes down what it hears, and when.
 
 use ringsock::engine::{Closed, ConnId, Connections, Handler, Io, Received};
-use ringsock::ws::connection::{Connection, Event};
+use ringsock::ws::connection::Event;
+use ringsock::ws::deflate::InflateSpace;
+use ringsock::ws::deflating::Deflating;
+use ringsock::ws::extensions::DeflateParameters;
 use ringsock::ws::frame::{Header, MAX_HEADER_BYTES, Opcode, Role};
 use ringsock::ws::handshake::ClientHandshake;
 use ringsock::ws::mask::{self, Mask};
@@ -19,6 +22,8 @@ pub(crate) struct Script {
     pub(crate) mute: bool,
     /// Pings and Close frames are left unanswered.
     pub(crate) rude: bool,
+    /// Compression is offered so, and must be agreed to as it is.
+    pub(crate) deflate: Option<DeflateParameters>,
 }
 
 /// What one connection heard, and when, in fake nanoseconds.
@@ -67,7 +72,7 @@ pub(crate) fn frame(opcode: Opcode, fin: bool, payload: &[u8], out: &mut Vec<u8>
 pub(crate) struct Peer {
     number: usize,
     handshake: Option<Box<ClientHandshake>>,
-    connection: Connection,
+    messages: Deflating,
     partial: Vec<u8>,
     ended: bool,
 }
@@ -78,11 +83,13 @@ pub(crate) struct Talk {
     pub(crate) heard: Vec<Vec<(u64, Heard)>>,
     /// When each connection opened.
     pub(crate) opened_ns: Vec<u64>,
+    space: InflateSpace,
 }
 
 impl Talk {
     pub(crate) fn new(scripts: Vec<Script>) -> Self {
-        Self { heard: vec![Vec::new(); scripts.len()], opened_ns: vec![0; scripts.len()], scripts }
+        let (heard, opened_ns) = (vec![Vec::new(); scripts.len()], vec![0; scripts.len()]);
+        Self { heard, opened_ns, scripts, space: InflateSpace::default() }
     }
 
     /// What a connection heard, without the times.
@@ -93,26 +100,35 @@ impl Talk {
     fn on_frames(&mut self, peer: &mut Peer, io: &mut Io<'_>, memory: &mut [u8], now_ns: u64) {
         let mut at = 0;
         let Script { rude, closes, .. } = self.scripts[peer.number];
-        while let Some(event) = peer.connection.next(&memory[at..]).expect("the server keeps the rules") {
+        while let Some(event) = peer.messages.next(&mut memory[at..]).expect("the server keeps the rules") {
             let start = at;
             at += event.consumed();
             let heard = match event {
                 Event::Data(data) => {
                     let from = start + data.chunk.header_bytes;
-                    peer.connection.accept(&data, memory, from, from).expect("text is valid");
-                    peer.partial.extend_from_slice(&memory[from..at]);
+                    let payload = peer.messages.unmask(&data, memory, from);
+                    let mut rest = &memory[from..at];
+                    loop {
+                        let piece =
+                            peer.messages.read(payload, rest, &mut self.space).expect("sound messages");
+                        peer.partial.extend_from_slice(piece.bytes);
+                        rest = &rest[piece.taken..];
+                        if piece.is_last {
+                            break;
+                        }
+                    }
                     if !data.ends_message() {
                         continue;
                     }
                     Heard::Message { text: data.text, payload: std::mem::take(&mut peer.partial) }
                 }
                 Event::Ping { .. } => Heard::Ping,
-                Event::Pong { .. } => Heard::Pong(peer.connection.control_payload().to_vec()),
+                Event::Pong { .. } => Heard::Pong(peer.messages.connection().control_payload().to_vec()),
                 Event::Close { code, .. } => Heard::Close(code),
             };
             let answer = match event {
-                Event::Ping { .. } => peer.connection.pong(KEY),
-                Event::Close { .. } if !closes => peer.connection.reply_to_close(KEY),
+                Event::Ping { .. } => peer.messages.connection().pong(KEY),
+                Event::Close { .. } if !closes => peer.messages.connection().reply_to_close(KEY),
                 _ => None,
             };
             if let Some(answer) = answer.filter(|_| !rude) {
@@ -147,6 +163,7 @@ impl Handler for Talk {
         let mut memory = &mut received.memory[received.range];
         if let Some(handshake) = &mut peer.handshake {
             let Some(head_bytes) = handshake.on_bytes(memory).expect("an upgrade") else { return };
+            assert_eq!(handshake.deflate(), self.scripts[peer.number].deflate, "what was agreed on");
             peer.handshake = None;
             memory = &mut memory[head_bytes..];
         }
@@ -171,12 +188,18 @@ impl Handler for Talk {
 
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
         for number in 0..self.scripts.len() {
-            let handshake = ClientHandshake::new("here", 80, "/", [number as u8; 16], 8192).unwrap();
-            let connection = Connection::new(Role::Client, 1 << 30, connections.now_ns());
+            let mut handshake = ClientHandshake::new("here", 80, "/", [number as u8; 16], 8192).unwrap();
+            let offered = self.scripts[number].deflate;
+            if let Some(wanted) = offered {
+                handshake = handshake.offering_deflate(wanted);
+            }
+            // Where nothing was agreed on, no message is marked as compressed.
+            let parameters = offered.unwrap_or_default();
+            let messages = Deflating::new(Role::Client, &parameters, 1 << 30, connections.now_ns());
             let peer = Peer {
                 number,
                 handshake: Some(Box::new(handshake)),
-                connection,
+                messages,
                 partial: Vec::new(),
                 ended: false,
             };

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use fastrand::Rng;
 use ringsock::engine::Config;
 use ringsock::engine::memory::{Course, End, Ended, Plan, run_pair};
+use ringsock::scenario::deflate::DeflateSettings;
 use ringsock::scenario::serve::{Limits, Serve, Served, Shared, Timeouts};
 use ringsock::ws::frame::Opcode;
 
@@ -43,10 +44,22 @@ pub(crate) struct Played {
 /// Plays scripts against the server's handler, which drains at `drain_ns`.
 pub(crate) fn play(
     plan: &Plan,
+    configs: (Config, Config),
+    limits: Limits,
+    scripts: Vec<Script>,
+    drain_ns: u64,
+) -> Played {
+    play_with(plan, configs, limits, scripts, drain_ns, None)
+}
+
+/// The same, and the server agrees to compression where that is given.
+pub(crate) fn play_with(
+    plan: &Plan,
     (server, client): (Config, Config),
     limits: Limits,
     scripts: Vec<Script>,
     drain_ns: u64,
+    deflate: Option<DeflateSettings>,
 ) -> Played {
     let shared = Arc::new(Shared::default());
     let counted = Rc::new(RefCell::new(Served::default()));
@@ -57,7 +70,10 @@ pub(crate) fn play(
     };
     let mut plan = plan.clone();
     plan.wakes = vec![(End::Client, 0), (End::Server, drain_ns)];
-    let serve = Serve::new(limits, Arc::clone(&shared), report);
+    let mut serve = Serve::new(limits, Arc::clone(&shared), report);
+    if let Some(settings) = deflate {
+        serve = serve.deflating(settings, server.outbox_bytes);
+    }
     let (_, talk, course) = run_pair(&plan, (server, serve), (client, Talk::new(scripts)));
     let served = *counted.borrow();
     Played { talk, served, course, open: shared.open.load(Ordering::Relaxed) }

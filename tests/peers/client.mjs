@@ -1,6 +1,7 @@
 // A client made with Node's `ws` that checks an echo server.
 //
 //     client.mjs URL conversation   every check below, one line each: `ok NAME` or `FAILED NAME: why`; exit 1 if any failed
+//     client.mjs URL compressed     the same over connections that must agree on permessage-deflate, with several parameters
 //     client.mjs URL goodbye        opens connections, prints `open`, and expects each to be closed with 1001
 //
 // URL ends in `/`. client.py makes the same checks under the same names; tests/peers.rs holds the list.
@@ -16,11 +17,25 @@ const CHECK_MS_MAX = 30_000;
 // Both sides of each change in the length form of a frame header (RFC 6455 section 5.2), and one far beyond.
 const SIZES_BYTES = [0, 1, 125, 126, 127, 65535, 65536, 1 << 20];
 
-// A connection without compression: what the frames say is what the check means.
+const [url, mode] = process.argv.slice(2);
+const compressed = mode === 'compressed';
+// What connections offer in turn, in the mode `compressed`.
+const OFFERS = [
+  {},
+  { clientNoContextTakeover: true },
+  { serverNoContextTakeover: true },
+  { serverMaxWindowBits: 9, clientMaxWindowBits: 9 },
+  { serverMaxWindowBits: 12, serverNoContextTakeover: true, clientNoContextTakeover: true },
+].map((offer) => ({ ...offer, threshold: 0 }));
+let offersMade = 0;
+
+// A connection without compression, unless that is what is checked: what the frames say is what the check means.
 async function openTo(url, options = {}) {
-  const ws = new WebSocket(url, { perMessageDeflate: false, ...options });
+  const perMessageDeflate = compressed && OFFERS[offersMade++ % OFFERS.length];
+  const ws = new WebSocket(url, { perMessageDeflate, ...options });
   ws.inbox = on(ws, 'message', { close: ['close'] });
   await once(ws, 'open');
+  assert.equal('permessage-deflate' in ws._extensions, compressed, 'whether compression was agreed on');
   return ws;
 }
 
@@ -214,5 +229,4 @@ async function goodbye(url) {
   return failed;
 }
 
-const [url, mode] = process.argv.slice(2);
-process.exit(Math.min(1, await { conversation, goodbye }[mode](url)));
+process.exit(Math.min(1, await { conversation, compressed: conversation, goodbye }[mode](url)));

@@ -1,6 +1,7 @@
 """A client made with Python's `websockets` that checks an echo server.
 
     client.py URL conversation   every check below, one line each: `ok NAME` or `FAILED NAME: why`; exit 1 if any failed
+    client.py URL compressed     the same over connections that must agree on permessage-deflate, with several parameters
     client.py URL goodbye        opens connections, prints `open`, and expects each to be closed with 1001
 
 URL ends in `/`. client.mjs makes the same checks under the same names; tests/peers.rs holds the list.
@@ -9,18 +10,36 @@ URL ends in `/`. client.mjs makes the same checks under the same names; tests/pe
 import asyncio
 import random
 import sys
+from itertools import cycle
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 CHECK_SECONDS_MAX = 30
 # Both sides of each change in the length form of a frame header (RFC 6455 section 5.2), and one far beyond.
 SIZES_BYTES = [0, 1, 125, 126, 127, 65535, 65536, 1 << 20]
 
 
+# What connections offer in turn, in the mode `compressed`.
+OFFERS = cycle(
+    [
+        {},
+        {"client_no_context_takeover": True},
+        {"server_no_context_takeover": True},
+        {"server_max_window_bits": 9, "client_max_window_bits": 9},
+        {"server_max_window_bits": 12, "server_no_context_takeover": True, "client_no_context_takeover": True},
+    ]
+)
+
+
 def open_to(url, **options):
     """A connection without compression or proxy: what the frames say is what the check means."""
-    return connect(url, **{"compression": None, "proxy": None, "max_size": 16 << 20, **options})
+    defaults = {"compression": None, "proxy": None, "max_size": 16 << 20}
+    if COMPRESSED:
+        offer = {"client_max_window_bits": True, **next(OFFERS)}
+        defaults["extensions"] = [ClientPerMessageDeflateFactory(**offer)]
+    return connect(url, **{**defaults, **options})
 
 
 def text_of(size_bytes):
@@ -42,6 +61,7 @@ def brief(value):
 
 async def text_messages(url):
     async with open_to(url) as ws:
+        check_equal("compressed", bool(ws.protocol.extensions), COMPRESSED)
         for size in SIZES_BYTES:
             await ws.send(text_of(size))
             check_equal(f"{size} bytes", await ws.recv(), text_of(size))
@@ -122,7 +142,8 @@ async def unknown_path(url):
 
 async def compression_offer(url):
     """What this library offers when nobody tells it otherwise; taken or declined, the echo holds."""
-    async with open_to(url, compression="deflate") as ws:
+    async with open_to(url, compression="deflate", extensions=None) as ws:
+        check_equal("agreed", bool(ws.protocol.extensions), COMPRESSED)
         await ws.send(text_of(4096))
         check_equal("echo", await ws.recv(), text_of(4096))
 
@@ -173,4 +194,6 @@ async def goodbye(url):
 
 if __name__ == "__main__":
     _, target, mode = sys.argv
-    sys.exit(min(1, asyncio.run({"conversation": conversation, "goodbye": goodbye}[mode](target))))
+    COMPRESSED = mode == "compressed"
+    modes = {"conversation": conversation, "compressed": conversation, "goodbye": goodbye}
+    sys.exit(min(1, asyncio.run(modes[mode](target))))

@@ -2,6 +2,7 @@
 //
 // Speaks the same command line as ringsock-server as far as the tests need it: `--listen HOST:PORT` (port 0: any free
 // one), a first stdout line `listening on ws://HOST:PORT/`, and SIGTERM closes every connection with 1001 and exits 0.
+// `--deflate` has it agree to permessage-deflate, and compress everything.
 // `--lifetime SECONDS` ends it by itself, so that a test runner that is killed leaves nothing behind.
 // `ws` is found through NODE_PATH (where tests/peers/install put it).
 
@@ -14,7 +15,11 @@ const MESSAGE_BYTES_MAX = 64 << 20;
 const CLOSE_GRACE_MS = 2000;
 
 const { values: options } = parseArgs({
-  options: { listen: { type: 'string', default: '127.0.0.1:0' }, lifetime: { type: 'string' } },
+  options: {
+    listen: { type: 'string', default: '127.0.0.1:0' },
+    lifetime: { type: 'string' },
+    deflate: { type: 'boolean', default: false },
+  },
 });
 const colon = options.listen.lastIndexOf(':');
 const host = options.listen.slice(0, colon);
@@ -22,6 +27,7 @@ const server = new WebSocketServer({
   host,
   port: Number(options.listen.slice(colon + 1)),
   maxPayload: MESSAGE_BYTES_MAX,
+  perMessageDeflate: options.deflate && { threshold: 0 },
   maxFragments: 0, // no bound of its own: Autobahn's 9.3.1 sends 65,536 fragments, four times the default bound
 });
 

@@ -2,6 +2,7 @@
 
 Speaks the same command line as ringsock-server as far as the tests need it: `--listen HOST:PORT` (port 0: any free
 one), a first stdout line `listening on ws://HOST:PORT/`, and SIGTERM closes every connection with 1001 and exits 0.
+`--deflate` has it agree to permessage-deflate, as it does by itself; without, it declines.
 `--lifetime SECONDS` ends it by itself, so that a test runner that is killed leaves nothing behind.
 """
 
@@ -27,13 +28,15 @@ async def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--listen", default="127.0.0.1:0")
     parser.add_argument("--lifetime", type=float, default=None, metavar="SECONDS")
+    parser.add_argument("--deflate", action="store_true")
     options = parser.parse_args()
     host, _, port = options.listen.rpartition(":")
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serve(echo, host, int(port), max_size=MESSAGE_BYTES_MAX) as server:
+    compression = "deflate" if options.deflate else None
+    async with serve(echo, host, int(port), max_size=MESSAGE_BYTES_MAX, compression=compression) as server:
         port = server.sockets[0].getsockname()[1]
         print(f"listening on ws://{host}:{port}/", flush=True)
         try:

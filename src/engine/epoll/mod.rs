@@ -421,17 +421,19 @@ impl<H: Handler> Epoll<H> {
         self.steer_recv(slot, was_waiting);
     }
 
-    /// Receives from a peer that reads, and stops for one for which output was queued though it was `waiting`.
+    /// Receives from a peer that reads, and stops for one for which output was queued though it was `waiting`, or that the
+    /// handler holds.
     #[inline]
     fn steer_recv(&mut self, slot: u32, was_waiting: bool) {
-        let queued_bytes = self.connections.slots[slot as usize].line.outbox.queued_bytes();
+        let line = &self.connections.slots[slot as usize].line;
+        let queued_bytes = line.outbox.queued_bytes();
         let link = &mut self.links[slot as usize];
-        if queued_bytes > self.config.outbox_bytes && was_waiting {
+        if line.holds_reading || (queued_bytes > self.config.outbox_bytes && was_waiting) {
             if !link.paused {
                 link.paused = true;
                 self.connections.counters.pauses += 1;
             }
-        } else if link.paused && queued_bytes <= self.config.outbox_bytes / 2 {
+        } else if link.paused && (queued_bytes <= self.config.outbox_bytes / 2 || !link.behind) {
             link.paused = false;
             if link.readable {
                 self.list(self.connections.id_at(slot));

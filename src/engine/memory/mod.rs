@@ -649,15 +649,16 @@ impl<H: Handler> Side<H> {
         self.steer_recv(slot);
     }
 
-    /// Receives from a peer that reads, and stops for one that does not.
+    /// Receives from a peer that reads, and stops for one that does not, or that the handler holds.
     fn steer_recv(&mut self, slot: u32) {
-        let queued_bytes = self.connections.slots[slot as usize].line.outbox.queued_bytes();
+        let line = &self.connections.slots[slot as usize].line;
+        let (queued_bytes, is_held) = (line.outbox.queued_bytes(), line.holds_reading);
         let (most, enough) = (self.config.outbox_bytes, self.config.outbox_bytes / 2);
         let wire = self.wire(slot);
-        if queued_bytes > most && wire.behind && !wire.paused {
+        if (is_held || (queued_bytes > most && wire.behind)) && !wire.paused {
             wire.paused = true;
             self.connections.counters.pauses += 1;
-        } else if wire.paused && queued_bytes <= enough {
+        } else if wire.paused && (queued_bytes <= enough || !wire.behind) && !is_held {
             wire.paused = false;
         }
     }

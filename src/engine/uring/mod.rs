@@ -336,12 +336,13 @@ impl<H: Handler> Uring<'_, H> {
         self.steer_recv(slot);
     }
 
-    /// Receives from a peer that reads, and stops for one that does not.
+    /// Receives from a peer that reads, and stops for one that does not, or that the handler holds.
     #[inline]
     pub(super) fn steer_recv(&mut self, slot: u32) {
-        let queued_bytes = self.connections.slots[slot as usize].line.outbox.queued_bytes();
+        let line = &self.connections.slots[slot as usize].line;
+        let queued_bytes = line.outbox.queued_bytes();
         let state = &mut self.held[slot as usize];
-        if queued_bytes > self.config.outbox_bytes && state.slow_send {
+        if line.holds_reading || (queued_bytes > self.config.outbox_bytes && state.slow_send) {
             if !state.paused {
                 state.paused = true;
                 self.connections.counters.pauses += 1;
@@ -350,7 +351,8 @@ impl<H: Handler> Uring<'_, H> {
                     self.cancel(Op::Recv, self.connections.id_at(slot));
                 }
             }
-        } else if state.paused && queued_bytes <= self.config.outbox_bytes / 2 {
+        } else if state.paused && (queued_bytes <= self.config.outbox_bytes / 2 || !state.behind) {
+            // What goes to a peer that is not behind tells of its end to nobody.
             state.paused = false;
         }
         let state = &self.held[slot as usize];

@@ -73,6 +73,7 @@ pub(super) fn result_of(setup: &Setup, response_ns: impl IntoIterator<Item = u64
         threads: 1,
         payload_bytes: 64,
         text: false,
+        filling: None,
         duration_s: options.duration.as_secs_f64(),
         warmup_s: options.warmup.as_secs_f64(),
         drain_timeout_s: 0.0,

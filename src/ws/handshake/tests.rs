@@ -159,6 +159,13 @@ fn each_request_gets_its_status() {
             instead(REQUEST, "Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR=="),
             101,
         ),
+        ("extension that is none", with(REQUEST, "Sec-WebSocket-Extensions: a b"), 400),
+        ("extension with half a parameter", with(REQUEST, "Sec-WebSocket-Extensions: a; b="), 400),
+        (
+            "extension quoted so that it is no token",
+            with(REQUEST, "Sec-WebSocket-Extensions: a; b=\"c, d\""),
+            400,
+        ),
         ("body by length", with(REQUEST, "Content-Length: 5"), 400),
         ("length that is no number", with(REQUEST, "Content-Length: -0"), 400),
         ("empty body", with(REQUEST, "Content-Length: 0"), 101),
@@ -224,13 +231,13 @@ fn path_and_query_are_told_apart() {
 fn offers_are_readable_and_none_is_accepted() {
     let request = with(
         REQUEST,
-        "Sec-WebSocket-Protocol: chat.v2,, chat.v1\r\nSec-WebSocket-Extensions: permessage-deflate; x=\"a, b\"\r\n\
+        "Sec-WebSocket-Protocol: chat.v2,, chat.v1\r\nSec-WebSocket-Extensions: permessage-deflate; x=\"ab\"\r\n\
          sec-websocket-protocol:last \r\nsec-websocket-extensions:  other",
     );
     let mut server = ServerHandshake::new(MAX);
     let upgrade = server.on_bytes(request.as_bytes()).unwrap().unwrap();
     let protocols: [&[u8]; 3] = [b"chat.v2", b"chat.v1", b"last"];
-    let extensions: [&[u8]; 2] = [b"permessage-deflate; x=\"a, b\"", b"other"];
+    let extensions: [&[u8]; 2] = [b"permessage-deflate; x=\"ab\"", b"other"];
     assert_eq!(upgrade.subprotocols().collect::<Vec<_>>(), protocols);
     assert_eq!(upgrade.extensions().collect::<Vec<_>>(), extensions);
     assert_eq!(upgrade.accept(), RESPONSE);

@@ -69,14 +69,15 @@ impl<H: Handler> World<H> {
         self.recv.hold(buffer, uses);
     }
 
-    /// Whether to read no more for now: because the peer does not read, or because the next bytes will hardly come
+    /// Whether to read no more for now: because the peer does not read, the handler holds it, or because the next bytes will hardly come
     /// before our answer has gone. A read that has to wait is tried twice, and costs more than one that finds
     /// its bytes; begun one pass of the scheduler later it often does.
     #[inline]
     pub(super) fn is_to_wait(&mut self, slot: u32, byte_count: usize) -> bool {
-        let queued_bytes = self.connections.slots[slot as usize].line.outbox.queued_bytes();
+        let line = &self.connections.slots[slot as usize].line;
+        let queued_bytes = line.outbox.queued_bytes();
         let held = &mut self.held[slot as usize];
-        held.paused = held.behind && queued_bytes > self.config.outbox_bytes;
+        held.paused = line.holds_reading || (held.behind && queued_bytes > self.config.outbox_bytes);
         held.deferred = !held.behind && queued_bytes > 0 && byte_count <= DEFER_BYTES_MAX;
         self.connections.counters.pauses += u64::from(held.paused);
         held.paused || held.deferred
@@ -87,8 +88,9 @@ impl<H: Handler> World<H> {
     pub(super) fn steer_reading(&mut self, slot: u32) {
         let held = &mut self.held[slot as usize];
         if held.paused {
-            let queued_bytes = self.connections.slots[slot as usize].line.outbox.queued_bytes();
-            if queued_bytes <= self.config.outbox_bytes / 2 {
+            let line = &self.connections.slots[slot as usize].line;
+            let has_room = line.outbox.queued_bytes() <= self.config.outbox_bytes / 2;
+            if (has_room || !held.behind) && !line.holds_reading {
                 held.paused = false;
                 wake(&mut held.task);
             }

@@ -1,0 +1,148 @@
+//! The generator's connections that agreed on permessage-deflate: messages are compressed as they are sent, and answers
+//! inflated and checked byte by byte like any other.
+//!
+//! Compressing is part of composing a message, so its time counts as the generator's, before the message is on its way: it is in
+//! the response time, and in the service time.
+
+use super::{Client, Peer, Protocol};
+use crate::engine::Io;
+use crate::limits;
+use crate::ws::connection::Event;
+use crate::ws::deflate::{Compressor, DeflateSettings, DeflateSpace, InflateSpace};
+use crate::ws::deflating::{Deflating, Payload};
+use crate::ws::extensions::DeflateParameters;
+use crate::ws::frame::{Fault, Role};
+use crate::ws::mask::Mask;
+
+/// What a thread's connections compress with.
+pub(super) struct Deflation {
+    settings: DeflateSettings,
+    /// What the first connection agreed on, and so all have to.
+    agreed: Option<DeflateParameters>,
+    inflate: InflateSpace,
+    deflate: DeflateSpace,
+    message: Vec<u8>,
+}
+
+/// One connection.
+pub(super) struct Compressed {
+    pub(super) messages: Deflating,
+    compressor: Compressor,
+}
+
+impl Deflation {
+    pub(super) fn new(settings: DeflateSettings) -> Self {
+        let (inflate, deflate) = (InflateSpace::default(), DeflateSpace::default());
+        Self { settings, agreed: None, inflate, deflate, message: Vec::new() }
+    }
+
+    /// What to offer.
+    pub(super) fn offer(&self) -> DeflateParameters {
+        self.settings.parameters
+    }
+
+    /// A connection whose server answered so.
+    ///
+    /// # Errors
+    /// It declined, or does not treat all connections alike.
+    pub(super) fn open(
+        &mut self,
+        agreed: Option<DeflateParameters>,
+        now_ns: u64,
+    ) -> Result<Protocol, String> {
+        let Some(parameters) = agreed else {
+            return Err(
+                "the server declined permessage-deflate (ringsock-server agrees with --deflate)".to_owned()
+            );
+        };
+        if *self.agreed.get_or_insert(parameters) != parameters {
+            return Err("the server agreed to other parameters of permessage-deflate than before".to_owned());
+        }
+        Ok(Protocol::Compressed(Box::new(Compressed {
+            messages: Deflating::new(Role::Client, &parameters, limits::MESSAGE_BYTES, now_ns),
+            compressor: Compressor::new(&parameters, Role::Client, self.settings.compression),
+        })))
+    }
+}
+
+impl Client {
+    /// What the connections agreed on.
+    pub(in super::super) fn agreed(&self) -> Option<DeflateParameters> {
+        self.deflation.as_ref()?.agreed
+    }
+
+    /// Sends the next message of a connection, if it compresses.
+    #[cold]
+    pub(super) fn send_compressed(&mut self, conn: &mut Peer, io: &mut Io<'_>, key: Mask) {
+        let (Protocol::Compressed(compressed), Some(deflation)) = (&mut conn.protocol, &mut self.deflation)
+        else {
+            return;
+        };
+        let Deflation { deflate, message, .. } = &mut **deflation;
+        message.clear();
+        self.task.payloads.compose(conn.next_number, message);
+        // One write is one frame, so one key is enough.
+        compressed.compressor.write(message, self.task.payloads.text(), true, deflate, || Some(key));
+        io.write(|out| out.extend_from_slice(&deflate.frames));
+        deflate.clear_frames();
+    }
+
+    /// What came on a connection that compresses.
+    #[cold]
+    pub(super) fn on_compressed_frames(
+        &mut self,
+        conn: &mut Peer,
+        io: &mut Io<'_>,
+        memory: &mut [u8],
+        now_ns: u64,
+    ) {
+        let mut at = 0;
+        loop {
+            let Protocol::Compressed(compressed) = &mut conn.protocol else { return };
+            let event = match compressed.messages.next(&mut memory[at..]) {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
+                Err(fault) => return conn.on_fault(io, fault, now_ns),
+            };
+            let start = at;
+            at += event.consumed();
+            match event {
+                Event::Data(data) => {
+                    let from = start + data.chunk.header_bytes;
+                    let payload = compressed.messages.unmask(&data, memory, from);
+                    // Taken out, since what is inflated there is checked by all of the client.
+                    let Some(mut deflation) = self.deflation.take() else { return };
+                    let read = self.read_payload(conn, payload, &memory[from..at], &mut deflation.inflate);
+                    self.deflation = Some(deflation);
+                    match read {
+                        Ok(()) if payload.ends_message => self.on_answer(conn, io, now_ns),
+                        Ok(()) => {}
+                        Err(fault) => return conn.on_fault(io, fault, now_ns),
+                    }
+                }
+                Event::Ping { .. } => self.on_ping(conn, io),
+                Event::Pong { .. } => {}
+                Event::Close { code, .. } => self.on_close(conn, io, code, now_ns),
+            }
+        }
+    }
+
+    fn read_payload(
+        &mut self,
+        conn: &mut Peer,
+        payload: Payload,
+        mut rest: &[u8],
+        space: &mut InflateSpace,
+    ) -> Result<(), Fault> {
+        loop {
+            let Protocol::Compressed(compressed) = &mut conn.protocol else { return Ok(()) };
+            let piece = compressed.messages.read(payload, rest, space)?;
+            rest = &rest[piece.taken..];
+            let is_last = piece.is_last;
+            self.on_piece(conn, payload.text, piece.bytes);
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! The two directions of permessage-deflate (RFC 7692, 7.2): a [`Compressor`] turns pieces of messages into frames, a
+//! [`Decompressor`] payload of frames into pieces of messages.
+//!
+//! Invariants: memory is bounded whatever the messages' lengths: of a message under way there is what zlib keeps, less than the
+//! threshold of what was not yet decided on, and at most [`FRAGMENT_BYTES`] and one piece of output; [`Decompressor::step`] never
+//! gives more than the room it was given. RSV1 stands on the first frame of a compressed message and nowhere else.
+//!
+//! **Memory of a connection.** Nothing before its first compressed message in a direction; then what [`Compressor`] and
+//! [`Decompressor`] say. Where messages are compressed by themselves (no context takeover) the state belongs to the thread,
+//! and a connection has it only while a message is under way.
+//!
+//! **Ended streams.** A message may hold DEFLATE blocks that end their stream (7.2.3.4); what follows begins a new one with an
+//! empty window. zlib's compressors do the same; one that ended its stream and still referred to what was before it would
+//! be refused.
+//!
+//! Deliberately absent: anything about who agreed to what (`extensions`) and what frames mean to each other (`deflating`).
+
+use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress, Status};
+
+use super::extensions::{DeflateParameters, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
+use super::frame::{Fault, Header, MAX_HEADER_BYTES, Opcode, RSV1, Role};
+use super::mask::{self, Mask};
+
+/// What ends every flushed block, and is left out of messages (RFC 7692, 7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+/// Compressed bytes of a message under way that make a fragment.
+pub const FRAGMENT_BYTES: usize = 64 << 10;
+/// Inflated bytes that one step gives at most.
+pub const INFLATED_BYTES: usize = 16 << 10;
+/// States without a message that a thread keeps for the next.
+const IDLE_STATES: usize = 4;
+/// Output memory that a thread keeps from message to message.
+const OUTPUT_KEPT_BYTES: usize = 1 << 20;
+
+/// How an end compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    /// zlib's level, 1 (fast) to 9 (small).
+    pub level: u8,
+    /// Messages shorter than this go as they are.
+    pub threshold_bytes: usize,
+}
+
+/// What an end brings to the negotiation, and how it compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeflateSettings {
+    /// What it wants.
+    pub parameters: DeflateParameters,
+    /// How it compresses.
+    pub compression: Compression,
+}
+
+// ------------------------------------------------------------------------------------------------------ sending
+
+/// What the compressors of a thread share.
+#[derive(Debug, Default)]
+pub struct DeflateSpace {
+    /// Frames to be sent, in order; whoever sends them takes them out, and may add others.
+    pub frames: Vec<u8>,
+    /// Compressed payload that is in no frame yet.
+    payload: Vec<u8>,
+    idle: Vec<(u8, Compress)>,
+}
+
+impl DeflateSpace {
+    /// Drops what was compressed of a message that will not be sent any further.
+    pub fn give_up(&mut self) {
+        self.payload.clear();
+    }
+
+    /// Whoever has sent [`DeflateSpace::frames`] says so.
+    pub fn clear_frames(&mut self) {
+        self.frames.clear();
+        self.frames.shrink_to(OUTPUT_KEPT_BYTES);
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// No message, or the start of one that is shorter than the threshold so far.
+    Undecided,
+    /// A compressed message is under way; whether its first frame has gone.
+    Compressing { begun: bool },
+}
+
+/// Compresses the messages of one connection.
+///
+/// [`Compressor::write`] for each piece of a message, and [`Compressor::settle`] before the thread turns to another connection.
+///
+/// With context takeover it keeps, from the first compressed message on, zlib-rs's state at memory level 8 (flate2 offers no
+/// other): 128 KiB of hash heads, 64 KiB of pending output, 48 KiB of symbols, and 4 bytes per byte of window, so 242 KiB
+/// with 9 bits and 368 KiB with 15, and 6 KiB of trees.
+pub struct Compressor {
+    compression: Compression,
+    window_bits: u8,
+    takes_over: bool,
+    stage: Stage,
+    held: Vec<u8>,
+    state: Option<Compress>,
+}
+
+impl Compressor {
+    /// For the end `role` of a connection with these parameters.
+    ///
+    /// # Panics
+    /// Where its window is not one that zlib compresses with.
+    pub fn new(parameters: &DeflateParameters, role: Role, compression: Compression) -> Self {
+        let (no_takeover, window_bits) = match role {
+            Role::Server => (parameters.server_no_context_takeover, parameters.server_max_window_bits),
+            Role::Client => (parameters.client_no_context_takeover, parameters.client_max_window_bits),
+        };
+        assert!((WINDOW_BITS_MIN..=WINDOW_BITS_MAX).contains(&window_bits), "the negotiation refuses others");
+        Self {
+            compression,
+            window_bits,
+            takes_over: !no_takeover,
+            stage: Stage::Undecided,
+            held: Vec::new(),
+            state: None,
+        }
+    }
+
+    /// Takes the next piece of a message, and its end with the last; frames that are due are added to `space`. `key` draws the
+    /// masking key of each frame, where there is one.
+    pub fn write(
+        &mut self,
+        piece: &[u8],
+        text: bool,
+        ends_message: bool,
+        space: &mut DeflateSpace,
+        mut key: impl FnMut() -> Option<Mask>,
+    ) {
+        if self.stage == Stage::Undecided {
+            if self.held.len() + piece.len() < self.compression.threshold_bytes {
+                if !ends_message {
+                    return self.held.extend_from_slice(piece);
+                }
+                let opcode = if text { Opcode::Text } else { Opcode::Binary };
+                frame(opcode, false, true, key(), [&self.held, piece], &mut space.frames);
+                return self.held.clear();
+            }
+            self.stage = Stage::Compressing { begun: false };
+            if self.state.is_none() {
+                self.state = Some(self.new_state(space));
+            }
+            let held = std::mem::take(&mut self.held);
+            self.compress(&held, false, space);
+        }
+        self.compress(piece, ends_message, space);
+        if ends_message {
+            self.emit(text, true, space, key());
+            self.stage = Stage::Undecided;
+            self.end_context(space);
+        } else if space.payload.len() >= FRAGMENT_BYTES {
+            self.emit(text, false, space, key());
+        }
+    }
+
+    /// Makes a fragment of what was compressed of the message under way and is in no frame yet, so that `space` is free for
+    /// another connection. `text` is the message's kind.
+    pub fn settle(&mut self, text: bool, space: &mut DeflateSpace, mut key: impl FnMut() -> Option<Mask>) {
+        if !space.payload.is_empty() {
+            self.emit(text, false, space, key());
+        }
+    }
+
+    fn new_state(&self, space: &mut DeflateSpace) -> Compress {
+        let fitting = space.idle.iter().position(|(bits, _)| *bits == self.window_bits);
+        let idle = fitting.filter(|_| !self.takes_over).map(|index| space.idle.swap_remove(index).1);
+        let level = Level::new(self.compression.level.into());
+        idle.unwrap_or_else(|| Compress::new_with_window_bits(level, false, self.window_bits))
+    }
+
+    fn end_context(&mut self, space: &mut DeflateSpace) {
+        if self.takes_over {
+            return;
+        }
+        if let Some(mut state) = self.state.take().filter(|_| space.idle.len() < IDLE_STATES) {
+            state.reset();
+            space.idle.push((self.window_bits, state));
+        }
+    }
+
+    /// Adds what `piece` comes to; with the message's end all there is, but for the tail.
+    fn compress(&mut self, piece: &[u8], ends_message: bool, space: &mut DeflateSpace) {
+        let state = self.state.as_mut().expect("it was made when the message began");
+        let flush = if ends_message { FlushCompress::Sync } else { FlushCompress::None };
+        let out = &mut space.payload;
+        let before_bytes = out.len();
+        let mut rest = piece;
+        loop {
+            // Room for what does not compress, and for the flush, so that one call does where it can.
+            out.reserve(rest.len() + rest.len() / 8 + 64);
+            let taken_before = state.total_in();
+            state.compress_vec(rest, out, flush).expect("a stream that only it writes is sound");
+            rest = &rest[(state.total_in() - taken_before) as usize..];
+            if rest.is_empty() && out.len() < out.capacity() {
+                break;
+            }
+        }
+        if !ends_message {
+            return;
+        }
+        if out.len() == before_bytes {
+            // Nothing since the last flush, so zlib adds nothing: an empty message (RFC 7692, 7.2.3.6).
+            return out.push(0);
+        }
+        assert!(out.ends_with(&TAIL), "a flush ends with an empty block");
+        out.truncate(out.len() - TAIL.len());
+    }
+
+    fn emit(&mut self, text: bool, fin: bool, space: &mut DeflateSpace, key: Option<Mask>) {
+        let first = self.stage == Stage::Compressing { begun: false };
+        let opcode = match (first, text) {
+            (false, _) => Opcode::Continuation,
+            (true, true) => Opcode::Text,
+            (true, false) => Opcode::Binary,
+        };
+        frame(opcode, first, fin, key, [&space.payload, &[]], &mut space.frames);
+        self.stage = Stage::Compressing { begun: true };
+        space.payload.clear();
+        space.payload.shrink_to(OUTPUT_KEPT_BYTES);
+    }
+}
+
+/// Appends a frame with the payload's two parts.
+fn frame(opcode: Opcode, rsv1: bool, fin: bool, key: Option<Mask>, payload: [&[u8]; 2], out: &mut Vec<u8>) {
+    let payload_bytes = payload.iter().map(|part| part.len() as u64).sum();
+    let mut header = [0; MAX_HEADER_BYTES];
+    let header_bytes = Header { fin, opcode, mask: key, payload_bytes }.encode(&mut header);
+    header[0] |= if rsv1 { RSV1 } else { 0 };
+    out.extend_from_slice(&header[..header_bytes]);
+    let start = out.len();
+    payload.iter().for_each(|part| out.extend_from_slice(part));
+    if let Some(key) = key {
+        mask::unmask(key, &mut out[start..]);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------- receiving
+
+/// What the decompressors of a thread share.
+#[derive(Debug)]
+pub struct InflateSpace {
+    /// Where pieces of messages are inflated to: [`INFLATED_BYTES`].
+    pub room: Box<[u8]>,
+    idle: Vec<Decompress>,
+}
+
+impl Default for InflateSpace {
+    fn default() -> Self {
+        Self { room: vec![0; INFLATED_BYTES].into(), idle: Vec::new() }
+    }
+}
+
+impl InflateSpace {
+    /// The room, and the states that are idle.
+    pub(super) fn split(&mut self) -> (&mut [u8], Idle<'_>) {
+        (&mut self.room, Idle(&mut self.idle))
+    }
+}
+
+/// States of decompressors that keep no context.
+pub(super) struct Idle<'a>(&'a mut Vec<Decompress>);
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes of the input that were taken.
+    pub taken: usize,
+    /// Bytes that were written.
+    pub made: usize,
+    /// All of the input, and of the message where this was its end, has been given out.
+    pub is_done: bool,
+}
+
+/// Inflates the messages of one connection.
+///
+/// From the first compressed message on it has zlib-rs's state of some 48 KiB, whose window always has 32 KiB: a narrower
+/// one that was agreed on saves nothing here.
+pub struct Decompressor {
+    takes_over: bool,
+    /// Bytes of [`TAIL`] that were given to the message under way.
+    tail_given: usize,
+    /// The last step filled its room: there may be more.
+    is_full: bool,
+    /// What comes next is no DEFLATE; what stood before it was given out first, so that all splits come to the same.
+    has_failed: bool,
+    state: Option<Decompress>,
+}
+
+impl Decompressor {
+    /// For what the other end than `role` sends on a connection with these parameters.
+    pub fn new(parameters: &DeflateParameters, role: Role) -> Self {
+        let no_takeover = match role {
+            Role::Server => parameters.client_no_context_takeover,
+            Role::Client => parameters.server_no_context_takeover,
+        };
+        Self { takes_over: !no_takeover, tail_given: 0, is_full: false, has_failed: false, state: None }
+    }
+
+    /// Inflates some of `input` into `out`. Call again, with what was not taken, until it is done; `ends_message`: the
+    /// message ends with this input.
+    ///
+    /// # Errors
+    /// [`Fault::NotDeflate`]; the connection is of no further use then.
+    pub(super) fn step(
+        &mut self,
+        input: &[u8],
+        ends_message: bool,
+        out: &mut [u8],
+        idle: &mut Idle<'_>,
+    ) -> Result<Step, Fault> {
+        let new_state = || Decompress::new_with_window_bits(false, WINDOW_BITS_MAX);
+        let state = self.state.get_or_insert_with(|| idle.0.pop().unwrap_or_else(new_state));
+        let (mut taken, mut made) = (0, 0);
+        if self.has_failed {
+            return Err(Fault::NotDeflate);
+        }
+        loop {
+            let rest = &input[taken..];
+            let tail = if ends_message { &TAIL[self.tail_given..] } else { &[] };
+            let source = if rest.is_empty() { tail } else { rest };
+            if source.is_empty() && !self.is_full {
+                break;
+            }
+            if made == out.len() {
+                return Ok(Step { taken, made, is_done: false });
+            }
+            let (taken_before, made_before) = (state.total_in(), state.total_out());
+            let inflated = state.decompress(source, &mut out[made..], FlushDecompress::None);
+            let took = (state.total_in() - taken_before) as usize;
+            let added = (state.total_out() - made_before) as usize;
+            made += added;
+            self.is_full = made == out.len();
+            if rest.is_empty() {
+                self.tail_given += took;
+            } else {
+                taken += took;
+            }
+            match inflated {
+                Ok(Status::StreamEnd) => {
+                    state.reset(false);
+                    self.is_full = false;
+                }
+                Ok(_) if took > 0 || added > 0 || source.is_empty() => {}
+                _ => {
+                    self.has_failed = true;
+                    return Ok(Step { taken, made, is_done: false });
+                }
+            }
+        }
+        if ends_message {
+            self.end_message(idle);
+        }
+        Ok(Step { taken, made, is_done: true })
+    }
+
+    fn end_message(&mut self, idle: &mut Idle<'_>) {
+        self.tail_given = 0;
+        if self.takes_over {
+            return;
+        }
+        if let Some(mut state) = self.state.take().filter(|_| idle.0.len() < IDLE_STATES) {
+            state.reset(false);
+            idle.0.push(state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
