@@ -20,6 +20,7 @@ pub mod probe;
 pub mod socket;
 mod thread;
 mod timers;
+mod tls;
 pub mod tokio_uring;
 pub mod uring;
 mod wake;
@@ -35,10 +36,12 @@ use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
 pub use thread::{Switches, yield_to_all_others};
 use timers::Timers;
+pub use tls::{Ends, Tls};
 pub use wake::Waker;
 
 use crate::limits;
 pub use crate::limits::HEADROOM_BYTES;
+use crate::tls::Secured;
 
 /// What an engine is to do its work with.
 #[derive(Debug)]
@@ -105,6 +108,8 @@ pub enum Closed {
     Connect(std::io::Error),
     /// Receiving or sending failed: reset by the peer, above all.
     Broken(std::io::Error),
+    /// It could not be secured, or not any longer.
+    Tls(Box<crate::tls::Error>),
 }
 
 /// Bytes that arrived, in the engine's own memory.
@@ -123,6 +128,16 @@ pub trait Handler: 'static {
 
     /// A connection came to the listener.
     fn on_accept(&mut self) -> Self::Conn;
+    /// Under [`Tls`], right before `on_open`: what it is secured with. Between the opening of the connection below and now
+    /// the handshake took `took_ns`.
+    fn on_secured(
+        &mut self,
+        _connections: &mut Connections<Self::Conn>,
+        _id: ConnId,
+        _secured: &Secured,
+        _took_ns: u64,
+    ) {
+    }
     /// It can be used now: it was accepted, or connected.
     fn on_open(&mut self, connections: &mut Connections<Self::Conn>, id: ConnId);
     /// Bytes arrived. A reply may be composed in `received.memory` and queued with [`Io::reply_in_place`].
@@ -188,6 +203,27 @@ pub struct Counters {
     pub zero_copies: u64,
     /// Of those, sends that the kernel copied after all.
     pub zero_copies_copied: u64,
+    /// What [`Tls`] did.
+    pub tls: TlsCounters,
+}
+
+/// What became of TLS handshakes and connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TlsCounters {
+    /// Handshakes that succeeded.
+    pub handshakes: u64,
+    /// Of those, by a ticket of an earlier connection.
+    pub resumed: u64,
+    /// Connections whose first bytes were no TLS.
+    pub not_tls: u64,
+    /// Handshakes that failed otherwise.
+    pub failures: u64,
+    /// Handshakes that took too long.
+    pub timeouts: u64,
+    /// Secured connections that were ended for what the peer's records held.
+    pub faults: u64,
+    /// Secured connections whose peer hung up without saying so first.
+    pub truncated: u64,
 }
 
 /// How far a connection is to be taken down, once its outbox is empty.

@@ -747,6 +747,7 @@ fn describe(why: &Closed) -> String {
         Closed::ByUs => "closed by server".to_owned(),
         Closed::Connect(error) => format!("connect: {}", describe_error(error)),
         Closed::Broken(error) => describe_error(error),
+        Closed::Tls(error) => format!("TLS: {error}"),
     }
 }
 
