@@ -13,6 +13,7 @@ pub mod choice;
 pub mod epoll;
 mod faults;
 pub mod files;
+pub mod ktls;
 mod mapping;
 pub mod memory;
 mod outbox;
@@ -36,7 +37,7 @@ use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
 pub use thread::{Switches, yield_to_all_others};
 use timers::Timers;
-pub use tls::{Ends, Tls};
+pub use tls::{Ends, Tls, TlsCounters};
 pub use wake::Waker;
 
 use crate::limits;
@@ -205,25 +206,6 @@ pub struct Counters {
     pub zero_copies_copied: u64,
     /// What [`Tls`] did.
     pub tls: TlsCounters,
-}
-
-/// What became of TLS handshakes and connections.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TlsCounters {
-    /// Handshakes that succeeded.
-    pub handshakes: u64,
-    /// Of those, by a ticket of an earlier connection.
-    pub resumed: u64,
-    /// Connections whose first bytes were no TLS.
-    pub not_tls: u64,
-    /// Handshakes that failed otherwise.
-    pub failures: u64,
-    /// Handshakes that took too long.
-    pub timeouts: u64,
-    /// Secured connections that were ended for what the peer's records held.
-    pub faults: u64,
-    /// Secured connections whose peer hung up without saying so first.
-    pub truncated: u64,
 }
 
 /// How far a connection is to be taken down, once its outbox is empty.
@@ -739,6 +721,20 @@ pub enum EngineError {
         /// What became of the attempt.
         error: std::io::Error,
     },
+    /// `--ktls` on a kernel without.
+    #[error(
+        "--ktls: this kernel ({release}) does not do TLS ({error}): it was built without CONFIG_TLS, or its module is not \
+         loaded (modprobe tls); leave out --ktls, and this process does it"
+    )]
+    NoKernelTls {
+        /// `uname -r`.
+        release: String,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+    /// `--ktls` on a kernel that could.
+    #[error("--ktls: this kernel does TLS, but ringsock does not hand it over yet: leave out --ktls")]
+    KernelTlsUnused,
     /// The table of direct descriptors counts against the limit on open files.
     #[error(
         "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n {needed}` \
@@ -763,7 +759,10 @@ pub enum EngineError {
 impl EngineError {
     /// Whether a flag is at fault that goes with another engine, and not the kernel.
     pub fn is_of_flags(&self) -> bool {
-        matches!(self, Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. })
+        matches!(
+            self,
+            Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. } | Self::KernelTlsUnused
+        )
     }
 
     fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {

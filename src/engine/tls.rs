@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use super::{Closed, ConnId, Connections, Counters, Handler, Intent, Received, Segment, TlsCounters};
+use super::{Closed, ConnId, Connections, Counters, Handler, Intent, Received, Segment};
 use crate::limits::HEADROOM_BYTES;
 use crate::tls::{self, Session};
 
@@ -25,6 +25,37 @@ pub enum Ends {
     Server(tls::Server),
     /// Made.
     Client(tls::Client),
+}
+
+/// What became of TLS handshakes and connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TlsCounters {
+    /// Handshakes that succeeded.
+    pub handshakes: u64,
+    /// Of those, by a ticket of an earlier connection.
+    pub resumed: u64,
+    /// Connections whose first bytes were no TLS.
+    pub not_tls: u64,
+    /// Handshakes that failed otherwise.
+    pub failures: u64,
+    /// Handshakes that took too long.
+    pub timeouts: u64,
+    /// Secured connections that were ended for what the peer's records held.
+    pub faults: u64,
+    /// Secured connections whose peer hung up without saying so first.
+    pub truncated: u64,
+}
+
+impl std::ops::AddAssign for TlsCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.handshakes += other.handshakes;
+        self.resumed += other.resumed;
+        self.not_tls += other.not_tls;
+        self.failures += other.failures;
+        self.timeouts += other.timeouts;
+        self.faults += other.faults;
+        self.truncated += other.truncated;
+    }
 }
 
 /// A [`Handler`] that secures the connections of another.

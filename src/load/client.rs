@@ -24,6 +24,7 @@ use crate::measure::anatomy::{Moments, Parts};
 use crate::measure::evidence::{Exemplar, ServerStamps};
 use crate::scenario::echo::{Mismatch, Payloads};
 use crate::scenario::stamps::{self, Layout};
+use crate::tls::Secured;
 use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
@@ -44,7 +45,7 @@ const SENDS_AT_END_MAX: usize = 1 << 10;
 /// How often a backlog is looked at.
 const BACKLOG_INTERVAL_NS: u64 = 1_000_000;
 /// How long the server may take to answer our Close frames.
-const CLOSE_NS: u64 = 1_000_000_000;
+pub(super) const CLOSE_NS: u64 = 1_000_000_000;
 
 /// What the threads are told: the run's window, as soon as all have opened their connections.
 #[derive(Debug, Default)]
@@ -769,6 +770,20 @@ impl Handler for Client {
         unreachable!("a generator has no listener")
     }
 
+    fn on_secured(
+        &mut self,
+        connections: &mut Connections<Peer>,
+        id: ConnId,
+        secured: &Secured,
+        took_ns: u64,
+    ) {
+        self.tally.on_secured(secured, took_ns);
+        if let Some((conn, _)) = connections.get(id) {
+            // Connecting took what is left.
+            conn.since_ns += took_ns;
+        }
+    }
+
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let now_ns = connections.now_ns();
         let Some((conn, mut io)) = connections.get(id) else { return };
@@ -814,7 +829,8 @@ impl Handler for Client {
     fn on_timer(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let Some((conn, mut io)) = connections.get(id) else { return };
         match &conn.protocol {
-            Protocol::Connecting => conn.give_up(&mut io, "connect: timed out".to_owned()),
+            // What it waited for is told when it is gone.
+            Protocol::Connecting => io.abort(),
             Protocol::Handshake { .. } => conn.give_up(&mut io, "handshake: timed out".to_owned()),
             Protocol::Open(connection) if connection.is_closed() => io.abort(),
             Protocol::Open(_) => {}
@@ -825,7 +841,8 @@ impl Handler for Client {
         if !matches!(conn.protocol, Protocol::Open(_)) {
             self.tally.accounting.connections_failed += 1;
             let class = conn.failure.unwrap_or_else(|| match &why {
-                Closed::Connect(_) => describe(&why),
+                Closed::Connect(_) | Closed::Tls(_) => describe(&why),
+                Closed::ByUs if matches!(conn.protocol, Protocol::Connecting) => "connect: timed out".to_owned(),
                 _ => format!("handshake: {}", describe(&why)),
             });
             self.tally.accounting.count_error(&class);

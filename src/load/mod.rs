@@ -18,6 +18,7 @@ pub mod series;
 #[cfg(test)]
 mod simulation;
 mod tally;
+mod tls_flags;
 mod tui;
 mod witness;
 mod worst;
@@ -36,7 +37,8 @@ pub use progress::Verbosity;
 pub use tui::restore_terminal;
 
 use crate::cpu;
-use crate::engine::{Choice, Chosen, Config, EngineError, Feature, Probe, Waker, clock_ns};
+use crate::engine::{Choice, Chosen, Config, Ends, EngineError, Feature, Probe, Tls, Waker, clock_ns};
+use crate::limits;
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::environment::Environment;
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
@@ -53,6 +55,7 @@ use progress::Progress;
 use record::{Record, Recorded};
 use schedule::Schedule;
 use tally::{Slice, Window};
+use tls_flags::TlsPlan;
 use witness::Look;
 
 /// Between the last connection's opening and the first message: threads wake up and see their orders.
@@ -175,7 +178,8 @@ impl Run {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
                 let server = start_server(&self.plan)?;
-                let endpoint = Endpoint::embedded(server.address(), self.plan.bare_server);
+                let is_secured = self.plan.tls.is_some();
+                let endpoint = Endpoint::embedded(server.address(), self.plan.bare_server, is_secured);
                 (Some(server), endpoint)
             }
         };
@@ -258,6 +262,7 @@ impl Run {
             measured_s,
             evidence,
             exemplars,
+            negotiated,
         } = measured;
         let plan = record_of(&self.plan);
         let summary = Summary::new(&plan, &accounting, &latency, &recorded.batches, measured_s);
@@ -273,7 +278,7 @@ impl Run {
             plan,
             environment: Environment::capture(),
             io_uring: Some(record_of_probe(&self.plan.probe)),
-            target: target_of(&self.plan, endpoint),
+            target: target_of(&self.plan, endpoint, negotiated),
             outcome,
             accounting,
             latency,
@@ -303,6 +308,7 @@ struct Measured {
     measured_s: f64,
     evidence: Evidence,
     exemplars: Vec<Exemplar>,
+    negotiated: Vec<result::Negotiated>,
 }
 
 impl Measured {
@@ -320,12 +326,14 @@ impl Measured {
         let mut exemplars = Vec::new();
         let mut spans = Vec::new();
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
+        let mut negotiated = Vec::new();
         for (thread, client) in clients.into_iter().enumerate() {
             accounting.merge(&client.tally.accounting);
             latency.merge(&client.tally.latency);
             evidence.held_back += client.tally.held_back;
             client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
             is_unstamped |= client.is_unstamped();
+            client.tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut negotiated));
             if let Some(mut of_thread) = threads.get_mut(thread).and_then(Option::take) {
                 of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
@@ -358,6 +366,7 @@ impl Measured {
             measured_s,
             evidence,
             exemplars,
+            negotiated,
         }
     }
 }
@@ -393,7 +402,7 @@ fn record_of_probe(probe: &Probe) -> IoUring {
 }
 
 /// Who talked to whom, and over what.
-fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
+fn target_of(plan: &Plan, endpoint: &Endpoint, negotiated: Vec<result::Negotiated>) -> Target {
     let ours = plan.endpoint.is_none().then_some(&plan.server_engine);
     let reason = plan.engine.passed_over.as_ref().or(ours.and_then(|engine| engine.passed_over.as_ref()));
     Target {
@@ -409,6 +418,7 @@ fn target_of(plan: &Plan, endpoint: &Endpoint) -> Target {
             None => ours.map(|_| list(&plan.server_cpus)),
         },
         load_cpus: Some(list(&plan.cpus)),
+        tls: plan.tls.as_ref().map(|tls| result::Tls { trusts: tls.trusts.to_owned(), negotiated }),
     }
 }
 
@@ -426,6 +436,9 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();
+    let identity = plan.tls.as_ref().and_then(|tls| tls.server.clone());
+    let handshake_ns = plan.connect_timeout.as_nanos() as u64;
+    server.tls = identity.map(|server| server::TlsPlan { server, handshake_ns, notice: None });
     Ok(Server::start(&server)?)
 }
 
@@ -485,8 +498,9 @@ impl Crew {
             crew.wakers.push(waker.clone());
             let task = crew.task(plan, endpoint, index, events);
             let (cpu, engine, ended) = (plan.cpus[index], plan.engine.clone(), events.clone());
+            let tls = plan.tls.clone();
             let body = move || {
-                let result = generate(cpu, &engine, task, &waker);
+                let result = generate(cpu, &engine, tls, task, &waker);
                 let _ = ended.send(Event::Ended);
                 result
             };
@@ -630,21 +644,35 @@ impl Crew {
 }
 
 /// A generator thread's life.
-fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Client, LoadError> {
+fn generate(
+    cpu: usize,
+    engine: &Chosen,
+    tls: Option<TlsPlan>,
+    task: Task,
+    waker: &Waker,
+) -> Result<Client, LoadError> {
     cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
     // The kernel may else end a wait 50 µs late, to save itself wake-ups, and so would every message be.
     cpu::end_waits_on_time();
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
     let connections_max = (task.connections as u32).max(1);
+    let overhead_bytes = tls.as_ref().map_or(0, |_| limits::TLS_OVERHEAD_BYTES);
     let config = Config {
         connections_max,
+        recv_buffer_bytes: limits::RECV_BUFFER_BYTES + overhead_bytes,
         outbox_bytes: usize::MAX,
         uring: engine.uring.clone(),
         kernel_timestamps: engine.kernel_timestamps,
         ..Config::default()
     };
-    Ok(engine.kind.run(config, waker, Client::new(task), || {})?)
+    let Some(tls) = tls else {
+        return Ok(engine.kind.run(config, waker, Client::new(task), || {})?);
+    };
+    let connect_timeout_ns = task.connect_timeout_ns;
+    let client =
+        Tls::new(Client::new(task), Ends::Client(tls.client), connect_timeout_ns, client::CLOSE_NS);
+    Ok(engine.kind.run(config, waker, client, || {})?.into_inner())
 }
 
 /// What was noted of the measured window from outside the generator's threads.

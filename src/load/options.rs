@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
 use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
+use super::tls_flags::{TlsFlags, TlsPlan};
 use super::{Verbosity, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
@@ -18,6 +19,7 @@ use crate::measure::{calibration, result};
 use crate::report::export::Format;
 use crate::scenario::stamps::Layout;
 use crate::server::engine_parser;
+use crate::tls::{IdentityError, TrustError};
 
 /// Descriptors that are not connections.
 const OTHER_FILES: u64 = 128;
@@ -34,7 +36,7 @@ pub enum Arrivals {
 /// What was typed.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// ws://host:port/path of the server to measure; without it, a ringsock server is started in this process, on
+    /// ws://host:port/path (wss:// over TLS) of the server to measure; without it, a ringsock server is started in this process, on
     /// a free port of 127.0.0.1 and a CPU of its own. Several are compared in a series of runs
     #[arg(help_heading = TARGET)]
     pub url: Vec<String>,
@@ -212,6 +214,10 @@ pub struct Options {
     /// Exit with 3 unless the verdict on the result is TRUSTED
     #[arg(help_heading = OUTPUT, long)]
     pub strict: bool,
+
+    /// What is spoken below WebSocket.
+    #[command(flatten)]
+    pub tls: TlsFlags,
 }
 
 /// Why flags were refused.
@@ -263,6 +269,18 @@ pub enum OptionsError {
          line a second"
     )]
     NoTerminal,
+    /// A flag about TLS, and no TLS.
+    #[error("{flag}: that is about TLS: give a wss:// URL, or --tls without one")]
+    NoTls {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// Whom to trust.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The certificate of the server of our own.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// `--anatomy` with what it does not go with.
     #[error("--anatomy: {0}")]
     Anatomy(String),
@@ -282,6 +300,8 @@ pub enum OptionsError {
 pub struct Plan {
     /// The server; `None`: one of our own, in this process.
     pub endpoint: Option<Endpoint>,
+    /// How connections are secured, if they are.
+    pub tls: Option<TlsPlan>,
     /// The server of our own sends bytes back as they came, and speaks no WebSocket.
     pub bare_server: bool,
     /// See [`Options::connections`].
@@ -427,6 +447,7 @@ impl Options {
             server_engine = server_engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
         }
         let mut plan = Plan {
+            tls: self.tls.validate(endpoint.as_ref())?,
             endpoint,
             bare_server: false,
             connections,

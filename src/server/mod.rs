@@ -5,6 +5,7 @@
 mod options;
 mod stats;
 mod survey;
+mod tls_flags;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
@@ -16,9 +17,10 @@ use std::time::{Duration, Instant};
 pub use options::{Options, OptionsError, Plan, engine_parser};
 pub use stats::StatsLine;
 pub use survey::Survey;
+pub use tls_flags::{TlsFlags, TlsPlan};
 
 use crate::cpu;
-use crate::engine::{EngineError, Waker, socket};
+use crate::engine::{Ends, EngineError, Tls, Waker, socket};
 use crate::scenario::bare::Bare;
 use crate::scenario::serve::{Serve, Served, Shared};
 
@@ -273,7 +275,14 @@ fn serve(
         plan.engine.kind.run(config, waker, Bare, announce)?;
     } else {
         let handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served));
-        plan.engine.kind.run(config, waker, handler, announce)?;
+        match &plan.tls {
+            None => drop(plan.engine.kind.run(config, waker, handler, announce)?),
+            Some(tls) => {
+                let ends = Ends::Server(tls.server.clone());
+                let handler = Tls::new(handler, ends, tls.handshake_ns, plan.limits.close_ns);
+                plan.engine.kind.run(config, waker, handler, announce)?;
+            }
+        }
     }
     Ok(())
 }
