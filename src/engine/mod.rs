@@ -759,10 +759,7 @@ pub enum EngineError {
 impl EngineError {
     /// Whether a flag is at fault that goes with another engine, and not the kernel.
     pub fn is_of_flags(&self) -> bool {
-        matches!(
-            self,
-            Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. } | Self::KernelTlsUnused
-        )
+        matches!(self, Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. } | Self::KernelTlsUnused)
     }
 
     fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {

@@ -842,7 +842,9 @@ impl Handler for Client {
             self.tally.accounting.connections_failed += 1;
             let class = conn.failure.unwrap_or_else(|| match &why {
                 Closed::Connect(_) | Closed::Tls(_) => describe(&why),
-                Closed::ByUs if matches!(conn.protocol, Protocol::Connecting) => "connect: timed out".to_owned(),
+                Closed::ByUs if matches!(conn.protocol, Protocol::Connecting) => {
+                    "connect: timed out".to_owned()
+                }
                 _ => format!("handshake: {}", describe(&why)),
             });
             self.tally.accounting.count_error(&class);

@@ -670,8 +670,7 @@ fn generate(
         return Ok(engine.kind.run(config, waker, Client::new(task), || {})?);
     };
     let connect_timeout_ns = task.connect_timeout_ns;
-    let client =
-        Tls::new(Client::new(task), Ends::Client(tls.client), connect_timeout_ns, client::CLOSE_NS);
+    let client = Tls::new(Client::new(task), Ends::Client(tls.client), connect_timeout_ns, client::CLOSE_NS);
     Ok(engine.kind.run(config, waker, client, || {})?.into_inner())
 }
 

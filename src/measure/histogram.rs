@@ -260,7 +260,9 @@ pub mod base64 {
         }
 
         /// Reads it back, if it is there.
-        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Histogram>, D::Error> {
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Histogram>, D::Error> {
             let text = Option::<String>::deserialize(deserializer)?;
             text.map(|text| super::super::decode(&text)).transpose().map_err(serde::de::Error::custom)
         }

@@ -247,8 +247,11 @@ fn side_table(result: &RunResult) -> String {
     for (index, (label, quantile)) in PERCENTILES.into_iter().enumerate() {
         if [0.5, 0.99, 0.999].contains(&quantile) {
             let of_connections = |histogram| cell(histogram, &Inflation::UNKNOWN, index);
-            let mut row =
-                vec![label.to_owned(), cell(&latency.lag, &inflation, index), of_connections(&latency.connect)];
+            let mut row = vec![
+                label.to_owned(),
+                cell(&latency.lag, &inflation, index),
+                of_connections(&latency.connect),
+            ];
             row.extend(latency.tls_handshake.as_ref().map(of_connections));
             row.push(of_connections(&latency.handshake));
             rows.push(row);

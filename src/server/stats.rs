@@ -63,13 +63,7 @@ fn of_tls(tls: &TlsCounters) -> String {
     }
     format!(
         ", TLS: {} handshakes ({} resumed), {} without TLS, {} failed, {} timed out, {} faults, {} cut off",
-        tls.handshakes,
-        tls.resumed,
-        tls.not_tls,
-        tls.failures,
-        tls.timeouts,
-        tls.faults,
-        tls.truncated
+        tls.handshakes, tls.resumed, tls.not_tls, tls.failures, tls.timeouts, tls.faults, tls.truncated
     )
 }
 

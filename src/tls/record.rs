@@ -130,7 +130,8 @@ impl Keys {
             memory[start..start + HEADER_BYTES].try_into().expect("a header's length");
         let from = start + self.lead_bytes();
         let end = start + record_bytes;
-        let plain_bytes = (end - start).checked_sub(self.lead_bytes() + TAG_BYTES).ok_or(Fault::BadRecordMac)?;
+        let plain_bytes =
+            (end - start).checked_sub(self.lead_bytes() + TAG_BYTES).ok_or(Fault::BadRecordMac)?;
         let outer = ContentType(header[0]);
         let mut nonce = self.next_nonce();
         let opened = match self.form {

@@ -82,7 +82,7 @@ enum State {
 enum Step {
     Again,
     MoreBytes,
-    Done,
+    MaySend,
 }
 
 impl Session {
@@ -129,7 +129,7 @@ impl Session {
     /// Shows rustls what is kept, record by record.
     fn feed(&mut self, out: &mut Vec<u8>) -> Result<Option<Secured>, Error> {
         loop {
-            let unseen = &self.kept[HEADROOM_BYTES + self.shown_bytes..];
+            let unseen = self.kept.get(HEADROOM_BYTES + self.shown_bytes..).unwrap_or_default();
             // Handshake, alerts, and what middleboxes are appeased with: anything else is another protocol.
             if unseen.first().is_some_and(|first| !(20..=23).contains(first)) {
                 return Err(Error::NotTls);
@@ -159,6 +159,11 @@ impl Session {
                 State::Server(connection) => step(connection.process_tls_records(shown), out),
                 State::Open(_) | State::Failed => return Ok(false),
             };
+            let is_over = match &self.state {
+                State::Client(connection) => !connection.is_handshaking(),
+                State::Server(connection) => !connection.is_handshaking(),
+                State::Open(_) | State::Failed => false,
+            };
             if taken_bytes > 0 {
                 self.kept.drain(HEADROOM_BYTES..HEADROOM_BYTES + taken_bytes);
                 self.shown_bytes -= taken_bytes;
@@ -166,7 +171,7 @@ impl Session {
             match step {
                 Ok(Step::Again) => {}
                 Ok(Step::MoreBytes) => return Ok(false),
-                Ok(Step::Done) => return Ok(true),
+                Ok(Step::MaySend) => return Ok(is_over),
                 Err(error) => {
                     self.take_alert(out);
                     return Err(Error::handshake(error));
@@ -175,19 +180,16 @@ impl Session {
         }
     }
 
-    /// What rustls has to say of a failure.
+    /// What rustls has to say of a failure: one record, if any. It still has to be shown what it did not take.
     fn take_alert(&mut self, out: &mut Vec<u8>) {
-        // An alert is one record, and telling that it was sent another step.
-        for _ in 0..4 {
-            let (_, step) = match &mut self.state {
-                State::Client(connection) => step(connection.process_tls_records(&mut []), out),
-                State::Server(connection) => step(connection.process_tls_records(&mut []), out),
-                State::Open(_) | State::Failed => return,
-            };
-            if !matches!(step, Ok(Step::Again)) {
-                return;
-            }
-        }
+        let shown = &mut self.kept[..];
+        let shown = shown.get_mut(HEADROOM_BYTES..HEADROOM_BYTES + self.shown_bytes).unwrap_or_default();
+        // Whatever it says beyond that, it has failed already.
+        let _ = match &mut self.state {
+            State::Client(connection) => step(connection.process_tls_records(shown), out),
+            State::Server(connection) => step(connection.process_tls_records(shown), out),
+            State::Open(_) | State::Failed => return,
+        };
     }
 
     /// The handshake is over: from here on records are ours.
@@ -206,6 +208,10 @@ impl Session {
             State::Open(_) | State::Failed => unreachable!("its handshake has just ended"),
         };
         self.state = State::Open(Box::new(Traffic::new(secrets, kernel)?));
+        if self.kept.len() <= HEADROOM_BYTES {
+            // Nothing has come behind it, and idle connections are to be small.
+            self.kept = Vec::new();
+        }
         Ok(secured)
     }
 
@@ -332,7 +338,7 @@ fn step<Side>(
             Ok(Step::Again)
         }
         ConnectionState::BlockedHandshake => Ok(Step::MoreBytes),
-        ConnectionState::WriteTraffic(_) => Ok(Step::Done),
+        ConnectionState::WriteTraffic(_) => Ok(Step::MaySend),
         // Of 0-RTT data, which is not offered, or of a peer that hangs up before there was anything.
         _ => Err(rustls::Error::HandshakeNotComplete),
     });
@@ -463,7 +469,9 @@ impl Traffic {
                 kernel.handle_new_session_ticket(body).map_err(|_| Fault::UnexpectedMessage)
             }
             // No second handshake (RFC 5246, 7.2.2).
-            (HELLO_REQUEST, _, Kernel::Client(_)) | (CLIENT_HELLO, _, Kernel::Server(_)) if !self.is_tls13 => {
+            (HELLO_REQUEST, _, Kernel::Client(_)) | (CLIENT_HELLO, _, Kernel::Server(_))
+                if !self.is_tls13 =>
+            {
                 self.sealing.seal(ContentType::ALERT, &[WARNING, NO_RENEGOTIATION], out);
                 Ok(())
             }
