@@ -107,7 +107,7 @@ impl Error {
 fn hint(error: &rustls::Error) -> &'static str {
     use rustls::CertificateError as Certificate;
     match error {
-        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer) => {
+        rustls::Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
             " (--ca FILE names whom to trust, --insecure trusts anyone)"
         }
         rustls::Error::InvalidCertificate(
