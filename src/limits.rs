@@ -51,6 +51,10 @@ pub const REFUSED_CONNECTIONS: u32 = 256;
 
 /// Longest HTTP head of an opening handshake.
 pub const HANDSHAKE_HEAD_BYTES: usize = 8 * 1024;
+/// Most bytes of TLS records that a peer may take for its handshake: chains of certificates are a few KiB long.
+pub const TLS_HANDSHAKE_BYTES: usize = 128 * 1024;
+/// What records add to 64 KiB of data, generously: so that it is still one receive.
+pub const TLS_OVERHEAD_BYTES: usize = 512;
 /// Longest message, unless asked otherwise.
 pub const MESSAGE_BYTES: u64 = 64 << 20;
 

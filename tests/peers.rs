@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use foreign::{PROCESS_TIME_MAX, Peer, Process};
+use ringsock::engine::EngineKind;
 use serde_json::Value;
 
 /// What a conversation checks, by the names both clients report: a check that got lost fails the test.
@@ -111,6 +112,67 @@ fn node_server_answers_every_message_that_is_compressed_by_itself() {
     server_answers_every_message(Peer::Node, &[&flags[..], &more].concat());
 }
 
+/// Over each engine: `websockets` has OpenSSL's TLS below it, as `ws` has.
+#[test]
+fn python_client_and_our_server_agree_over_tls() {
+    EngineKind::ALL.into_iter().for_each(|engine| secured_client_and_our_server_agree(Peer::Python, engine));
+}
+
+#[test]
+fn node_client_and_our_server_agree_over_tls() {
+    EngineKind::ALL.into_iter().for_each(|engine| secured_client_and_our_server_agree(Peer::Node, engine));
+}
+
+#[test]
+fn python_server_answers_every_message_over_tls() {
+    EngineKind::ALL.into_iter().for_each(|engine| secured_server_answers_every_message(Peer::Python, engine));
+}
+
+#[test]
+fn node_server_answers_every_message_over_tls() {
+    EngineKind::ALL.into_iter().for_each(|engine| secured_server_answers_every_message(Peer::Node, engine));
+}
+
+fn secured_client_and_our_server_agree(peer: Peer, engine: EngineKind) {
+    if !peer.is_ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory for the certificate");
+    let certificate = folder.path().join("certificate.pem");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringsock-server"));
+    command.args("--listen 127.0.0.1:0 --threads 1 --tls-self-signed --tls-save-cert".split(' '));
+    command.arg(&certificate).args(["--engine", engine.name()]);
+    let server = Process::start("ringsock-server", &mut command);
+    let url = server.wait_for_line("listening on wss://").split_off("listening on ".len());
+    let mut command = peer.command("client");
+    // What OpenSSL and Node each are told whom to trust by.
+    command.env("SSL_CERT_FILE", &certificate).env("NODE_EXTRA_CA_CERTS", &certificate);
+    converse(peer, command, &url);
+    end_with_exit_0(server);
+}
+
+fn secured_server_answers_every_message(peer: Peer, engine: EngineKind) {
+    if !peer.is_ready() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a directory for the certificate");
+    let file = |name: &str| folder.path().join(name).to_str().expect("a plain name").to_owned();
+    let made = Command::new("openssl")
+        .args(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=here".split(' '),
+        )
+        .args("-addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE".split(' '))
+        .args(["-out", &file("certificate.pem"), "-keyout", &file("key.pem")])
+        .output();
+    if !made.as_ref().is_ok_and(|made| made.status.success()) {
+        eprintln!("SKIPPED, nothing was tested: openssl makes no certificate: {made:?}");
+        return;
+    }
+    let tls = ["--tls-cert", &file("certificate.pem"), "--tls-key", &file("key.pem")];
+    let how = ["--rate", "1000", "--ca", &file("certificate.pem"), "--engine", engine.name()];
+    answers_every_message(peer, &tls, &how);
+}
+
 fn client_and_our_server_agree(peer: Peer) {
     client_and_our_server_agree_on(peer, &[], "conversation");
 }
@@ -120,14 +182,22 @@ fn client_and_our_server_agree_on(peer: Peer, flags: &[&str], conversation: &str
         return;
     }
     let (server, url) = our_server_with(flags);
-    let client = Process::start(peer.name(), peer.command("client").args([&url, conversation]));
+    converse_about(conversation, peer, peer.command("client"), &url);
+    end_with_exit_0(server);
+}
+
+fn converse(peer: Peer, command: Command, url: &str) {
+    converse_about("conversation", peer, command, url);
+}
+
+fn converse_about(conversation: &str, peer: Peer, mut command: Command, url: &str) {
+    let client = Process::start(peer.name(), command.args([url, conversation]));
     let (status, transcript) = client.wait();
     for check in CHECKS {
         let line = format!("ok {check}");
         assert!(transcript.lines().any(|it| it == line), "no `{line}` from {peer:?}:\n{transcript}");
     }
     assert!(status.success(), "{peer:?}'s client ended with {status}:\n{transcript}");
-    end_with_exit_0(server);
 }
 
 fn client_is_told_that_our_server_goes_away(peer: Peer) {
@@ -143,12 +213,15 @@ fn client_is_told_that_our_server_goes_away(peer: Peer) {
 }
 
 fn server_answers_every_message(peer: Peer, how: &[&str]) {
-    if !peer.is_ready() {
-        return;
+    if peer.is_ready() {
+        answers_every_message(peer, &[], how);
     }
+}
+
+fn answers_every_message(peer: Peer, served_how: &[&str], how: &[&str]) {
     let lifetime = PROCESS_TIME_MAX.as_secs().to_string();
     let mut command = peer.command("echo_server");
-    command.args(["--listen", "127.0.0.1:0", "--lifetime", &lifetime]);
+    command.args(["--listen", "127.0.0.1:0", "--lifetime", &lifetime]).args(served_how);
     command.args(how.iter().filter(|flag| **flag == "--deflate"));
     let server = Process::start(peer.name(), &mut command);
     let url = server.wait_for_line("listening on ").split_off("listening on ".len());

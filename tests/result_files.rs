@@ -76,6 +76,7 @@ fn a_result_survives_its_file_whatever_was_measured() {
             lag: random_histogram(&mut random),
             connect: random_histogram(&mut random),
             handshake: random_histogram(&mut random),
+            tls_handshake: random.bool().then(|| random_histogram(&mut random)),
         };
         result.plan.duration_s = random.f64() * 1e3;
         result.plan.mode = Mode::ClosedLoop { pipeline: random.u64(..) };

@@ -13,15 +13,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Who may import whom; the map in `src/lib.rs` says the same to people.
-const IMPORTS: [(&str, &[&str]); 10] = [
+const IMPORTS: [(&str, &[&str]); 11] = [
     ("limits", &[]),
     ("cpu", &[]),
     ("ws", &[]),
-    ("engine", &["limits", "cpu"]),
+    ("tls", &["limits"]),
+    ("engine", &["limits", "cpu", "tls"]),
     ("measure", &[]),
     ("scenario", &["ws", "engine", "limits"]),
-    ("server", &["scenario", "engine", "limits", "cpu"]),
-    ("load", &["scenario", "engine", "ws", "measure", "report", "server", "limits", "cpu"]),
+    ("server", &["scenario", "engine", "tls", "limits", "cpu"]),
+    ("load", &["scenario", "engine", "tls", "ws", "measure", "report", "server", "limits", "cpu"]),
     ("compare", &["measure"]),
     ("report", &["measure", "compare"]),
 ];

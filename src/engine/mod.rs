@@ -13,6 +13,7 @@ pub mod choice;
 pub mod epoll;
 mod faults;
 pub mod files;
+pub mod ktls;
 mod mapping;
 pub mod memory;
 mod outbox;
@@ -20,6 +21,7 @@ pub mod probe;
 pub mod socket;
 mod thread;
 mod timers;
+mod tls;
 pub mod tokio_uring;
 pub mod uring;
 mod wake;
@@ -35,10 +37,12 @@ use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
 pub use thread::{Switches, yield_to_all_others};
 use timers::Timers;
+pub use tls::{Ends, Tls, TlsCounters};
 pub use wake::Waker;
 
 use crate::limits;
 pub use crate::limits::HEADROOM_BYTES;
+use crate::tls::Secured;
 
 /// What an engine is to do its work with.
 #[derive(Debug)]
@@ -105,6 +109,8 @@ pub enum Closed {
     Connect(std::io::Error),
     /// Receiving or sending failed: reset by the peer, above all.
     Broken(std::io::Error),
+    /// It could not be secured, or not any longer.
+    Tls(Box<crate::tls::Error>),
 }
 
 /// Bytes that arrived, in the engine's own memory.
@@ -123,6 +129,16 @@ pub trait Handler: 'static {
 
     /// A connection came to the listener.
     fn on_accept(&mut self) -> Self::Conn;
+    /// Under [`Tls`], right before `on_open`: what it is secured with. Between the opening of the connection below and now
+    /// the handshake took `took_ns`.
+    fn on_secured(
+        &mut self,
+        _connections: &mut Connections<Self::Conn>,
+        _id: ConnId,
+        _secured: &Secured,
+        _took_ns: u64,
+    ) {
+    }
     /// It can be used now: it was accepted, or connected.
     fn on_open(&mut self, connections: &mut Connections<Self::Conn>, id: ConnId);
     /// Bytes arrived. A reply may be composed in `received.memory` and queued with [`Io::reply_in_place`].
@@ -188,6 +204,8 @@ pub struct Counters {
     pub zero_copies: u64,
     /// Of those, sends that the kernel copied after all.
     pub zero_copies_copied: u64,
+    /// What [`Tls`] did.
+    pub tls: TlsCounters,
 }
 
 /// How far a connection is to be taken down, once its outbox is empty.
@@ -715,6 +733,20 @@ pub enum EngineError {
         /// What became of the attempt.
         error: std::io::Error,
     },
+    /// `--ktls` on a kernel without.
+    #[error(
+        "--ktls: this kernel ({release}) does not do TLS ({error}): it was built without CONFIG_TLS, or its module is not \
+         loaded (modprobe tls); leave out --ktls, and this process does it"
+    )]
+    NoKernelTls {
+        /// `uname -r`.
+        release: String,
+        /// What the kernel said.
+        error: std::io::Error,
+    },
+    /// `--ktls` on a kernel that could.
+    #[error("--ktls: this kernel does TLS, but ringsock does not hand it over yet: leave out --ktls")]
+    KernelTlsUnused,
     /// The table of direct descriptors counts against the limit on open files.
     #[error(
         "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n {needed}` \
@@ -739,7 +771,7 @@ pub enum EngineError {
 impl EngineError {
     /// Whether a flag is at fault that goes with another engine, and not the kernel.
     pub fn is_of_flags(&self) -> bool {
-        matches!(self, Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. })
+        matches!(self, Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. } | Self::KernelTlsUnused)
     }
 
     /// Whether something asked for cannot be had on this kernel, whatever the flags; another kernel, or this one set otherwise,

@@ -110,6 +110,13 @@ impl Outbox {
         self.front.as_ref().map_or(0, Segment::byte_count)
     }
 
+    /// Beside its segments, of which there are none now, `byte_count` bytes count as queued: they wait further below.
+    #[inline]
+    pub(crate) fn count_below(&mut self, byte_count: usize) {
+        debug_assert!(self.front.is_none());
+        self.queued_bytes = byte_count;
+    }
+
     /// Segments from the front on.
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Segment> {

@@ -23,6 +23,7 @@ use crate::measure::anatomy::{Moments, Parts};
 use crate::measure::evidence::{Exemplar, ServerStamps};
 use crate::scenario::echo::Mismatch;
 use crate::scenario::stamps::{self, Layout};
+use crate::tls::Secured;
 use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
@@ -44,7 +45,7 @@ const SENDS_AT_END_MAX: usize = 1 << 10;
 /// How often a backlog is looked at.
 const BACKLOG_INTERVAL_NS: u64 = 1_000_000;
 /// How long the server may take to answer our Close frames.
-const CLOSE_NS: u64 = 1_000_000_000;
+pub(super) const CLOSE_NS: u64 = 1_000_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -691,6 +692,7 @@ fn describe(why: &Closed) -> String {
         Closed::ByUs => "closed by server".to_owned(),
         Closed::Connect(error) => format!("connect: {}", describe_error(error)),
         Closed::Broken(error) => describe_error(error),
+        Closed::Tls(error) => format!("TLS: {error}"),
     }
 }
 
@@ -710,6 +712,20 @@ impl Handler for Client {
 
     fn on_accept(&mut self) -> Peer {
         unreachable!("a generator has no listener")
+    }
+
+    fn on_secured(
+        &mut self,
+        connections: &mut Connections<Peer>,
+        id: ConnId,
+        secured: &Secured,
+        took_ns: u64,
+    ) {
+        self.tally.on_secured(secured, took_ns);
+        if let Some((conn, _)) = connections.get(id) {
+            // Connecting took what is left.
+            conn.since_ns += took_ns;
+        }
     }
 
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
@@ -762,7 +778,8 @@ impl Handler for Client {
     fn on_timer(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let Some((conn, mut io)) = connections.get(id) else { return };
         match &mut conn.protocol {
-            Protocol::Connecting => conn.give_up(&mut io, "connect: timed out".to_owned()),
+            // What it waited for is told when it is gone.
+            Protocol::Connecting => io.abort(),
             Protocol::Handshake { .. } => conn.give_up(&mut io, "handshake: timed out".to_owned()),
             open => {
                 if open.connection().is_some_and(|connection| connection.is_closed()) {
@@ -776,7 +793,10 @@ impl Handler for Client {
         if conn.protocol.connection().is_none() {
             self.tally.accounting.connections_failed += 1;
             let class = conn.failure.unwrap_or_else(|| match &why {
-                Closed::Connect(_) => describe(&why),
+                Closed::Connect(_) | Closed::Tls(_) => describe(&why),
+                Closed::ByUs if matches!(conn.protocol, Protocol::Connecting) => {
+                    "connect: timed out".to_owned()
+                }
                 _ => format!("handshake: {}", describe(&why)),
             });
             self.tally.accounting.count_error(&class);

@@ -9,13 +9,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::arrivals::Spans;
-use super::client::Client;
+use super::client::{self, Client};
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
 use super::task::{Orders, Report, Task};
+use super::tls_flags::TlsPlan;
 use super::{Endpoint, Filling, LoadError, Plan};
 use crate::cpu;
-use crate::engine::{Chosen, Config, Waker, clock_ns};
+use crate::engine::{Chosen, Config, Ends, Tls, Waker, clock_ns};
+use crate::limits;
 use crate::measure::result::Mode;
 use crate::measure::verdict::lag_bound_ns;
 use crate::scenario::echo::Payloads;
@@ -63,8 +65,9 @@ impl Crew {
             crew.wakers.push(waker.clone());
             let task = crew.task(plan, endpoint, index, events);
             let (cpu, engine, ended) = (plan.cpus[index], plan.engine.clone(), events.clone());
+            let tls = plan.tls.clone();
             let body = move || {
-                let result = generate(cpu, &engine, task, &waker);
+                let result = generate(cpu, &engine, tls, task, &waker);
                 let _ = ended.send(Event::Ended);
                 result
             };
@@ -212,19 +215,32 @@ impl Crew {
 }
 
 /// A generator thread's life.
-fn generate(cpu: usize, engine: &Chosen, task: Task, waker: &Waker) -> Result<Client, LoadError> {
+fn generate(
+    cpu: usize,
+    engine: &Chosen,
+    tls: Option<TlsPlan>,
+    task: Task,
+    waker: &Waker,
+) -> Result<Client, LoadError> {
     cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
     // The kernel may else end a wait 50 µs late, to save itself wake-ups, and so would every message be.
     cpu::end_waits_on_time();
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
     let connections_max = (task.connections as u32).max(1);
+    let overhead_bytes = tls.as_ref().map_or(0, |_| limits::TLS_OVERHEAD_BYTES);
     let config = Config {
         connections_max,
+        recv_buffer_bytes: limits::RECV_BUFFER_BYTES + overhead_bytes,
         outbox_bytes: usize::MAX,
         uring: engine.uring.clone(),
         kernel_timestamps: engine.kernel_timestamps,
         ..Config::default()
     };
-    Ok(engine.kind.run(config, waker, Client::new(task), || {})?)
+    let Some(tls) = tls else {
+        return Ok(engine.kind.run(config, waker, Client::new(task), || {})?);
+    };
+    let connect_timeout_ns = task.connect_timeout_ns;
+    let client = Tls::new(Client::new(task), Ends::Client(tls.client), connect_timeout_ns, client::CLOSE_NS);
+    Ok(engine.kind.run(config, waker, client, || {})?.into_inner())
 }

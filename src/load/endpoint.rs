@@ -1,6 +1,6 @@
 //! Where a server is.
 //!
-//! Invariant: an endpoint has been resolved: connecting to it asks nobody for a name. Deliberately absent: TLS.
+//! Invariant: an endpoint has been resolved: connecting to it asks nobody for a name.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
@@ -21,21 +21,23 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// `tcp://`: no WebSocket, the server sends bytes back as they came (a floor to measure against).
     pub bare: bool,
+    /// `wss://`: over TLS.
+    pub tls: bool,
 }
 
 impl Endpoint {
-    /// Reads `ws://host[:port][/path][?query]` and looks the host up.
+    /// Reads `ws://host[:port][/path][?query]`, or `wss://` of the same form, and looks the host up.
     ///
     /// # Errors
     /// Not of this form, or the host is unknown.
     pub fn parse(url: &str) -> Result<Self, OptionsError> {
         let refuse = |rule| OptionsError::Url { url: url.to_owned(), rule };
-        let form = "write ws://host:port/path, as ws://127.0.0.1:9001/";
+        let form = "write ws://host:port/path, as ws://127.0.0.1:9001/, or wss:// for TLS";
         let uri: http::Uri = url.parse().map_err(|_| refuse(form))?;
-        let bare = match uri.scheme_str() {
-            Some("ws") => false,
-            Some("tcp") => true,
-            Some("wss" | "https") => return Err(refuse("TLS is not spoken yet: use ws://")),
+        let (bare, tls) = match uri.scheme_str() {
+            Some("ws") => (false, false),
+            Some("wss") => (false, true),
+            Some("tcp") => (true, false),
             _ => return Err(refuse(form)),
         };
         let authority = uri.authority().ok_or_else(|| refuse(form))?;
@@ -44,6 +46,7 @@ impl Endpoint {
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let port = match authority.as_str()[authority.host().len()..].strip_prefix(':') {
+            None if tls => 443,
             None => 80,
             Some(port) => port.parse().map_err(|_| refuse("the port has to be a number from 1 to 65535"))?,
         };
@@ -52,18 +55,22 @@ impl Endpoint {
         let address = address.ok_or_else(|| resolve(std::io::ErrorKind::NotFound.into()))?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         let target = if target.starts_with('/') { target } else { format!("/{target}") };
-        Ok(Self { url: url.to_owned(), host, port, target, address, bare })
+        Ok(Self { url: url.to_owned(), host, port, target, address, bare, tls })
     }
 
-    /// The server in this process; a bare one speaks no WebSocket.
-    pub fn embedded(address: SocketAddr, bare: bool) -> Self {
+    /// The server in this process; a bare one speaks no WebSocket, and no TLS.
+    pub fn embedded(address: SocketAddr, bare: bool, tls: bool) -> Self {
         let host = match address.ip() {
             IpAddr::V4(ip) => ip.to_string(),
             IpAddr::V6(ip) => ip.to_string(),
         };
         let (port, target) = (address.port(), "/".to_owned());
-        let scheme = if bare { "tcp" } else { "ws" };
-        Self { url: format!("{scheme}://{address}/"), host, port, target, address, bare }
+        let scheme = match (bare, tls) {
+            (true, _) => "tcp",
+            (false, true) => "wss",
+            (false, false) => "ws",
+        };
+        Self { url: format!("{scheme}://{address}/"), host, port, target, address, bare, tls }
     }
 }
 
@@ -78,6 +85,8 @@ mod tests {
             ("ws://127.0.0.1", "127.0.0.1", 80, "/"),
             ("ws://[::1]:8080", "::1", 8080, "/"),
             ("ws://127.0.0.1:9001?x", "127.0.0.1", 9001, "/?x"),
+            ("wss://127.0.0.1/x", "127.0.0.1", 443, "/x"),
+            ("wss://[::1]:8443", "::1", 8443, "/"),
         ] {
             let endpoint = Endpoint::parse(url).unwrap();
             assert_eq!(
@@ -92,7 +101,7 @@ mod tests {
         for (url, mend) in [
             ("127.0.0.1:9001", "write ws://"),
             ("http://127.0.0.1/", "write ws://"),
-            ("wss://127.0.0.1/", "use ws://"),
+            ("https://127.0.0.1/", "or wss://"),
             ("ws://me@127.0.0.1/", "before the @"),
             ("ws://", "write ws://"),
             ("ws://127.0.0.1:99999/", "1 to 65535"),

@@ -23,6 +23,7 @@ pub mod series;
 mod simulation;
 mod tally;
 mod task;
+mod tls_flags;
 mod tui;
 mod watch;
 mod witness;
@@ -147,7 +148,8 @@ impl Run {
             Some(endpoint) => (None, endpoint.clone()),
             None => {
                 let server = start_server(&self.plan)?;
-                let endpoint = Endpoint::embedded(server.address(), self.plan.bare_server);
+                let is_secured = self.plan.tls.is_some();
+                let endpoint = Endpoint::embedded(server.address(), self.plan.bare_server, is_secured);
                 (Some(server), endpoint)
             }
         };
@@ -232,6 +234,7 @@ impl Run {
             measured_s,
             evidence,
             exemplars,
+            negotiated,
         } = measured;
         let plan = record_of(&self.plan);
         let summary = Summary::new(&plan, &accounting, &latency, &recorded.batches, measured_s);
@@ -247,7 +250,7 @@ impl Run {
             plan,
             environment: Environment { clock: self.plan.clock, ..Environment::capture() },
             io_uring: Some(record_of_probe(&self.plan.probe)),
-            target: target_of(&self.plan, endpoint, agreed),
+            target: target_of(&self.plan, endpoint, agreed, negotiated),
             outcome,
             accounting,
             latency,
@@ -296,7 +299,12 @@ fn record_of_probe(probe: &Probe) -> IoUring {
 }
 
 /// Who talked to whom, and over what.
-fn target_of(plan: &Plan, endpoint: &Endpoint, agreed: Option<DeflateParameters>) -> Target {
+fn target_of(
+    plan: &Plan,
+    endpoint: &Endpoint,
+    agreed: Option<DeflateParameters>,
+    negotiated: Vec<result::Negotiated>,
+) -> Target {
     let ours = plan.endpoint.is_none().then_some(&plan.server_engine);
     let reason = plan.engine.passed_over.as_ref().or(ours.and_then(|engine| engine.passed_over.as_ref()));
     Target {
@@ -313,6 +321,7 @@ fn target_of(plan: &Plan, endpoint: &Endpoint, agreed: Option<DeflateParameters>
         },
         load_cpus: Some(list(&plan.cpus)),
         deflate: plan.deflate.zip(agreed).map(|(settings, agreed)| deflate::record_of(&settings, &agreed)),
+        tls: plan.tls.as_ref().map(|tls| result::Tls { trusts: tls.trusts.to_owned(), negotiated }),
     }
 }
 
@@ -331,5 +340,8 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();
+    let identity = plan.tls.as_ref().and_then(|tls| tls.server.clone());
+    let handshake_ns = plan.connect_timeout.as_nanos() as u64;
+    server.tls = identity.map(|server| server::TlsPlan { server, handshake_ns, notice: None });
     Ok(Server::start(&server)?)
 }

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
 use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
+use super::tls_flags::{TlsFlags, TlsPlan};
 use super::{Verbosity, clock, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
@@ -19,6 +20,7 @@ use crate::report::export::Format;
 use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::stamps::Layout;
 use crate::server::{DeflateOptions, engine_parser};
+use crate::tls::{IdentityError, TrustError};
 
 /// Descriptors that are not connections.
 const OTHER_FILES: u64 = 128;
@@ -61,7 +63,7 @@ impl Filling {
 /// What was typed.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// ws://host:port/path of the server to measure; without it, a ringsock server is started in this process, on
+    /// ws://host:port/path (wss:// over TLS) of the server to measure; without it, a ringsock server is started in this process, on
     /// a free port of 127.0.0.1 and a CPU of its own. Several are compared in a series of runs
     #[arg(help_heading = TARGET)]
     pub url: Vec<String>,
@@ -252,6 +254,10 @@ pub struct Options {
     /// Exit with 3 unless the verdict on the result is TRUSTED
     #[arg(help_heading = OUTPUT, long)]
     pub strict: bool,
+
+    /// What is spoken below WebSocket.
+    #[command(flatten)]
+    pub tls: TlsFlags,
 }
 
 /// Why flags were refused.
@@ -303,6 +309,18 @@ pub enum OptionsError {
          line a second"
     )]
     NoTerminal,
+    /// A flag about TLS, and no TLS.
+    #[error("{flag}: that is about TLS: give a wss:// URL, or --tls without one")]
+    NoTls {
+        /// The flag.
+        flag: &'static str,
+    },
+    /// Whom to trust.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The certificate of the server of our own.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// `--anatomy` with what it does not go with.
     #[error("--anatomy: {0}")]
     Anatomy(String),
@@ -328,6 +346,8 @@ pub enum OptionsError {
 pub struct Plan {
     /// The server; `None`: one of our own, in this process.
     pub endpoint: Option<Endpoint>,
+    /// How connections are secured, if they are.
+    pub tls: Option<TlsPlan>,
     /// The server of our own sends bytes back as they came, and speaks no WebSocket.
     pub bare_server: bool,
     /// See [`Options::connections`].
@@ -487,6 +507,7 @@ impl Options {
             server_engine = server_engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
         }
         let mut plan = Plan {
+            tls: self.tls.validate(endpoint.as_ref())?,
             endpoint,
             bare_server: false,
             connections,
@@ -519,9 +540,9 @@ impl Options {
             clock: self.clock.into(),
             calibration: None,
         };
-        // Of punctuality in time, which says nothing of instructions; and a generator that compresses is another one
-        // than that which is calibrated.
-        if plan.clock == Clock::Real && plan.deflate.is_none() {
+        // Of punctuality in time, which says nothing of instructions; and a generator that compresses or encrypts is
+        // another one than that which is calibrated.
+        if plan.clock == Clock::Real && plan.deflate.is_none() && plan.tls.is_none() {
             let generator = super::calibrate::generator(&plan);
             plan.calibration = calibration::latest(&self.results, &generator, &environment);
         }

@@ -56,7 +56,7 @@ impl Simulation {
         let mut random = fastrand::Rng::with_seed(1);
         let task = Task {
             thread: 0,
-            endpoint: Endpoint::embedded(address, true),
+            endpoint: Endpoint::embedded(address, true, false),
             connections: 1,
             connect_gap_ns: 0.0,
             connect_timeout_ns: SECOND_NS,

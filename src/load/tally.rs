@@ -6,7 +6,8 @@
 use super::arrivals::Spans;
 use crate::measure::anatomy::{Collector, Parts};
 use crate::measure::histogram::{self, Histogram, new_histogram};
-use crate::measure::result::{Accounting, Latencies};
+use crate::measure::result::{Accounting, Latencies, Negotiated};
+use crate::tls::Secured;
 
 /// When the phases of a run begin, in nanoseconds of the monotonic clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub(super) struct Tally {
     pub(super) spans: Option<Spans>,
     /// Messages that could not be sent when they were, because the server was not reading.
     pub(super) held_back: u64,
+    /// What connections were secured with.
+    pub(super) negotiated: Vec<Negotiated>,
     /// Errors that earlier slices have told of.
     errors_told: u64,
 }
@@ -98,7 +101,17 @@ impl Tally {
     pub(super) fn new(spans: Option<Spans>) -> Self {
         let (accounting, latency) = (Accounting::default(), Latencies::default());
         let (slice, late) = (Slice::new(), Slice::new());
-        Self { accounting, latency, slice, late, anatomy: None, spans, held_back: 0, errors_told: 0 }
+        Self {
+            accounting,
+            latency,
+            slice,
+            late,
+            anatomy: None,
+            spans,
+            held_back: 0,
+            negotiated: Vec::new(),
+            errors_told: 0,
+        }
     }
 
     /// Ends the slice under way; the next one begins in `fresh`, which is empty.
@@ -186,6 +199,17 @@ impl Tally {
 
     pub(super) fn on_connected(&mut self, took_ns: u64) {
         histogram::record(&mut self.latency.connect, took_ns);
+    }
+
+    pub(super) fn on_secured(&mut self, secured: &Secured, took_ns: u64) {
+        histogram::record(self.latency.tls_handshake.get_or_insert_with(new_histogram), took_ns);
+        let negotiated = Negotiated {
+            version: secured.version.to_owned(),
+            cipher_suite: secured.cipher_suite.clone(),
+            resumed: secured.resumed,
+            connections: 1,
+        };
+        negotiated.add_to(&mut self.negotiated);
     }
 
     pub(super) fn on_upgraded(&mut self, took_ns: u64) {

@@ -19,7 +19,7 @@ use crate::cpu;
 use crate::engine::clock_ns;
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
-use crate::measure::result::{Accounting, CpuUse, Latencies, Mode, Outcome, Status};
+use crate::measure::result::{Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status};
 use crate::scenario::deflate::DeflateParameters;
 use crate::server::Server;
 
@@ -255,6 +255,8 @@ pub(super) struct Measured {
     pub(super) measured_s: f64,
     pub(super) evidence: Evidence,
     pub(super) exemplars: Vec<Exemplar>,
+    /// What connections were secured with.
+    pub(super) negotiated: Vec<Negotiated>,
 }
 
 impl Measured {
@@ -272,6 +274,7 @@ impl Measured {
         let mut exemplars = Vec::new();
         let mut spans = Vec::new();
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
+        let mut negotiated = Vec::new();
         let agreed = clients.iter().find_map(Client::agreed);
         for (thread, client) in clients.into_iter().enumerate() {
             accounting.merge(&client.tally.accounting);
@@ -279,6 +282,7 @@ impl Measured {
             evidence.held_back += client.tally.held_back;
             client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
             is_unstamped |= client.is_unstamped();
+            client.tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut negotiated));
             if let Some(mut of_thread) = threads.get_mut(thread).and_then(Option::take) {
                 of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
@@ -312,6 +316,7 @@ impl Measured {
             measured_s,
             evidence,
             exemplars,
+            negotiated,
         }
     }
 }

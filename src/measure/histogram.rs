@@ -244,6 +244,29 @@ pub mod base64 {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Histogram, D::Error> {
         super::decode(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
     }
+
+    /// The same for a histogram that may be absent.
+    pub mod option {
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        use super::Histogram;
+
+        /// Writes the text, or nothing.
+        pub fn serialize<S: Serializer>(
+            histogram: &Option<Histogram>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            histogram.as_ref().map(super::super::encode).serialize(serializer)
+        }
+
+        /// Reads it back, if it is there.
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Histogram>, D::Error> {
+            let text = Option::<String>::deserialize(deserializer)?;
+            text.map(|text| super::super::decode(&text)).transpose().map_err(serde::de::Error::custom)
+        }
+    }
 }
 
 #[cfg(test)]

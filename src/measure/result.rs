@@ -253,6 +253,9 @@ pub struct Target {
     /// The compression that was agreed on; `None`: messages went as they are.
     #[serde(default)]
     pub deflate: Option<Deflate>,
+    /// How connections were secured; `None` where they were not.
+    #[serde(default)]
+    pub tls: Option<Tls>,
 }
 
 /// permessage-deflate (RFC 7692) as it was in effect, and how the generator compressed.
@@ -270,6 +273,43 @@ pub struct Deflate {
     pub level: u8,
     /// Messages shorter than this went as they are; a server of the run's own does the same.
     pub threshold_bytes: u64,
+}
+
+/// How connections were secured.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// Whom the generator trusted: `system` (what its machine trusts), `file` (`--ca`), `own` (the server's of the run's own)
+    /// or `anyone` (`--insecure`).
+    pub trusts: String,
+    /// What was agreed on, and how often.
+    pub negotiated: Vec<Negotiated>,
+}
+
+/// What was agreed on with the server, and on how many connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Negotiated {
+    /// As `TLS 1.3`.
+    pub version: String,
+    /// By its registered name, as `TLS13_AES_128_GCM_SHA256`.
+    pub cipher_suite: String,
+    /// By a ticket of an earlier connection.
+    pub resumed: bool,
+    /// How many were secured so.
+    pub connections: u64,
+}
+
+impl Negotiated {
+    /// Counts these in.
+    pub fn add_to(&self, all: &mut Vec<Self>) {
+        let same = |other: &&mut Self| {
+            (&self.version, &self.cipher_suite, self.resumed)
+                == (&other.version, &other.cipher_suite, other.resumed)
+        };
+        match all.iter_mut().find(same) {
+            Some(other) => other.connections += self.connections,
+            None => all.push(self.clone()),
+        }
+    }
 }
 
 /// How a run ended.
@@ -408,9 +448,12 @@ pub struct Latencies {
     /// From asking for a TCP connection to having it.
     #[serde(with = "histogram::base64")]
     pub connect: Histogram,
-    /// From having it to the end of the WebSocket handshake.
+    /// From having it, or from the end of the TLS handshake, to the end of the WebSocket handshake.
     #[serde(with = "histogram::base64")]
     pub handshake: Histogram,
+    /// From having the TCP connection to the end of the TLS handshake; `None` without TLS.
+    #[serde(default, with = "histogram::base64::option", skip_serializing_if = "Option::is_none")]
+    pub tls_handshake: Option<Histogram>,
 }
 
 impl Default for Latencies {
@@ -422,6 +465,7 @@ impl Default for Latencies {
             lag: new_histogram(),
             connect: new_histogram(),
             handshake: new_histogram(),
+            tls_handshake: None,
         }
     }
 }
@@ -434,6 +478,9 @@ impl Latencies {
         histogram::merge(&mut self.lag, &other.lag);
         histogram::merge(&mut self.connect, &other.connect);
         histogram::merge(&mut self.handshake, &other.handshake);
+        if let Some(theirs) = &other.tls_handshake {
+            histogram::merge(self.tls_handshake.get_or_insert_with(new_histogram), theirs);
+        }
     }
 }
 

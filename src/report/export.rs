@@ -151,7 +151,7 @@ pub(super) fn headline(result: &RunResult) -> (&'static str, &Histogram) {
 /// are taken as independent.
 pub(super) fn inflation(result: &RunResult, measure: &str) -> Inflation {
     match measure {
-        "connect" | "handshake" => Inflation::UNKNOWN,
+        "connect" | "handshake" | "tls-handshake" => Inflation::UNKNOWN,
         _ => Inflation::of_run(result),
     }
 }
@@ -170,6 +170,7 @@ pub(super) fn side_histograms(result: &RunResult) -> Vec<(String, &Histogram)> {
     .map(named)
     .into();
     found.retain(|(name, _)| name != headline(result).0);
+    found.extend(latency.tls_handshake.iter().map(|histogram| ("tls-handshake".to_owned(), histogram)));
     let threads = result.evidence.iter().flat_map(|evidence| &evidence.threads).enumerate();
     found.extend(threads.map(|(number, thread)| (format!("thread-{number}"), &thread.headline)));
     if let Some(anatomy) = &result.anatomy {

@@ -8,7 +8,7 @@ use super::text::{self, count, counted, percentile, printable, rate, size, table
 use super::{Style, verdict};
 use crate::measure::environment::Clock;
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
-use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Target};
+use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Target, Tls};
 use crate::measure::samples::Inflation;
 use crate::measure::verdict::{CLOSED_LOOP, Level};
 
@@ -38,6 +38,17 @@ fn labelled(label: &str, text: &str, style: Style) -> String {
     format!("{label:<LABEL_COLUMNS$}{}\n", text.replace('\n', &format!("\n{:LABEL_COLUMNS$}", "")))
 }
 
+/// What connections were secured with, behind what they led to.
+fn secured(tls: Option<&Tls>) -> String {
+    let Some(tls) = tls else { return String::new() };
+    let each = tls.negotiated.iter().map(|agreed| {
+        let resumed = if agreed.resumed { "resumed" } else { "full handshake" };
+        format!("; {} {}, {} x {resumed}", agreed.version, agreed.cipher_suite, agreed.connections)
+    });
+    let unproven = if tls.trusts == "anyone" { "; the server had to prove nothing" } else { "" };
+    each.collect::<String>() + unproven
+}
+
 fn header(result: &RunResult, style: Style) -> String {
     let target = &result.target;
     let title = format!(
@@ -51,6 +62,7 @@ fn header(result: &RunResult, style: Style) -> String {
         Some(server) => format!("{} ({server})", target.url),
         None => target.url.clone(),
     };
+    let against = against + &secured(target.tls.as_ref());
     let cpus_of = |cpus: &Option<String>, if_none: &str| cpus.clone().unwrap_or(if_none.to_owned());
     let server = cpus_of(&target.server_cpus, "unknown");
     let cpus = format!("server {server}; load {}", cpus_of(&target.load_cpus, "not pinned"));
@@ -254,16 +266,26 @@ fn side_table(result: &RunResult) -> String {
     for (index, (label, quantile)) in PERCENTILES.into_iter().enumerate() {
         if [0.5, 0.99, 0.999].contains(&quantile) {
             let of_connections = |histogram| cell(histogram, &Inflation::UNKNOWN, index, clock);
-            rows.push(vec![
+            let mut row = vec![
                 label.to_owned(),
                 cell(&latency.lag, &inflation, index, clock),
                 of_connections(&latency.connect),
-                of_connections(&latency.handshake),
-            ]);
+            ];
+            row.extend(latency.tls_handshake.as_ref().map(of_connections));
+            row.push(of_connections(&latency.handshake));
+            rows.push(row);
         }
     }
-    rows.extend(last_rows(&[&latency.lag, &latency.connect, &latency.handshake], clock));
-    headed(&["", "generator lag", "TCP connect", "handshake"], rows)
+    let (mut names, mut histograms) =
+        (vec!["", "generator lag", "TCP connect"], vec![&latency.lag, &latency.connect]);
+    if let Some(tls_handshake) = &latency.tls_handshake {
+        names.push("TLS handshake");
+        histograms.push(tls_handshake);
+    }
+    names.push("handshake");
+    histograms.push(&latency.handshake);
+    rows.extend(last_rows(&histograms, clock));
+    headed(&names, rows)
 }
 
 /// Response times (service times, where only those were measured) in steps of 1, 2, 5, as bars.

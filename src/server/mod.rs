@@ -6,6 +6,7 @@ mod deflate;
 mod options;
 mod stats;
 mod survey;
+mod tls_flags;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
@@ -18,9 +19,10 @@ pub use deflate::{DeflateOptions, Takeover, WindowBits};
 pub use options::{Options, OptionsError, Plan, engine_parser};
 pub use stats::StatsLine;
 pub use survey::Survey;
+pub use tls_flags::{TlsFlags, TlsPlan};
 
 use crate::cpu;
-use crate::engine::{EngineError, Waker, socket};
+use crate::engine::{Ends, EngineError, Tls, Waker, socket};
 use crate::scenario::bare::Bare;
 use crate::scenario::serve::{Serve, Served, Shared};
 
@@ -278,7 +280,14 @@ fn serve(
         if let Some(settings) = plan.deflate {
             handler = handler.deflating(settings, plan.outbox_bytes);
         }
-        plan.engine.kind.run(config, waker, handler, announce)?;
+        match &plan.tls {
+            None => drop(plan.engine.kind.run(config, waker, handler, announce)?),
+            Some(tls) => {
+                let ends = Ends::Server(tls.server.clone());
+                let handler = Tls::new(handler, ends, tls.handshake_ns, plan.limits.close_ns);
+                plan.engine.kind.run(config, waker, handler, announce)?;
+            }
+        }
     }
     Ok(())
 }

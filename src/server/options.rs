@@ -8,12 +8,14 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::deflate::DeflateOptions;
+use super::tls_flags::{TlsFlags, TlsPlan};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, files};
 use crate::limits;
 use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::serve::{Limits, Timeouts};
+use crate::tls::IdentityError;
 
 /// Descriptors that are not connections: standard streams, and of each thread its ring or epoll instance, listener,
 /// eventfd and timers.
@@ -110,6 +112,10 @@ pub struct Options {
     /// Send bytes back as they came, without WebSocket: the floor to measure against
     #[arg(long, hide = true)]
     pub bare: bool,
+
+    /// What is spoken below WebSocket.
+    #[command(flatten)]
+    pub tls: TlsFlags,
 }
 
 /// Reads an engine's name; the names are part of the help.
@@ -133,6 +139,9 @@ pub enum OptionsError {
         /// What would be right.
         rule: &'static str,
     },
+    /// About TLS.
+    #[error(transparent)]
+    Tls(#[from] IdentityError),
     /// About `--max-connections`.
     #[error("--max-connections: {0}")]
     Files(EngineError),
@@ -156,6 +165,8 @@ pub struct Plan {
     pub bare: bool,
     /// Compression, if it is agreed to.
     pub deflate: Option<DeflateSettings>,
+    /// How connections are secured, if they are.
+    pub tls: Option<TlsPlan>,
     /// Direct descriptors per ring: all connections may fall to one thread.
     pub slots: u32,
     /// See [`Options::buffer_size`].
@@ -176,7 +187,8 @@ impl Plan {
         Config {
             listener: None,
             connections_max: self.slots,
-            recv_buffer_bytes: self.recv_buffer_bytes,
+            recv_buffer_bytes: self.recv_buffer_bytes
+                + self.tls.as_ref().map_or(0, |_| limits::TLS_OVERHEAD_BYTES),
             recv_buffers: self.recv_buffers,
             sq_entries: self.sq_entries,
             cq_entries: self.cq_entries,
@@ -232,6 +244,7 @@ impl Options {
             limits,
             bare: self.bare,
             deflate: self.deflate.settings(),
+            tls: self.tls.validate(self.listen.ip(), probe)?,
             slots: connections + limits::REFUSED_CONNECTIONS,
             recv_buffer_bytes: self.buffer_size.as_u64() as usize,
             recv_buffers: self.buffers,

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::engine::TlsCounters;
 use crate::scenario::serve::Served;
 
 /// Turns counts into rates.
@@ -49,9 +50,21 @@ impl StatsLine {
             engine.no_buffers,
             engine.cq_overflows,
         );
+        let line = line + &of_tls(&engine.tls);
         (self.since, self.before) = (now, total);
         line
     }
+}
+
+/// Nothing where nothing was.
+fn of_tls(tls: &TlsCounters) -> String {
+    if *tls == TlsCounters::default() {
+        return String::new();
+    }
+    format!(
+        ", TLS: {} handshakes ({} resumed), {} without TLS, {} failed, {} timed out, {} faults, {} cut off",
+        tls.handshakes, tls.resumed, tls.not_tls, tls.failures, tls.timeouts, tls.faults, tls.truncated
+    )
 }
 
 fn sum(threads: &[Served]) -> Served {
@@ -72,6 +85,7 @@ fn sum(threads: &[Served]) -> Served {
         total.engine.completions += served.engine.completions;
         total.engine.no_buffers += served.engine.no_buffers;
         total.engine.cq_overflows += served.engine.cq_overflows;
+        total.engine.tls += served.engine.tls;
     }
     total
 }

@@ -148,6 +148,7 @@ pub(crate) fn sample() -> RunResult {
         lag: long_tailed(199_990, 150),
         connect: long_tailed(64, 40_000),
         handshake: long_tailed(64, 55_000),
+        tls_handshake: None,
     };
     let interval = Interval {
         start_s: 0.0,
@@ -186,6 +187,7 @@ pub(crate) fn sample() -> RunResult {
             server_cpus: Some("0".to_owned()),
             load_cpus: Some("1".to_owned()),
             deflate: None,
+            tls: None,
         },
         outcome: Outcome::completed(),
         accounting,

@@ -1,0 +1,524 @@
+//! One connection's TLS: bytes in, plaintext and bytes out.
+//!
+//! [`Session::on_handshake`] is given what arrives until it says that the handshake is over; from then on
+//! [`Session::open_all`] opens records where they lie and [`Session::seal`] appends records to an output buffer.
+//!
+//! Invariants: rustls sees no record behind the one that ends the handshake, so none of its own record layer's state is
+//! lost when its keys are taken over; of a peer that broke the rules nothing more is opened; what the peer can make us
+//! keep is bounded (one record, one handshake message).
+
+use std::ops::Range;
+
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::kernel::KernelConnection;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
+use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
+
+use super::record::{self, ContentType, FRAGMENT_BYTES_MAX, Keys};
+use super::{Client, Error, Fault, Server};
+use crate::limits::{HEADROOM_BYTES, TLS_HANDSHAKE_BYTES};
+
+/// Records that bring no data, one after the other: more than any peer has reason for.
+const RECORDS_WITHOUT_DATA_MAX: u32 = 32;
+/// Records sealed with one key: RFC 8446, 5.5 allows AES-GCM 2^24.5 full ones.
+const RECORDS_PER_KEY: u64 = 1 << 24;
+/// Longest message after the handshake: a ticket is at most 64 KiB long (RFC 8446, 4.6.1).
+const MESSAGE_BYTES_MAX: usize = (1 << 16) + 1024;
+
+/// Handshake messages after the handshake (RFC 8446, 4; RFC 5246, 7.4).
+const HELLO_REQUEST: u8 = 0;
+const CLIENT_HELLO: u8 = 1;
+const NEW_SESSION_TICKET: u8 = 4;
+const KEY_UPDATE: u8 = 24;
+
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+const NO_RENEGOTIATION: u8 = 100;
+
+/// What a handshake came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Secured {
+    /// As `TLS 1.3`.
+    pub version: &'static str,
+    /// By its registered name, as `TLS13_AES_128_GCM_SHA256`.
+    pub cipher_suite: String,
+    /// By a ticket of an earlier connection.
+    pub resumed: bool,
+}
+
+/// What a number of records held.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Where their data lies, without gaps.
+    pub plain: Range<usize>,
+    /// Where what was not opened begins: the part of a record, as a rule.
+    pub rest: usize,
+    /// Nothing follows: the peer said so, or is at fault.
+    pub end: Option<Result<(), Fault>>,
+}
+
+/// See the module's text.
+pub struct Session {
+    state: State,
+    /// What arrived and could not be processed alone: behind [`HEADROOM_BYTES`] free ones, if anything.
+    kept: Vec<u8>,
+    /// Of what is kept, rustls was shown so much; it wants to see again what it did not take.
+    shown_bytes: usize,
+    /// Of the handshake's records.
+    handshake_bytes: usize,
+}
+
+enum State {
+    Client(Box<UnbufferedClientConnection>),
+    Server(Box<UnbufferedServerConnection>),
+    Open(Box<Traffic>),
+    Failed,
+}
+
+/// What one step of rustls asks for.
+enum Step {
+    Again,
+    MoreBytes,
+    MaySend,
+}
+
+impl Session {
+    /// A server's.
+    ///
+    /// # Errors
+    /// rustls does not like its configuration.
+    pub fn server(server: &Server) -> Result<Self, Error> {
+        let connection = UnbufferedServerConnection::new(server.0.clone()).map_err(Error::handshake)?;
+        Ok(Self::new(State::Server(Box::new(connection))))
+    }
+
+    /// A client's; what it has to say first is appended to `out`.
+    ///
+    /// # Errors
+    /// rustls does not like its configuration.
+    pub fn client(client: &Client, out: &mut Vec<u8>) -> Result<Self, Error> {
+        let connection = UnbufferedClientConnection::new(client.config.clone(), client.name.clone());
+        let connection = connection.map_err(Error::handshake)?;
+        let mut session = Self::new(State::Client(Box::new(connection)));
+        session.advance(out)?;
+        Ok(session)
+    }
+
+    fn new(state: State) -> Self {
+        Self { state, kept: Vec::new(), shown_bytes: 0, handshake_bytes: 0 }
+    }
+
+    /// Goes on with the handshake: `bytes` have arrived, the answer is appended to `out`. Once it is over, what has arrived
+    /// behind it is to be had from [`Session::take_kept`].
+    ///
+    /// # Errors
+    /// It has failed; what the peer should be told is in `out`.
+    pub fn on_handshake(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<Secured>, Error> {
+        self.keep(bytes);
+        let result = self.feed(out);
+        if result.is_err() {
+            self.state = State::Failed;
+            self.kept = Vec::new();
+        }
+        result
+    }
+
+    /// Shows rustls what is kept, record by record.
+    fn feed(&mut self, out: &mut Vec<u8>) -> Result<Option<Secured>, Error> {
+        loop {
+            let unseen = self.kept.get(HEADROOM_BYTES + self.shown_bytes..).unwrap_or_default();
+            // Handshake, alerts, and what middleboxes are appeased with: anything else is another protocol.
+            if unseen.first().is_some_and(|first| !(20..=23).contains(first)) {
+                return Err(Error::NotTls);
+            }
+            let Some(length) = record::length(unseen).map_err(|_| Error::NotTls)? else { return Ok(None) };
+            if length > unseen.len() {
+                return Ok(None);
+            }
+            self.shown_bytes += length;
+            self.handshake_bytes += length;
+            if self.handshake_bytes > TLS_HANDSHAKE_BYTES {
+                return Err(Error::TooLong);
+            }
+            if self.advance(out)? {
+                return self.take_over().map(Some);
+            }
+        }
+    }
+
+    /// Has rustls look at what it was shown, until it wants more; whether the handshake is over.
+    fn advance(&mut self, out: &mut Vec<u8>) -> Result<bool, Error> {
+        loop {
+            let shown = &mut self.kept[..];
+            let shown = shown.get_mut(HEADROOM_BYTES..HEADROOM_BYTES + self.shown_bytes).unwrap_or_default();
+            let (taken_bytes, step) = match &mut self.state {
+                State::Client(connection) => step(connection.process_tls_records(shown), out),
+                State::Server(connection) => step(connection.process_tls_records(shown), out),
+                State::Open(_) | State::Failed => return Ok(false),
+            };
+            let is_over = match &self.state {
+                State::Client(connection) => !connection.is_handshaking(),
+                State::Server(connection) => !connection.is_handshaking(),
+                State::Open(_) | State::Failed => false,
+            };
+            if taken_bytes > 0 {
+                self.kept.drain(HEADROOM_BYTES..HEADROOM_BYTES + taken_bytes);
+                self.shown_bytes -= taken_bytes;
+            }
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::MoreBytes) => return Ok(false),
+                Ok(Step::MaySend) => return Ok(is_over),
+                Err(error) => {
+                    self.take_alert(out);
+                    return Err(Error::handshake(error));
+                }
+            }
+        }
+    }
+
+    /// What rustls has to say of a failure: one record, if any. It still has to be shown what it did not take.
+    fn take_alert(&mut self, out: &mut Vec<u8>) {
+        let shown = &mut self.kept[..];
+        let shown = shown.get_mut(HEADROOM_BYTES..HEADROOM_BYTES + self.shown_bytes).unwrap_or_default();
+        // Whatever it says beyond that, it has failed already.
+        let _ = match &mut self.state {
+            State::Client(connection) => step(connection.process_tls_records(shown), out),
+            State::Server(connection) => step(connection.process_tls_records(shown), out),
+            State::Open(_) | State::Failed => return,
+        };
+    }
+
+    /// The handshake is over: from here on records are ours.
+    fn take_over(&mut self) -> Result<Secured, Error> {
+        let (secrets, kernel, secured) = match std::mem::replace(&mut self.state, State::Failed) {
+            State::Client(connection) => {
+                let secured = Secured::of(&connection);
+                let taken = connection.dangerous_into_kernel_connection().map_err(Error::handshake)?;
+                (taken.0, Kernel::Client(taken.1), secured)
+            }
+            State::Server(connection) => {
+                let secured = Secured::of(&connection);
+                let taken = connection.dangerous_into_kernel_connection().map_err(Error::handshake)?;
+                (taken.0, Kernel::Server(taken.1), secured)
+            }
+            State::Open(_) | State::Failed => unreachable!("its handshake has just ended"),
+        };
+        self.state = State::Open(Box::new(Traffic::new(secrets, kernel)?));
+        if self.kept.len() <= HEADROOM_BYTES {
+            // Nothing has come behind it, and idle connections are to be small.
+            self.kept = Vec::new();
+        }
+        Ok(secured)
+    }
+
+    // ---- after the handshake ----
+
+    /// Takes out what was kept: records behind the handshake, or one that has been completed. The bytes begin behind
+    /// [`HEADROOM_BYTES`] free ones; empty if there are none.
+    pub fn take_kept(&mut self) -> Vec<u8> {
+        if self.kept.len() > HEADROOM_BYTES { std::mem::take(&mut self.kept) } else { Vec::new() }
+    }
+
+    /// Keeps the beginning of a record until the rest has come.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.kept.is_empty() {
+            let record_bytes = record::length(bytes).ok().flatten().unwrap_or_default();
+            self.kept.reserve(HEADROOM_BYTES + bytes.len().max(record_bytes));
+            self.kept.resize(HEADROOM_BYTES, 0);
+        }
+        self.kept.extend_from_slice(bytes);
+    }
+
+    /// Completes the record that is kept, if any, with as many of `bytes` as it lacks, and says how many these are; whether
+    /// it is whole then. One that is too long counts as whole: opening it says so.
+    #[inline]
+    pub fn complete(&mut self, bytes: &[u8]) -> (usize, bool) {
+        if self.kept.is_empty() {
+            return (0, false);
+        }
+        self.complete_kept(bytes)
+    }
+
+    #[cold]
+    fn complete_kept(&mut self, bytes: &[u8]) -> (usize, bool) {
+        let mut used_bytes = 0;
+        loop {
+            let kept = &self.kept[HEADROOM_BYTES..];
+            let (target, is_length) = match record::length(kept) {
+                Ok(Some(length)) => (length, true),
+                Ok(None) => (record::HEADER_BYTES, false),
+                Err(_) => return (used_bytes, true),
+            };
+            let wanted_bytes = (target - kept.len()).min(bytes.len() - used_bytes);
+            self.kept.extend_from_slice(&bytes[used_bytes..used_bytes + wanted_bytes]);
+            used_bytes += wanted_bytes;
+            let is_there = self.kept.len() - HEADROOM_BYTES == target;
+            if !is_there || is_length {
+                return (used_bytes, is_there);
+            }
+        }
+    }
+
+    /// Opens all records that lie whole in `memory[range]`; their data moves together there. Answers to the peer's messages
+    /// are appended to `out`.
+    ///
+    /// # Panics
+    /// Before the handshake is over.
+    #[inline]
+    pub fn open_all(&mut self, memory: &mut [u8], range: Range<usize>, out: &mut Vec<u8>) -> Opened {
+        match &mut self.state {
+            State::Open(traffic) => traffic.open_all(memory, range, out),
+            _ => panic!("records are opened after the handshake"),
+        }
+    }
+
+    /// Appends `plain` in as few records as can be; nothing where there is no way to send it any more.
+    #[inline]
+    pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        if let State::Open(traffic) = &mut self.state {
+            traffic.seal(plain, out);
+        }
+    }
+
+    /// Says that nothing more will be sent (RFC 8446, 6.1), once.
+    pub fn close(&mut self, out: &mut Vec<u8>) {
+        if let State::Open(traffic) = &mut self.state {
+            traffic.close(out);
+        }
+    }
+
+    /// Tells the peer of its fault, unless it was told that we are done.
+    pub fn tell(&mut self, fault: Fault, out: &mut Vec<u8>) {
+        if let State::Open(traffic) = &mut self.state {
+            traffic.tell(fault, out);
+        }
+    }
+}
+
+impl Secured {
+    fn of(connection: &CommonState) -> Self {
+        Self {
+            version: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_2) => "TLS 1.2",
+                _ => "TLS 1.3",
+            },
+            cipher_suite: connection
+                .negotiated_cipher_suite()
+                .and_then(|suite| suite.suite().as_str())
+                .unwrap_or_default()
+                .to_owned(),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
+    }
+}
+
+/// Does what rustls asks for next; how many of the bytes shown to it are done with.
+fn step<Side>(
+    status: UnbufferedStatus<'_, '_, Side>,
+    out: &mut Vec<u8>,
+) -> (usize, Result<Step, rustls::Error>) {
+    let step = status.state.and_then(|state| match state {
+        ConnectionState::EncodeTlsData(mut flight) => {
+            let start = out.len();
+            if let Err(EncodeError::InsufficientSize(needed)) = flight.encode(&mut []) {
+                out.resize(start + needed.required_size, 0);
+            }
+            flight.encode(&mut out[start..]).expect("there is as much room as it asked for");
+            Ok(Step::Again)
+        }
+        ConnectionState::TransmitTlsData(flight) => {
+            flight.done();
+            Ok(Step::Again)
+        }
+        ConnectionState::BlockedHandshake => Ok(Step::MoreBytes),
+        ConnectionState::WriteTraffic(_) => Ok(Step::MaySend),
+        // Of 0-RTT data, which is not offered, or of a peer that hangs up before there was anything.
+        _ => Err(rustls::Error::HandshakeNotComplete),
+    });
+    (status.discard, step)
+}
+
+/// What is left of rustls after the handshake.
+enum Kernel {
+    Client(KernelConnection<ClientConnectionData>),
+    Server(KernelConnection<ServerConnectionData>),
+}
+
+/// A secured connection.
+struct Traffic {
+    is_tls13: bool,
+    opening: Keys,
+    sealing: Keys,
+    kernel: Kernel,
+    /// The part of a handshake message that has come.
+    message: Vec<u8>,
+    without_data_count: u32,
+    is_closed: bool,
+}
+
+impl Traffic {
+    fn new(secrets: ExtractedSecrets, kernel: Kernel) -> Result<Self, Error> {
+        let version = match &kernel {
+            Kernel::Client(kernel) => kernel.protocol_version(),
+            Kernel::Server(kernel) => kernel.protocol_version(),
+        };
+        let is_tls13 = version == ProtocolVersion::TLSv1_3;
+        let unknown = || Error::handshake(rustls::Error::General("an unknown cipher".to_owned()));
+        Ok(Self {
+            is_tls13,
+            opening: Keys::new(is_tls13, secrets.rx).ok_or_else(unknown)?,
+            sealing: Keys::new(is_tls13, secrets.tx).ok_or_else(unknown)?,
+            kernel,
+            message: Vec::new(),
+            without_data_count: 0,
+            is_closed: false,
+        })
+    }
+
+    fn open_all(&mut self, memory: &mut [u8], range: Range<usize>, out: &mut Vec<u8>) -> Opened {
+        let start = (range.start + self.opening.lead_bytes()).min(range.end);
+        let (mut at, mut to, mut end) = (range.start, start, None);
+        while end.is_none() {
+            let length = match record::length(&memory[at..range.end]) {
+                Ok(Some(length)) if length <= range.end - at => length,
+                Ok(_) => break,
+                Err(fault) => {
+                    end = Some(Err(fault));
+                    break;
+                }
+            };
+            match self.opening.open(memory, at, length, to) {
+                Ok((ContentType::APPLICATION_DATA, plain_bytes @ 1..)) => {
+                    self.without_data_count = 0;
+                    to += plain_bytes;
+                }
+                Ok((content, plain_bytes)) => {
+                    let plain = &memory[to..to + plain_bytes];
+                    end = self.on_other(content, plain, out).transpose();
+                }
+                Err(fault) => end = Some(Err(fault)),
+            }
+            at += length;
+        }
+        Opened { plain: start..to, rest: at.min(range.end), end }
+    }
+
+    /// A record that brings no data; something where the peer will send nothing more.
+    #[cold]
+    fn on_other(
+        &mut self,
+        content: ContentType,
+        plain: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<()>, Fault> {
+        self.without_data_count += 1;
+        if self.without_data_count > RECORDS_WITHOUT_DATA_MAX {
+            return Err(Fault::NoData);
+        }
+        match (content, plain) {
+            (ContentType::APPLICATION_DATA, _) => Ok(None),
+            (ContentType::ALERT, &[_, CLOSE_NOTIFY]) => Ok(Some(())),
+            (ContentType::ALERT, &[_, USER_CANCELED]) if self.is_tls13 => Ok(None),
+            (ContentType::ALERT, &[WARNING, _]) if !self.is_tls13 => Ok(None),
+            (ContentType::ALERT, &[_, description]) => Err(Fault::Alert(description)),
+            (ContentType::HANDSHAKE, &[_, ..]) => self.on_messages(plain, out).map(|()| None),
+            _ => Err(Fault::UnexpectedMessage),
+        }
+    }
+
+    fn on_messages(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+        let mut messages = std::mem::take(&mut self.message);
+        messages.extend_from_slice(plain);
+        let mut rest = &messages[..];
+        while let Some((&[kind, high, middle, low], behind)) = rest.split_first_chunk() {
+            let body_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
+            if body_bytes > MESSAGE_BYTES_MAX {
+                return Err(Fault::UnexpectedMessage);
+            }
+            let Some((body, behind)) = behind.split_at_checked(body_bytes) else { break };
+            rest = behind;
+            self.on_message(kind, body, rest.is_empty(), out)?;
+        }
+        self.message = rest.to_vec();
+        Ok(())
+    }
+
+    fn on_message(&mut self, kind: u8, body: &[u8], is_last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
+        match (kind, body, &mut self.kernel) {
+            // A change of keys ends its record (RFC 8446, 5.1).
+            (KEY_UPDATE, &[request @ (0 | 1)], _) if self.is_tls13 && is_last => {
+                let secrets = match &mut self.kernel {
+                    Kernel::Client(kernel) => kernel.update_rx_secret(),
+                    Kernel::Server(kernel) => kernel.update_rx_secret(),
+                };
+                let keys = secrets.ok().and_then(|secrets| Keys::new(true, secrets));
+                self.opening = keys.ok_or(Fault::UnexpectedMessage)?;
+                if request == 1 {
+                    self.update_sealing_keys(out);
+                }
+                Ok(())
+            }
+            (NEW_SESSION_TICKET, _, Kernel::Client(kernel)) if self.is_tls13 => {
+                kernel.handle_new_session_ticket(body).map_err(|_| Fault::UnexpectedMessage)
+            }
+            // No second handshake (RFC 5246, 7.2.2).
+            (HELLO_REQUEST, _, Kernel::Client(_)) | (CLIENT_HELLO, _, Kernel::Server(_))
+                if !self.is_tls13 =>
+            {
+                self.sealing.seal(ContentType::ALERT, &[WARNING, NO_RENEGOTIATION], out);
+                Ok(())
+            }
+            _ => Err(Fault::UnexpectedMessage),
+        }
+    }
+
+    /// Says so, and seals with new keys from then on (RFC 8446, 4.6.3).
+    fn update_sealing_keys(&mut self, out: &mut Vec<u8>) {
+        if self.is_closed {
+            return;
+        }
+        let secrets = match &mut self.kernel {
+            Kernel::Client(kernel) => kernel.update_tx_secret(),
+            Kernel::Server(kernel) => kernel.update_tx_secret(),
+        };
+        let keys = secrets.ok().and_then(|secrets| Keys::new(true, secrets));
+        let update_not_requested = [KEY_UPDATE, 0, 0, 1, 0];
+        self.sealing.seal(ContentType::HANDSHAKE, &update_not_requested, out);
+        self.sealing = keys.expect("TLS 1.3 keys have successors");
+    }
+
+    #[inline]
+    fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) {
+        if self.is_closed {
+            return;
+        }
+        for fragment in plain.chunks(FRAGMENT_BYTES_MAX) {
+            if self.sealing.sequence() >= RECORDS_PER_KEY && self.is_tls13 {
+                self.update_sealing_keys(out);
+            }
+            self.sealing.seal(ContentType::APPLICATION_DATA, fragment, out);
+        }
+    }
+
+    fn close(&mut self, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.is_closed, true) {
+            self.sealing.seal(ContentType::ALERT, &[WARNING, CLOSE_NOTIFY], out);
+        }
+    }
+
+    /// Tells the peer what it did.
+    fn tell(&mut self, fault: Fault, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.is_closed, true)
+            && let Some(description) = fault.alert()
+        {
+            self.sealing.seal(ContentType::ALERT, &[FATAL, description], out);
+        }
+    }
+}

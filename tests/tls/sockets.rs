@@ -1,0 +1,274 @@
+//! TLS on real sockets over each engine; the other end is rustls with its own record layer, blocking.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use ringsock::engine::{EngineKind, Probe, TlsCounters};
+use ringsock::server;
+use ringsock::ws::frame::{Opcode, Role, parse};
+use ringsock::ws::handshake::ClientHandshake;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::{self, cipher_suite};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedCipherSuite,
+};
+
+use super::peer::{PATIENCE, frame, request, tcp};
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    server: server::Options,
+}
+
+/// A server with a certificate of its own, over `engine`.
+struct Running {
+    server: server::Server,
+    address: SocketAddr,
+    roots: RootCertStore,
+}
+
+impl Running {
+    fn start(engine: EngineKind, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = folder.path().join("certificate.pem");
+        let mut flags =
+            vec!["server", "--listen", "127.0.0.1:0", "--threads", "1", "--max-connections", "100"];
+        flags.extend(["--engine", engine.name(), "--tls-self-signed", "--tls-save-cert"]);
+        flags.push(saved.to_str().unwrap());
+        flags.extend(more);
+        let plan = Flags::parse_from(flags).server.validate(&Probe::of_this_kernel()).unwrap();
+        let server = server::Server::start(&plan).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(&saved).unwrap()).unwrap();
+        Self { address: server.address(), server, roots }
+    }
+
+    /// A client that trusts it, and can do so much.
+    fn config(&self, cipher_suites: Vec<SupportedCipherSuite>) -> Arc<ClientConfig> {
+        let provider = CryptoProvider { cipher_suites, ..ring::default_provider() };
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let mut config = builder.with_root_certificates(self.roots.clone()).with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+
+    fn open(&self) -> Wss {
+        Wss::open(self.address, self.config(vec![TLS13]))
+    }
+
+    fn counts(&self) -> TlsCounters {
+        self.server.served()[0].engine.tls
+    }
+
+    /// Waits for its counts to say so.
+    fn until(&self, what: &str, holds: impl Fn(&TlsCounters) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !holds(&self.counts()) {
+            assert!(Instant::now() < deadline, "not in time: {what}: {:?}", self.counts());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+const TLS12: SupportedCipherSuite = cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+const TLS13: SupportedCipherSuite = cipher_suite::TLS13_AES_128_GCM_SHA256;
+
+/// A client.
+struct Wss {
+    stream: StreamOwned<ClientConnection, TcpStream>,
+    unread: Vec<u8>,
+}
+
+impl Wss {
+    fn open(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
+        let name = ServerName::from(address.ip());
+        let connection = ClientConnection::new(config, name).unwrap();
+        let mut stream = StreamOwned::new(connection, tcp(address));
+        stream.write_all(&request(address, "/")).unwrap();
+        let mut handshake = ClientHandshake::new("127.0.0.1", address.port(), "/", [7; 16], 8192).unwrap();
+        let mut byte = [0];
+        loop {
+            stream.read_exact(&mut byte).unwrap();
+            if handshake.on_bytes(&byte).unwrap().is_some() {
+                return Self { stream, unread: Vec::new() };
+            }
+        }
+    }
+
+    /// The next message or control frame; `None` behind a close_notify.
+    fn next(&mut self) -> Option<(Opcode, Vec<u8>)> {
+        let (mut message, mut kind) = (Vec::new(), None);
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            if let Some((header, header_bytes)) = parse(&self.unread, Role::Server).unwrap() {
+                let end = header_bytes + header.payload_bytes as usize;
+                if self.unread.len() >= end {
+                    message.extend_from_slice(&self.unread[header_bytes..end]);
+                    self.unread.drain(..end);
+                    let kind = *kind.get_or_insert(header.opcode);
+                    if header.fin {
+                        return Some((kind, message));
+                    }
+                    continue;
+                }
+            }
+            // rustls tells a close_notify from a connection that was cut.
+            let count = self.stream.read(&mut buffer).unwrap();
+            if count == 0 {
+                return None;
+            }
+            self.unread.extend_from_slice(&buffer[..count]);
+        }
+    }
+
+    fn echo(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.stream.write_all(&frame(opcode, payload)).unwrap();
+        let (got, bytes) = self.next().expect("an echo");
+        assert!(got == opcode && bytes == payload, "{} bytes of {got:?}, not {}", bytes.len(), payload.len());
+    }
+}
+
+fn over_each_engine(conversation: impl Fn(EngineKind)) {
+    for engine in EngineKind::ALL {
+        eprintln!("over {}", engine.name());
+        conversation(engine);
+    }
+}
+
+fn some_bytes(byte_count: usize) -> Vec<u8> {
+    (0..byte_count).map(|at| (at * 31 % 251) as u8).collect()
+}
+
+#[test]
+fn messages_of_every_size_come_back_in_every_version_and_cipher() {
+    over_each_engine(|engine| {
+        let running = Running::start(engine, &[]);
+        for &suite in ring::ALL_CIPHER_SUITES {
+            if !suite.usable_for_signature_algorithm(rustls::SignatureAlgorithm::ECDSA) {
+                continue;
+            }
+            let mut wss = Wss::open(running.address, running.config(vec![suite]));
+            let agreed = wss.stream.conn.negotiated_cipher_suite().unwrap();
+            assert_eq!(agreed.suite(), suite.suite());
+            assert_eq!(wss.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+            for byte_count in [0, 1, 64, 125, 126, 16_384, 65_536, 1 << 20] {
+                wss.echo(Opcode::Binary, &some_bytes(byte_count));
+            }
+            wss.echo(Opcode::Text, "so many words, ".repeat(10_000).as_bytes());
+        }
+        running.server.drain(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn keys_are_changed_when_the_client_changes_them() {
+    over_each_engine(|engine| {
+        let running = Running::start(engine, &[]);
+        let mut wss = running.open();
+        for byte_count in [10, 20_000, 30] {
+            wss.echo(Opcode::Binary, &some_bytes(byte_count));
+            wss.stream.conn.refresh_traffic_keys().unwrap();
+        }
+        wss.echo(Opcode::Text, b"with the fourth keys");
+        running.server.drain(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn sessions_are_resumed_in_both_versions() {
+    over_each_engine(|engine| {
+        let running = Running::start(engine, &[]);
+        for suites in [vec![TLS13], vec![TLS12]] {
+            let config = running.config(suites);
+            for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let mut wss = Wss::open(running.address, Arc::clone(&config));
+                // Behind this answer the ticket has come, too.
+                wss.echo(Opcode::Text, b"hello");
+                assert_eq!(wss.stream.conn.handshake_kind(), Some(expected));
+            }
+        }
+        running.until("all is counted", |tls| (tls.handshakes, tls.resumed) == (4, 2));
+        running.server.drain(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn both_sides_say_when_they_are_done() {
+    over_each_engine(|engine| {
+        let running = Running::start(engine, &[]);
+        // The server closes after the closing handshake of WebSocket.
+        let mut wss = running.open();
+        wss.stream.write_all(&frame(Opcode::Close, &1000_u16.to_be_bytes())).unwrap();
+        assert_eq!(wss.next(), Some((Opcode::Close, 1000_u16.to_be_bytes().to_vec())));
+        assert_eq!(wss.next(), None, "close_notify, which rustls insists on");
+        // The client says so and goes; the server says so too.
+        let mut wss = running.open();
+        wss.stream.conn.send_close_notify();
+        wss.stream.flush().unwrap();
+        assert_eq!(wss.next(), None);
+        running.until("nobody was cut off", |tls| (tls.handshakes, tls.truncated, tls.faults) == (2, 0, 0));
+        // The client goes without a word.
+        let wss = running.open();
+        wss.stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        running.until("one was cut off", |tls| (tls.handshakes, tls.truncated) == (3, 1));
+        running.server.drain(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn a_reader_that_never_reads_is_not_read_from_without_end() {
+    const QUEUED_BYTES_MAX: usize = 48 << 20;
+    over_each_engine(|engine| {
+        let running = Running::start(engine, &["--max-queued", "256KiB", "--close-timeout", "200ms"]);
+        let mut wss = running.open();
+        wss.stream.sock.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        let (message, mut sent_bytes) = (frame(Opcode::Binary, &some_bytes(60_000)), 0);
+        let error = loop {
+            if let Err(error) = wss.stream.write_all(&message) {
+                break error;
+            }
+            sent_bytes += message.len();
+            assert!(sent_bytes < QUEUED_BYTES_MAX, "{}: it takes all there is", engine.name());
+        };
+        // The last is what write_all makes of rustls' own buffer being full.
+        let full = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::WriteZero];
+        assert!(full.contains(&error.kind()), "{error}");
+        running.open().echo(Opcode::Text, b"others are served meanwhile");
+        let pauses = running.server.served()[0].engine.pauses;
+        assert!(pauses > 0, "{}: it was not stopped reading from", engine.name());
+        drop(wss);
+        running.server.drain(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn handshakes_that_never_end_and_plain_http_leave_others_alone() {
+    over_each_engine(|engine| {
+        let running = Running::start(engine, &["--tls-handshake-timeout", "300ms"]);
+        let silent: Vec<_> = (0..10).map(|_| tcp(running.address)).collect();
+        let mut half = tcp(running.address);
+        half.write_all(&[22, 3, 1, 2, 0, 1, 0]).unwrap();
+        let mut plain = tcp(running.address);
+        plain.write_all(&request(running.address, "/")).unwrap();
+        running.open().echo(Opcode::Text, b"served");
+        running.until("all are given up", |tls| (tls.timeouts, tls.not_tls) == (11, 1));
+        for mut stream in silent.into_iter().chain([half]) {
+            let ended = stream.read(&mut [0; 100]);
+            assert!(
+                matches!(ended, Ok(0))
+                    || ended.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+            );
+        }
+        assert_eq!(plain.read(&mut [0; 100]).unwrap(), 0, "no answer to what is no TLS");
+        drop(plain);
+        running.open().echo(Opcode::Text, b"still served");
+        running.server.drain(PATIENCE).unwrap();
+    });
+}
