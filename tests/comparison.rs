@@ -16,7 +16,7 @@ use ringsock::compare::key;
 use ringsock::compare::model::{Bearing, Change, Column, Comparison, Measured};
 use ringsock::measure::environment::Clock;
 use ringsock::measure::histogram::{Histogram, new_histogram, record_n};
-use ringsock::measure::result::{Mode, Outcome, RunResult, SeriesPart, Status};
+use ringsock::measure::result::{Deflate, Mode, Negotiated, Outcome, RunResult, SeriesPart, Status, Tls};
 use ringsock::measure::series::Compact;
 use ringsock::measure::verdict::Level;
 use serde_json::json;
@@ -70,6 +70,31 @@ fn labelled(mut result: RunResult, label: &str) -> RunResult {
 
 fn features(mut result: RunResult, switched: &str) -> RunResult {
     result.config.as_mut().unwrap().insert("server-uring-features".to_owned(), json!(switched));
+    result
+}
+
+fn secured(mut result: RunResult, cipher_suite: &str) -> RunResult {
+    let agreed = |resumed, connections| Negotiated {
+        version: "TLS 1.3".to_owned(),
+        cipher_suite: cipher_suite.to_owned(),
+        resumed,
+        connections,
+    };
+    result.target.tls =
+        Some(Tls { trusts: "own".to_owned(), negotiated: vec![agreed(false, 3), agreed(true, 1)] });
+    result
+}
+
+fn compressed(mut result: RunResult, level: u8) -> RunResult {
+    result.plan.filling = Some("json".to_owned());
+    result.target.deflate = Some(Deflate {
+        server_no_context_takeover: false,
+        client_no_context_takeover: true,
+        server_max_window_bits: 15,
+        client_max_window_bits: 12,
+        level,
+        threshold_bytes: 64,
+    });
     result
 }
 
@@ -146,6 +171,45 @@ fn kernels(kernels: &[(&str, f64)], boots: u64) -> Vec<RunResult> {
         (0..boots).map(|boot| run(kernel, boot, factor)).collect::<Vec<_>>()
     };
     kernels.iter().flat_map(of).collect()
+}
+
+#[test]
+fn what_is_secured_otherwise_is_a_difference_of_its_own() {
+    let suites = ["TLS13_AES_128_GCM_SHA256", "TLS13_CHACHA20_POLY1305_SHA256"];
+    let plain = (0..3).map(|boot| run("6.12", boot, 1.0));
+    let others = suites.iter().flat_map(|suite| (3..6).map(|boot| secured(run("6.12", boot, 1.3), suite)));
+    let folder = Folder::of(&plain.chain(others).collect::<Vec<_>>());
+    let comparison = compared(&folder, None, None).unwrap();
+    assert_eq!(
+        labels(&comparison),
+        ["none", &format!("TLS 1.3 {}", suites[0]), &format!("TLS 1.3 {}", suites[1])]
+    );
+    let of_tls: Vec<_> =
+        comparison.environment.iter().filter(|at| at.field.starts_with("target.tls")).collect();
+    assert!(!of_tls.is_empty() && of_tls.iter().all(|at| at.bearing == Bearing::Expected), "{of_tls:?}");
+}
+
+#[test]
+fn secured_and_plain_runs_are_never_put_together() {
+    let runs = |kernel| [run(kernel, 0, 1.0), secured(run(kernel, 1, 1.3), "TLS13_AES_128_GCM_SHA256")];
+    let comparison = compared(&Folder::of(&[runs("6.1"), runs("6.12")].concat()), None, None).unwrap();
+    assert_eq!(labels(&comparison), ["6.1", "6.12"]);
+    assert_eq!(comparison.cells.len(), 2, "{:?}", shorts(&comparison));
+}
+
+#[test]
+fn compression_is_compared_and_what_compresses_is_other_work() {
+    let at = |level, boot| compressed(run("6.12", boot, 1.0 + f64::from(level) / 10.0), level);
+    let runs: Vec<_> = [1, 6].into_iter().flat_map(|level| (0..3).map(move |boot| at(level, boot))).collect();
+    let comparison = compared(&Folder::of(&runs), None, None).unwrap();
+    let said = |level| {
+        format!("windows of 15 and 12 bits, the generator each message by itself, level {level}, from 64 B")
+    };
+    assert_eq!(labels(&comparison), [said(1), said(6)]);
+    let mixed = [runs, (0..3).map(|boot| run("6.12", boot, 1.0)).collect()].concat();
+    let comparison = compared(&Folder::of(&mixed), Some("deflate"), None).unwrap();
+    assert_eq!(labels(&comparison), ["none", &said(1), &said(6)]);
+    assert_eq!(shorts(&comparison), ["random", "json"]);
 }
 
 #[test]

@@ -89,7 +89,7 @@ fn facts_of(run: &Run) -> Facts {
 }
 
 /// Flags whose effect is in the plan, the target or the workload.
-const ELSEWHERE: [&str; 20] = [
+const ELSEWHERE: [&str; 32] = [
     "url",
     "connections",
     "threads",
@@ -110,6 +110,18 @@ const ELSEWHERE: [&str; 20] = [
     "server-cpus",
     "clock",
     "server-pid",
+    "filling",
+    "deflate",
+    "deflate-takeover",
+    "deflate-window-bits",
+    "deflate-level",
+    "deflate-threshold",
+    "tls",
+    "tls-version",
+    "tls-cipher",
+    "tls-resume",
+    "ca",
+    "insecure",
 ];
 
 fn json(part: &impl Serialize) -> Value {
@@ -175,7 +187,7 @@ const FEATURES: [&str; 3] = ["features", "engine", "load-engine"];
 
 /// All rules; the first that fits decides.
 #[rustfmt::skip]
-const RULES: [Rule; 47] = [
+const RULES: [Rule; 51] = [
     ("environment.kernel.release", By(&["kernel"]), Bearing::Expected, IT),
     ("environment.kernel.release", Always, Bearing::Confounder, "the kernel is not the same"),
     ("environment.kernel.version", OfKernel, Bearing::Expected, "it names the build of the kernel that is compared"),
@@ -220,9 +232,14 @@ const RULES: [Rule; 47] = [
     ("config.uring-features", By(&["features"]), Bearing::Confounder,
         "the generator's features were switched as well: switch the server's alone with --server-uring-features"),
     ("target.server", By(&["server"]), Bearing::Expected, IT),
+    ("target.tls", By(&["tls"]), Bearing::Expected, IT),
+    ("target.tls.trusts", Always, Bearing::Harmless, "whom the generator trusts"),
+    ("target.tls", Always, Bearing::Confounder,
+        "handshakes were not alike: give all runs the same --tls-version, --tls-cipher and --tls-resume"),
+    ("target.deflate", By(&["deflate"]), Bearing::Expected, IT),
     ("target.url", OwnServers, Bearing::Harmless, "a server of the run's own, on any free port"),
-    ("target.url", By(&["server"]), Bearing::Harmless, "the address of what is compared"),
-    ("plan.url", By(&["server"]), Bearing::Harmless, "the address of what is compared"),
+    ("target.url", By(&["server", "tls"]), Bearing::Harmless, "the address of what is compared"),
+    ("plan.url", By(&["server", "tls"]), Bearing::Harmless, "the address of what is compared"),
     ("plan.seed", Always, Bearing::Harmless, "other arrivals and payloads, of the same distribution"),
     ("plan.drain_timeout_s", Always, Bearing::Harmless, "how long to wait after the measured window"),
     ("plan.", Always, Bearing::Confounder, "the runs were asked for otherwise: repeat them alike"),

@@ -8,6 +8,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::Run;
+use crate::measure::result::Negotiated;
 
 /// A key: a row of [`KEYS`].
 #[derive(Debug, Clone, Copy)]
@@ -42,11 +43,11 @@ pub const ENGINE: usize = 1;
 /// Where the features are.
 pub const FEATURES: usize = 2;
 /// Where boot options are: the one key whose value depends on all runs together.
-pub const BOOT_OPTIONS: usize = 5;
+pub const BOOT_OPTIONS: usize = 7;
 /// Where the label is.
-pub const LABEL: usize = 8;
+pub const LABEL: usize = 10;
 /// How many keys there are.
-pub const KEY_COUNT: usize = 10;
+pub const KEY_COUNT: usize = 12;
 
 /// Every key; where several tell runs apart equally well, the first is taken.
 pub const KEYS: [Key; KEY_COUNT] = [
@@ -83,6 +84,20 @@ pub const KEYS: [Key; KEY_COUNT] = [
         about: "what served, or its URL",
         value: |run| filled(run.target.server.as_deref().unwrap_or(&run.target.url)),
         order: natural,
+        splits: Splits::Always,
+    },
+    Key {
+        name: "tls",
+        about: "what connections were secured with: version and cipher suite",
+        value: tls,
+        order: plain_first,
+        splits: Splits::Always,
+    },
+    Key {
+        name: "deflate",
+        about: "how messages were compressed",
+        value: |run| run.target.deflate.map_or(NONE.to_owned(), |deflate| deflate.to_string()),
+        order: plain_first,
         splits: Splits::Always,
     },
     Key {
@@ -127,6 +142,8 @@ pub const KEYS: [Key; KEY_COUNT] = [
 pub const UNKNOWN: &str = "unknown";
 /// Nothing switched, or no option beside the common ones.
 pub const DEFAULT: &str = "default";
+/// Connections were not secured, messages not compressed.
+pub const NONE: &str = "none";
 
 /// A run's value of every key, in the order of [`KEYS`].
 pub type Values = [String; KEY_COUNT];
@@ -229,6 +246,14 @@ fn features(run: &Run) -> String {
     if switched.is_empty() { DEFAULT.to_owned() } else { switched.to_owned() }
 }
 
+/// Every version and suite that was agreed on, once, whatever the number of connections.
+fn tls(run: &Run) -> String {
+    let Some(tls) = &run.target.tls else { return NONE.to_owned() };
+    let agreed = |agreed: &Negotiated| format!("{} {}", agreed.version, agreed.cipher_suite);
+    let agreed: BTreeSet<String> = tls.negotiated.iter().map(agreed).collect();
+    filled(&agreed.into_iter().collect::<Vec<_>>().join(", "))
+}
+
 fn machine(run: &Run) -> String {
     filled(run.environment.hostname.as_deref().unwrap_or_default())
 }
@@ -240,7 +265,7 @@ fn revision(run: &Run) -> String {
 
 /// What is left as it is comes first.
 fn plain_first(left: &str, right: &str) -> Ordering {
-    let rank = |value: &str| value != DEFAULT;
+    let rank = |value: &str| value != DEFAULT && value != NONE;
     rank(left).cmp(&rank(right)).then_with(|| natural(left, right))
 }
 
@@ -343,6 +368,7 @@ mod tests {
 
     #[test]
     fn the_default_key_is_the_kernel_or_the_only_difference() {
+        const DIRECTORY: usize = KEY_COUNT - 1;
         let values = |changes: &[(usize, &str)]| {
             let mut values = KEYS.map(|_| "x".to_owned());
             changes.iter().for_each(|&(key, value)| values[key] = value.to_owned());
@@ -352,8 +378,8 @@ mod tests {
         let case = |other: Values| default_key(&[plain.clone(), other]);
         assert_eq!(case(values(&[(KERNEL, "y"), (ENGINE, "y")])), Ok(KERNEL));
         assert_eq!(case(values(&[(ENGINE, "y"), (LABEL, "y")])), Ok(ENGINE));
-        assert_eq!(case(values(&[(LABEL, "y"), (9, "y")])), Ok(LABEL));
-        assert_eq!(case(values(&[(9, "y")])), Ok(9));
+        assert_eq!(case(values(&[(LABEL, "y"), (DIRECTORY, "y")])), Ok(LABEL));
+        assert_eq!(case(values(&[(DIRECTORY, "y")])), Ok(DIRECTORY));
         assert_eq!(case(plain.clone()), Err(Vec::new()));
         let crossed = [plain.clone(), values(&[(ENGINE, "y")]), values(&[(FEATURES, "y")])];
         assert_eq!(default_key(&crossed), Err(vec!["engine", "features"]));

@@ -15,6 +15,8 @@ pub struct Workload {
     scenario: String,
     mode: Kind,
     text: bool,
+    /// What messages are filled with, where it is not random.
+    filling: Option<String>,
     connections: u64,
     payload_bytes: u64,
     /// The bits of the rate: of numbers from 0 up they have the order that the numbers have. 0 in a closed loop.
@@ -30,7 +32,7 @@ enum Kind {
 }
 
 /// How many fields a workload has.
-pub const FIELD_COUNT: usize = 7;
+pub const FIELD_COUNT: usize = 8;
 
 impl Workload {
     /// The work that a plan asks for.
@@ -44,6 +46,7 @@ impl Workload {
             scenario: plan.scenario.clone(),
             mode,
             text: plan.text,
+            filling: plan.filling.clone(),
             connections: plan.connections,
             payload_bytes: plan.payload_bytes,
             rate_bits: rate_per_s.max(0.0).to_bits(),
@@ -75,15 +78,17 @@ impl Workload {
             ("connections", format!("{} conns", count(self.connections))),
             ("payload", size(self.payload_bytes)),
             ("kind", if self.text { "text" } else { "binary" }.to_owned()),
+            ("filling", self.filling.clone().unwrap_or_else(|| "random".to_owned())),
             ("mode", mode),
             ("rate", self.rate_per_s().map_or(NO_RATE.to_owned(), rate)),
             ("threads", threads),
         ]
     }
 
-    /// In a line: `echo, 16 × 64 B, closed loop × 1`. What is usual is not said: binary messages, one thread.
+    /// In a line: `echo, 16 × 64 B, closed loop × 1`. What is usual is not said: random, binary messages, one thread.
     pub fn label(&self) -> String {
-        let kind = if self.text { " text" } else { "" };
+        let filling = self.filling.iter().map(|filling| format!(" {filling}")).collect::<String>();
+        let kind = filling + if self.text { " text" } else { "" };
         let mode = match (self.mode, self.rate_per_s()) {
             (Kind::Closed { pipeline }, _) => format!("closed loop × {}", count(pipeline)),
             (Kind::Fixed, per_s) => format!("open loop at {} (fixed gaps)", rate(per_s.unwrap_or(0.0))),

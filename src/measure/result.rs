@@ -6,6 +6,7 @@
 //! Deliberately absent: files (see [`super::store`]) and judgement.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -17,6 +18,7 @@ use super::histogram::{self, Histogram, new_histogram};
 use super::samples::{Estimate, Inflation};
 use super::series::Batch;
 use super::steadiness::Pace;
+use super::units::size;
 use super::verdict::Verdict;
 
 /// What [`RunResult::schema`] begins with; the version follows.
@@ -273,6 +275,21 @@ pub struct Deflate {
     pub level: u8,
     /// Messages shorter than this went as they are; a server of the run's own does the same.
     pub threshold_bytes: u64,
+}
+
+impl fmt::Display for Deflate {
+    /// As `windows of 15 and 15 bits, level 1, from 64 B`: the server's window, then the generator's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (server, client) = (self.server_max_window_bits, self.client_max_window_bits);
+        let alone = match (self.server_no_context_takeover, self.client_no_context_takeover) {
+            (false, false) => "",
+            (true, false) => ", the server each message by itself",
+            (false, true) => ", the generator each message by itself",
+            (true, true) => ", each message by itself",
+        };
+        let (level, from) = (self.level, size(self.threshold_bytes));
+        write!(f, "windows of {server} and {client} bits{alone}, level {level}, from {from}")
+    }
 }
 
 /// How connections were secured.

@@ -38,15 +38,15 @@ fn labelled(label: &str, text: &str, style: Style) -> String {
     format!("{label:<LABEL_COLUMNS$}{}\n", text.replace('\n', &format!("\n{:LABEL_COLUMNS$}", "")))
 }
 
-/// What connections were secured with, behind what they led to.
-fn secured(tls: Option<&Tls>) -> String {
-    let Some(tls) = tls else { return String::new() };
-    let each = tls.negotiated.iter().map(|agreed| {
-        let resumed = if agreed.resumed { "resumed" } else { "full handshake" };
-        format!("; {} {}, {} x {resumed}", agreed.version, agreed.cipher_suite, agreed.connections)
+/// What connections were secured with, and how many each way.
+fn secured(tls: &Tls) -> String {
+    let ways = tls.negotiated.iter().map(|agreed| {
+        let handshake = if agreed.resumed { "resumed" } else { "with a full handshake" };
+        let connections = counted(agreed.connections, "connection");
+        format!("{} {}: {connections} {handshake}", agreed.version, agreed.cipher_suite)
     });
-    let unproven = if tls.trusts == "anyone" { "; the server had to prove nothing" } else { "" };
-    each.collect::<String>() + unproven
+    let unproven = (tls.trusts == "anyone").then(|| "the server had to prove nothing".to_owned());
+    ways.chain(unproven).collect::<Vec<_>>().join("; ")
 }
 
 fn header(result: &RunResult, style: Style) -> String {
@@ -62,7 +62,6 @@ fn header(result: &RunResult, style: Style) -> String {
         Some(server) => format!("{} ({server})", target.url),
         None => target.url.clone(),
     };
-    let against = against + &secured(target.tls.as_ref());
     let cpus_of = |cpus: &Option<String>, if_none: &str| cpus.clone().unwrap_or(if_none.to_owned());
     let server = cpus_of(&target.server_cpus, "unknown");
     let cpus = format!("server {server}; load {}", cpus_of(&target.load_cpus, "not pinned"));
@@ -72,14 +71,17 @@ fn header(result: &RunResult, style: Style) -> String {
     );
     let title = wrap(&printable(&title), style.width_columns, 2);
     let mut text = format!("{}\n", style.bold(&title));
-    for (label, line) in [
-        ("against", against),
+    let secured = target.tls.as_ref().map(|tls| ("secured", secured(tls)));
+    let compressed = target.deflate.map(|deflate| ("compressed", format!("permessage-deflate, {deflate}")));
+    let below = [secured, compressed].into_iter().flatten();
+    let others = [
         ("on", machine(result)),
         ("engine", engines(target)),
         ("CPUs", cpus),
         ("measured", window),
         ("throughput", throughput(result)),
-    ] {
+    ];
+    for (label, line) in [("against", against)].into_iter().chain(below).chain(others) {
         text.push_str(&labelled(label, &printable(&line), style));
     }
     text
@@ -123,8 +125,9 @@ pub(crate) fn workload(plan: &Plan) -> String {
         Mode::ClosedLoop { pipeline } => format!("closed loop, {} in flight each", count(pipeline)),
     };
     let kind = if plan.text { "text" } else { "binary" };
+    let filling = plan.filling.iter().map(|filling| format!("{filling} ")).collect::<String>();
     let connections = counted(plan.connections, "connection");
-    format!("{}, {connections}, {} {kind}, {mode}", plan.scenario, size(plan.payload_bytes))
+    format!("{}, {connections}, {} {filling}{kind}, {mode}", plan.scenario, size(plan.payload_bytes))
 }
 
 /// The machine in a line: kernel, processor, and whether it is a virtual one.

@@ -12,7 +12,7 @@ use ringsock::ws::handshake::ClientHandshake;
 use ringsock::ws::mask::{self, Mask};
 
 /// How long anything may take that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const KEY: Mask = Mask::from_bytes([0x12, 0x34, 0x56, 0x78]);
 
 /// A client's end of a connection.

@@ -16,9 +16,9 @@ use ringsock::engine::{
 };
 
 /// How long anything may take that must happen.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a whole conversation may take.
-const CONVERSATION: Duration = Duration::from_secs(90);
+const CONVERSATION: Duration = Duration::from_secs(240);
 /// Engines that hold it at the same time: they mostly wait.
 const AT_ONCE: usize = 4;
 
