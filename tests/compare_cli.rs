@@ -3,12 +3,15 @@
 //! After a change that is meant, `RINGSOCK_BLESS=1 cargo test --test compare_cli` rewrites them; read the diff.
 
 mod common;
+#[path = "common/golden.rs"]
+mod golden;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use common::{counted, derive, sample, sound};
+use golden::assert_golden;
 use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
 use ringsock::measure::histogram;
@@ -16,16 +19,6 @@ use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, 
 use ringsock::measure::series::{Batch, Compact};
 use ringsock::measure::store::save;
 use ringsock::report::{Style, anatomy, compare, terminal};
-
-fn assert_golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("RINGSOCK_BLESS").is_some() {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-    }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert!(text == golden, "{name} reads otherwise now (RINGSOCK_BLESS=1 accepts it):\n{text}");
-}
 
 /// A closed-loop run of few messages, that somebody stopped, on another kernel.
 fn short_run() -> RunResult {

@@ -3,6 +3,8 @@
 //! After a change that is meant, `RINGSOCK_BLESS=1 cargo test --test comparison` rewrites the golden texts; read the diff.
 
 mod common;
+#[path = "common/golden.rs"]
+mod golden;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::process::{Command, Output};
 use std::sync::LazyLock;
 
 use common::sound;
+use golden::assert_golden;
 use ringsock::compare::assemble::{Request, assemble};
 use ringsock::compare::collect::collect;
 use ringsock::compare::key;
@@ -659,15 +662,6 @@ fn full_series() -> Folder {
         }
     }
     folder
-}
-
-fn assert_golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("RINGSOCK_BLESS").is_some() {
-        fs::write(&path, text).unwrap();
-    }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert!(text == golden, "{name} reads otherwise now (RINGSOCK_BLESS=1 accepts it):\n{text}");
 }
 
 #[test]

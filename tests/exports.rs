@@ -8,6 +8,8 @@
 mod common;
 #[path = "common/foreign.rs"]
 mod foreign;
+#[path = "common/golden.rs"]
+mod golden;
 #[path = "exports/imports.rs"]
 mod imports;
 
@@ -18,6 +20,7 @@ use std::process::{Command, Output};
 
 use common::sample;
 use foreign::{Peer, Process};
+use golden::assert_golden;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Evidence, ThreadUse};
@@ -31,15 +34,6 @@ use ringsock::measure::verdict::{Finding, Level, Verdict};
 use ringsock::report::export::{FORMATS, Format, write_beside};
 use ringsock::report::import::{self, Imported};
 use serde_json::Value;
-
-fn assert_golden(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("RINGSOCK_BLESS").is_some() {
-        fs::write(&path, text).unwrap();
-    }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert!(text == golden, "{name} reads otherwise now (RINGSOCK_BLESS=1 accepts it):\n{text}");
-}
 
 fn format(name: &str) -> Format {
     *FORMATS.iter().find(|format| format.name == name).expect("a format of the table")

@@ -371,7 +371,7 @@ impl<C> Connections<C> {
         self.common.accepting = false;
     }
 
-    /// Ends the loop after this turn, whatever is still open.
+    /// Ends the loop after this turn, whatever is still open. Nobody is accepted any more.
     pub fn stop(&mut self) {
         self.common.stopping = true;
     }

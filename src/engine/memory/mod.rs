@@ -497,7 +497,7 @@ impl<H: Handler> Side<H> {
 
     fn accept(&mut self, net: &mut Net) {
         let now_ns = net.now_ns;
-        while self.acceptable_ns(net) <= now_ns {
+        while !self.connections.common.stopping && self.acceptable_ns(net) <= now_ns {
             if let Some(error) = self.config.faults.accept() {
                 self.connections.counters.accept_rearms += 1;
                 if !matches!(error.raw_os_error(), Some(libc::ECONNABORTED | libc::EINTR)) {

@@ -583,13 +583,19 @@ impl<H: Handler> Uring<'_, H> {
 
     #[cold]
     fn on_accept(&mut self, result: i32, flags: u32) {
+        let stopping = self.connections.common.stopping;
         if result >= 0 {
             if self.features.has(Switch::DirectDescriptors) {
-                self.open_accepted(result as u32, result, None);
+                // One that comes while we stop goes with the ring.
+                if !stopping {
+                    self.open_accepted(result as u32, result, None);
+                }
             } else {
                 // SAFETY: the kernel made this descriptor for us just now; nothing else owns it.
                 let descriptor = unsafe { OwnedFd::from_raw_fd(result) };
-                match self.connections.take_slot(self.config.connections_max) {
+                let connections_max = self.config.connections_max;
+                let slot = if stopping { None } else { self.connections.take_slot(connections_max) };
+                match slot {
                     Some(slot) => self.open_accepted(slot, result, Some(descriptor)),
                     // Closed, as the kernel does where its table of direct descriptors is full.
                     None => self.connections.counters.accept_refusals += 1,
