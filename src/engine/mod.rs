@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 pub mod choice;
+mod counters;
 pub mod epoll;
 mod faults;
 pub mod files;
@@ -32,6 +33,8 @@ use std::ops::Range;
 use bytes::Bytes;
 
 pub use choice::{Choice, Chosen, Use};
+pub use counters::Counters;
+pub(crate) use counters::counters;
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
@@ -165,47 +168,6 @@ pub trait Handler: 'static {
 pub fn clock_ns() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// What an engine did, since it began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections that were opened.
-    pub opened: u64,
-    /// Connections that are gone.
-    pub closed: u64,
-    /// Receives that brought bytes.
-    pub receives: u64,
-    /// Bytes received.
-    pub received_bytes: u64,
-    /// Sends that were tried.
-    pub sends: u64,
-    /// Bytes sent.
-    pub sent_bytes: u64,
-    /// Sends that the kernel took in part or not at all: the peer reads too slowly.
-    pub short_sends: u64,
-    /// Times that reading from a peer was stopped because it did not read.
-    pub pauses: u64,
-    /// System calls that submit and wait.
-    pub enters: u64,
-    /// Completions seen.
-    pub completions: u64,
-    /// Receives ended by want of a buffer.
-    pub no_buffers: u64,
-    /// Times that the completion queue was full.
-    pub cq_overflows: u64,
-    /// Receives that ended and were begun again; each one, where they are single.
-    pub recv_rearms: u64,
-    /// Accepts that ended and were begun again; each one, where they are single.
-    pub accept_rearms: u64,
-    /// Accepts that failed for want of a descriptor.
-    pub accept_refusals: u64,
-    /// Sends that were made without a copy of ours.
-    pub zero_copies: u64,
-    /// Of those, sends that the kernel copied after all.
-    pub zero_copies_copied: u64,
-    /// What [`Tls`] did.
-    pub tls: TlsCounters,
 }
 
 /// How far a connection is to be taken down, once its outbox is empty.

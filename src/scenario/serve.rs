@@ -7,16 +7,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+mod counters;
 mod deflated;
 
 use super::echo;
 use super::stamps::{Layout, Stamper};
-use crate::engine::{Closed, ConnId, Connections, Counters, Handler, Io, Received};
+use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
 pub use crate::ws::connection::Timeouts;
 use crate::ws::connection::{Connection, Due};
-use crate::ws::frame::{Role, close_code};
+use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::{Rejection, ServerHandshake};
 use crate::ws::mask::Mask;
+use counters::Awaited;
+pub use counters::{Kinds, Served};
 pub use deflated::Compressed;
 use deflated::Deflation;
 
@@ -48,25 +51,6 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// The drain took too long: end at once.
     pub abandon: AtomicBool,
-}
-
-/// Counts of one thread.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Served {
-    /// The engine's counters.
-    pub engine: Counters,
-    /// Connections now.
-    pub connections: u64,
-    /// Messages received whole.
-    pub messages: u64,
-    /// Opening handshakes that were accepted.
-    pub upgrades: u64,
-    /// Opening handshakes that were turned down.
-    pub rejections: u64,
-    /// Connections failed for the peer's breach of the protocol.
-    pub faults: u64,
-    /// Connections given up because the peer took too long.
-    pub timeouts: u64,
 }
 
 /// The server's [`Handler`], one a thread.
@@ -127,7 +111,7 @@ impl Peer {
 }
 
 impl<R: FnMut(Served)> Serve<R> {
-    /// A handler that calls `report` with its counts when its engine is woken.
+    /// A handler that calls `report` with its counts when its engine is woken, and when it ends it.
     pub fn new(limits: Limits, shared: Arc<Shared>, report: R) -> Self {
         Self { limits, shared, served: Served::default(), report, deflation: None }
     }
@@ -177,7 +161,7 @@ impl<R: FnMut(Served)> Serve<R> {
                 self.look_at_time(conn, io, now_ns);
             }
             Err(rejection) => {
-                self.served.rejections += 1;
+                self.served.on_rejection(&rejection);
                 io.send(rejection.response());
                 self.leave(conn, io, now_ns);
             }
@@ -197,7 +181,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let answered = echo::answer(connection, io, received, skipped_bytes, now_ns);
         self.served.messages += answered.messages;
         if !connection.is_open() || self.is_draining() {
-            self.on_frames_while_closing(conn, io, answered.fault.is_some(), now_ns);
+            self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         }
     }
 
@@ -215,15 +199,21 @@ impl<R: FnMut(Served)> Serve<R> {
         let answered = echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns);
         self.served.messages += answered.messages;
         if !connection.is_open() || self.is_draining() {
-            self.on_frames_while_closing(conn, io, answered.fault.is_some(), now_ns);
+            self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         }
     }
 
     #[cold]
-    fn on_frames_while_closing(&mut self, conn: &mut Peer, io: &mut Io<'_>, failed: bool, now_ns: u64) {
+    fn on_frames_while_closing(
+        &mut self,
+        conn: &mut Peer,
+        io: &mut Io<'_>,
+        fault: Option<Fault>,
+        now_ns: u64,
+    ) {
         let Some(connection) = conn.connection() else { return };
-        if failed {
-            self.served.faults += 1;
+        if let Some(fault) = fault {
+            self.served.on_fault(fault);
             self.leave(conn, io, now_ns);
         } else if connection.is_closed() {
             self.part(conn, io, now_ns);
@@ -262,19 +252,36 @@ impl<R: FnMut(Served)> Serve<R> {
         }
     }
 
+    /// Gives the peer up if it is time to.
+    fn wait_until(&mut self, until_ns: u64, awaited: Awaited, io: &mut Io<'_>, now_ns: u64) {
+        if until_ns <= now_ns {
+            self.served.on_timeout(awaited);
+            io.abort();
+        } else {
+            io.wake_by(until_ns);
+        }
+    }
+
+    /// Leaves the counts with whoever asked for them.
+    fn tell(&mut self, connections: &Connections<Peer>) {
+        self.served.engine = connections.counters();
+        self.served.connections = connections.len() as u64;
+        (self.report)(self.served);
+    }
+
+    fn stop(&mut self, connections: &mut Connections<Peer>) {
+        self.tell(connections);
+        connections.stop();
+    }
+
     /// Does what is due and has itself called again when the next thing will be.
     fn look_at_time(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
         let owes_answers = conn.owes_answers();
         let connection = match conn {
-            Peer::Opening { until_ns, .. } | Peer::Leaving { until_ns } => {
-                if *until_ns <= now_ns {
-                    self.served.timeouts += 1;
-                    io.abort();
-                } else {
-                    io.wake_by(*until_ns);
-                }
-                return;
+            Peer::Opening { until_ns, .. } => {
+                return self.wait_until(*until_ns, Awaited::Handshake, io, now_ns);
             }
+            Peer::Leaving { until_ns } => return self.wait_until(*until_ns, Awaited::Close, io, now_ns),
             Peer::Open(connection) => connection,
             Peer::Stamped(stamped) => &mut stamped.connection,
             Peer::Compressed(compressed) => compressed.deflated.connection(),
@@ -298,12 +305,16 @@ impl<R: FnMut(Served)> Serve<R> {
                         io.write(|out| out.extend_from_slice(frame.as_bytes()));
                     }
                 }
-                Due::Idle if !owes_answers && !connection.in_frame() => {
-                    self.served.timeouts += 1;
+                Due::Idle => {
+                    self.served.on_timeout(Awaited::Bytes);
+                    if owes_answers || connection.in_frame() {
+                        return io.abort();
+                    }
                     return self.begin_close(conn, io, close_code::NORMAL, "idle for too long", now_ns);
                 }
-                Due::Idle | Due::Abort => {
-                    self.served.timeouts += 1;
+                Due::Abort => {
+                    let awaited = if connection.is_open() { Awaited::Pong } else { Awaited::Close };
+                    self.served.on_timeout(awaited);
                     return io.abort();
                 }
             }
@@ -350,6 +361,8 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         if let Some((conn, mut io)) = connections.get(id)
             && !self.awaits_answers(conn, now_ns)
         {
+            let has_closed = matches!(conn, Peer::Leaving { .. });
+            self.served.kinds.hangups += u64::from(!has_closed);
             self.part(conn, &mut io, now_ns);
         }
     }
@@ -369,17 +382,16 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         }
     }
 
-    fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, _why: Closed) {
+    fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, why: Closed) {
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.served.on_closed(&why);
         if self.is_draining() && connections.is_empty() {
-            connections.stop();
+            self.stop(connections);
         }
     }
 
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
-        self.served.engine = connections.counters();
-        self.served.connections = connections.len() as u64;
-        (self.report)(self.served);
+        self.tell(connections);
         if self.shared.abandon.load(Ordering::Relaxed) {
             connections.stop();
         } else if self.is_draining() {
@@ -403,7 +415,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
                 }
             }
             if connections.is_empty() {
-                connections.stop();
+                self.stop(connections);
             }
         }
     }

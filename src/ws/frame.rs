@@ -76,6 +76,8 @@ pub mod close_code {
     pub const PROTOCOL_ERROR: u16 = 1002;
     /// A text message was not UTF-8, or a compressed one not DEFLATE.
     pub const INVALID_PAYLOAD: u16 = 1007;
+    /// More of something than we put up with, where no other code fits.
+    pub const POLICY_VIOLATION: u16 = 1008;
     /// A message was longer than we take.
     pub const TOO_BIG: u16 = 1009;
 
