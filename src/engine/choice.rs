@@ -261,6 +261,15 @@ impl Chosen {
         Ok(self)
     }
 
+    /// The same, telling whose connection it is that it accepts, for [`Config::peer_addresses`](super::Config).
+    pub fn with_peer_addresses(mut self) -> Self {
+        if self.kind == EngineKind::Uring {
+            self.uring = self.uring.with_peer_addresses();
+            self.features = self.uring.names();
+        }
+        self
+    }
+
     /// Whether it uses `feature` of io_uring here.
     pub fn uses(&self, feature: Feature) -> bool {
         match self.kind {

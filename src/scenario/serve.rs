@@ -4,16 +4,19 @@
 //! time limit; a connection that is being turned away is read from until the peer is done, so that the answer
 //! is not lost to a reset.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
+mod addresses;
 mod counters;
 mod deflated;
+mod limits;
 
 use super::echo;
 use super::stamps::{Layout, Stamper};
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
-pub use crate::ws::connection::Timeouts;
+pub use crate::ws::connection::{Bounds, Timeouts};
 use crate::ws::connection::{Connection, Due};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::{Rejection, ServerHandshake};
@@ -22,36 +25,9 @@ use counters::Awaited;
 pub use counters::{Kinds, Served};
 pub use deflated::Compressed;
 use deflated::Deflation;
+pub use limits::{Limits, Shared};
 
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
-
-/// What a server puts up with.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Longest head of an opening handshake.
-    pub head_bytes: usize,
-    /// Longest message.
-    pub message_bytes: u64,
-    /// Connections of all threads together.
-    pub connections: usize,
-    /// How long the opening handshake may take.
-    pub handshake_ns: u64,
-    /// How long a closing handshake, and the end of a connection that is turned away, may take.
-    pub close_ns: u64,
-    /// Heartbeat and idleness.
-    pub timeouts: Timeouts,
-}
-
-/// What the threads of a server share.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// Connections of all threads.
-    pub open: AtomicUsize,
-    /// The server is to end: every connection is closed with 1001, and the thread ends with the last.
-    pub draining: AtomicBool,
-    /// The drain took too long: end at once.
-    pub abandon: AtomicBool,
-}
 
 /// The server's [`Handler`], one a thread.
 pub struct Serve<R> {
@@ -71,8 +47,8 @@ pub enum Peer {
         handshake: ServerHandshake,
         /// When it must have come.
         until_ns: u64,
-        /// There are too many connections; it will be told so.
-        surplus: bool,
+        /// Whether it may come in, once it asks.
+        place: Place,
     },
     /// It speaks WebSocket.
     Open(Connection),
@@ -85,6 +61,26 @@ pub enum Peer {
         /// When it must be gone.
         until_ns: u64,
     },
+}
+
+/// What a connection that came is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It may come in.
+    Free,
+    /// There are as many connections as may be.
+    NoneInAll,
+    /// There are as many as may be from its address.
+    NoneForAddress,
+}
+
+impl Place {
+    fn refusal(self) -> Rejection {
+        match self {
+            Self::Free | Self::NoneInAll => Rejection::Busy,
+            Self::NoneForAddress => Rejection::TooManyFromAddress,
+        }
+    }
 }
 
 /// A connection whose answers are stamped.
@@ -122,11 +118,11 @@ impl<R: FnMut(Served)> Serve<R> {
 
     #[cold]
     fn on_head(&mut self, conn: &mut Peer, io: &mut Io<'_>, received: Received<'_>, now_ns: u64) {
-        let Peer::Opening { handshake, surplus, .. } = conn else { return };
+        let Peer::Opening { handshake, place, .. } = conn else { return };
         let head = &received.memory[received.range.clone()];
         let judged = match handshake.on_bytes(head) {
             Ok(None) => return,
-            Ok(Some(_)) if *surplus => Err(Rejection::Busy),
+            Ok(Some(_)) if *place != Place::Free => Err(place.refusal()),
             Ok(Some(upgrade)) if !matches!(upgrade.path(), "/" | "/echo") => Err(Rejection::NotFound),
             Ok(Some(upgrade)) => {
                 let stamps = Layout::asked_for(upgrade.query());
@@ -144,7 +140,8 @@ impl<R: FnMut(Served)> Serve<R> {
             Ok((response, head_bytes, stamps, agreed)) => {
                 self.served.upgrades += 1;
                 io.send(response);
-                let connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
+                let mut connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
+                connection.bound(self.limits.bounds);
                 if let Some(compressed) =
                     agreed.and_then(|agreed| self.compressed(&agreed.parameters, now_ns))
                 {
@@ -290,6 +287,17 @@ impl<R: FnMut(Served)> Serve<R> {
             // It reads, if slowly; meanwhile we may not be reading from it.
             connection.on_alive(at_ns);
         }
+        if let Some(stall_ns) = self.limits.stall_ns.filter(|_| connection.is_open()) {
+            // What it was in the middle of sending, we may not be reading before it reads.
+            let stuck_ns = connection.stuck_since_ns().filter(|_| !owes_answers);
+            let since_ns = io.waits_since_ns().or(stuck_ns);
+            if since_ns.is_some_and(|since_ns| since_ns.saturating_add(stall_ns) <= now_ns) {
+                self.served.on_timeout(Awaited::Progress);
+                return io.abort();
+            }
+            // Whatever it gets stuck in from now on, it will not have been for so long before then.
+            io.wake_by(since_ns.unwrap_or(now_ns).saturating_add(stall_ns));
+        }
         loop {
             match connection.on_time(now_ns, &self.limits.timeouts) {
                 Due::Later(at_ns) => {
@@ -326,8 +334,22 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     type Conn = Peer;
 
     fn on_accept(&mut self) -> Peer {
-        let surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
-        Peer::Opening { handshake: ServerHandshake::new(self.limits.head_bytes), until_ns: 0, surplus }
+        let is_surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
+        let place = if is_surplus { Place::NoneInAll } else { Place::Free };
+        Peer::Opening { handshake: ServerHandshake::new(self.limits.head_bytes), until_ns: 0, place }
+    }
+
+    /// Who is one too many is told so; but being told takes a place as well, so whoever goes on regardless is dropped.
+    fn on_address(&mut self, connections: &mut Connections<Peer>, id: ConnId, address: IpAddr) {
+        let Some(count_max) = self.limits.connections_per_address else { return };
+        let count = self.shared.addresses.enter(address);
+        let Some((conn, mut io)) = connections.get(id).filter(|_| count > count_max) else { return };
+        if count > count_max.saturating_mul(2) {
+            self.served.kinds.drops_from_address += 1;
+            io.abort();
+        } else if let Peer::Opening { place, .. } = conn {
+            *place = Place::NoneForAddress;
+        }
     }
 
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
@@ -384,6 +406,11 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
 
     fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, why: Closed) {
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) =
+            connections.departed().filter(|_| self.limits.connections_per_address.is_some())
+        {
+            self.shared.addresses.leave(address);
+        }
         self.served.on_closed(&why);
         if self.is_draining() && connections.is_empty() {
             self.stop(connections);

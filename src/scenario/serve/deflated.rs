@@ -58,7 +58,8 @@ impl<R: FnMut(Served)> Serve<R> {
     pub(super) fn compressed(&self, parameters: &DeflateParameters, now_ns: u64) -> Option<Peer> {
         let compression = self.deflation.as_ref()?.settings.compression;
         let message_bytes_max = self.limits.message_bytes;
-        let compressed = Compressed::new(parameters, compression, message_bytes_max, now_ns);
+        let mut compressed = Compressed::new(parameters, compression, message_bytes_max, now_ns);
+        compressed.deflated.connection().bound(self.limits.bounds);
         Some(Peer::Compressed(Box::new(compressed)))
     }
 
