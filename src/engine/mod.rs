@@ -395,7 +395,7 @@ impl<C> Connections<C> {
         slot.line.in_use = true;
         slot.line.intent = Intent::Keep;
         slot.line.holds_reading = false;
-        slot.line.waiting.progressed_ns = None;
+        slot.line.waiting.begin();
         slot.line.wake_at_ns = u64::MAX;
         slot.conn = Some(conn);
         self.open_count += 1;

@@ -527,7 +527,10 @@ impl<H: Handler> Handler for Tls<H> {
             (None, why, _) => why,
         };
         let conn = match link.inner {
-            Inner::Accepted(conn) => Some(conn),
+            Inner::Accepted(conn) => {
+                self.inner.departed = None;
+                Some(conn)
+            }
             Inner::Known(id) => {
                 let line = &mut self.inner.slots[id.index()].line;
                 while line.outbox.pop(&mut self.inner.common.pool).is_some() {}

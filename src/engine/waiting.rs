@@ -22,6 +22,14 @@ pub(super) struct Waiting {
     pub(super) progressed_ns: Option<u64>,
 }
 
+impl Waiting {
+    /// For another connection in the same slot.
+    pub(super) fn begin(&mut self) {
+        debug_assert_eq!(self.bytes, 0, "what waited is counted out when a connection ends");
+        *self = Self::default();
+    }
+}
+
 impl<C> Connections<C> {
     /// The peer keeps what is queued waiting, which may have become more or less, or nothing.
     #[cold]

@@ -259,6 +259,21 @@ impl<R: FnMut(Served)> Serve<R> {
         }
     }
 
+    /// Gives up a peer that has been stuck for too long; says whether it was.
+    fn drops_if_stuck(&mut self, since_ns: Option<u64>, io: &mut Io<'_>, now_ns: u64) -> bool {
+        let Some(stall_ns) = self.limits.stall_ns else { return false };
+        // What it gets stuck in from now on, it will not have been for too long before it is looked at again. So nothing has
+        // to be armed where a frame is cut or a send falls short, which is where the traffic is.
+        let until_ns = since_ns.unwrap_or(now_ns).saturating_add(stall_ns);
+        if until_ns <= now_ns {
+            self.served.on_timeout(Awaited::Progress);
+            io.abort();
+            return true;
+        }
+        io.wake_by(until_ns);
+        false
+    }
+
     /// Leaves the counts with whoever asked for them.
     fn tell(&mut self, connections: &Connections<Peer>) {
         self.served.engine = connections.counters();
@@ -287,16 +302,12 @@ impl<R: FnMut(Served)> Serve<R> {
             // It reads, if slowly; meanwhile we may not be reading from it.
             connection.on_alive(at_ns);
         }
-        if let Some(stall_ns) = self.limits.stall_ns.filter(|_| connection.is_open()) {
+        if connection.is_open() {
             // What it was in the middle of sending, we may not be reading before it reads.
             let stuck_ns = connection.stuck_since_ns().filter(|_| !owes_answers);
-            let since_ns = io.waits_since_ns().or(stuck_ns);
-            if since_ns.is_some_and(|since_ns| since_ns.saturating_add(stall_ns) <= now_ns) {
-                self.served.on_timeout(Awaited::Progress);
-                return io.abort();
+            if self.drops_if_stuck(io.waits_since_ns().or(stuck_ns), io, now_ns) {
+                return;
             }
-            // Whatever it gets stuck in from now on, it will not have been for so long before then.
-            io.wake_by(since_ns.unwrap_or(now_ns).saturating_add(stall_ns));
         }
         loop {
             match connection.on_time(now_ns, &self.limits.timeouts) {

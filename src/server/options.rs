@@ -123,8 +123,8 @@ pub struct Options {
     pub max_queued: ByteSize,
 
     /// Bytes that may wait for all clients that do not read together, shared out evenly over the threads; beyond, each of
-    /// them is no longer read from until it has taken what waits for it, and may have one receive's answer more waiting than
-    /// that. Clients that read are served as ever. 0B: any number
+    /// them is no longer read from until it has taken what waits for it. The answer to one receive may be waiting for each on
+    /// top (with --deflate up to --max-queued). Clients that read are served as ever. 0B: any number
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub max_queued_in_all: ByteSize,
 

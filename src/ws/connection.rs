@@ -296,8 +296,8 @@ impl Connection {
         if self.message_bytes > self.message_bytes_max { Err(Fault::MessageTooBig) } else { Ok(()) }
     }
 
-    /// Out of line: what is not fragmented is no larger for it. Nor does it begin at 0 for each message, but where the last
-    /// fragmented one ended.
+    /// Out of line, and counted back to 0 where a fragmented message ends rather than where any begins: what is not
+    /// fragmented passes as if there were no limit.
     #[inline(never)]
     fn on_continuation(&mut self, fin: bool) -> Result<(), Fault> {
         self.continuation_count = self.continuation_count.saturating_add(1);
