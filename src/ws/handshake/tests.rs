@@ -1,6 +1,9 @@
 //! The opening handshake's behaviour: what is accepted, what is refused and with which status, that no split
 //! of the input matters, and the exact text of what is sent. Random input is `tests/fuzz.rs`'s part.
 
+use bytes::Bytes;
+
+use super::client::BODY_QUOTE_BYTES_MAX;
 use super::*;
 
 const MAX: usize = 4096;
