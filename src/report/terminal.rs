@@ -62,7 +62,8 @@ fn header(result: &RunResult, style: Style) -> String {
         Some(server) => format!("{} ({server})", target.url),
         None => target.url.clone(),
     };
-    let against = against + &secured(target.tls.as_ref());
+    let subprotocol = target.subprotocol.iter().map(|name| format!("; subprotocol {name}"));
+    let against = against + &subprotocol.collect::<String>() + &secured(target.tls.as_ref());
     let cpus_of = |cpus: &Option<String>, if_none: &str| cpus.clone().unwrap_or(if_none.to_owned());
     let server = cpus_of(&target.server_cpus, "unknown");
     let cpus = format!("server {server}; load {}", cpus_of(&target.load_cpus, "not pinned"));

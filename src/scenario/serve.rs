@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 mod deflated;
+mod opening;
 
 use super::echo;
-use super::stamps::{Layout, Stamper};
+use super::stamps::Stamper;
 use crate::engine::{Closed, ConnId, Connections, Counters, Handler, Io, Received};
 pub use crate::ws::connection::Timeouts;
 use crate::ws::connection::{Connection, Due};
-use crate::ws::frame::{Role, close_code};
-use crate::ws::handshake::{Rejection, ServerHandshake};
+use crate::ws::frame::close_code;
+use crate::ws::handshake::ServerHandshake;
 use crate::ws::mask::Mask;
 pub use deflated::Compressed;
 use deflated::Deflation;
+pub use opening::{AllowedOrigins, Origin, Subprotocol, Terms};
 
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
 
@@ -77,6 +79,7 @@ pub struct Serve<R> {
     /// Given the counts whenever the engine is woken.
     report: R,
     deflation: Option<Box<Deflation>>,
+    terms: Box<Terms>,
 }
 
 /// One connection.
@@ -129,59 +132,11 @@ impl Peer {
 impl<R: FnMut(Served)> Serve<R> {
     /// A handler that calls `report` with its counts when its engine is woken.
     pub fn new(limits: Limits, shared: Arc<Shared>, report: R) -> Self {
-        Self { limits, shared, served: Served::default(), report, deflation: None }
+        Self { limits, shared, served: Served::default(), report, deflation: None, terms: Box::default() }
     }
 
     fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
-    }
-
-    #[cold]
-    fn on_head(&mut self, conn: &mut Peer, io: &mut Io<'_>, received: Received<'_>, now_ns: u64) {
-        let Peer::Opening { handshake, surplus, .. } = conn else { return };
-        let head = &received.memory[received.range.clone()];
-        let judged = match handshake.on_bytes(head) {
-            Ok(None) => return,
-            Ok(Some(_)) if *surplus => Err(Rejection::Busy),
-            Ok(Some(upgrade)) if !matches!(upgrade.path(), "/" | "/echo") => Err(Rejection::NotFound),
-            Ok(Some(upgrade)) => {
-                let stamps = Layout::asked_for(upgrade.query());
-                // Stamps are written over an echo's own bytes, which a compressed one has none of.
-                let agreed = if stamps.is_none() { self.agree(&upgrade) } else { None };
-                let response = match &agreed {
-                    Some(agreed) => upgrade.accept_extended(&agreed.answer),
-                    None => upgrade.accept(),
-                };
-                Ok((response, upgrade.consumed_bytes(), stamps, agreed))
-            }
-            Err(rejection) => Err(rejection),
-        };
-        match judged {
-            Ok((response, head_bytes, stamps, agreed)) => {
-                self.served.upgrades += 1;
-                io.send(response);
-                let connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
-                if let Some(compressed) =
-                    agreed.and_then(|agreed| self.compressed(&agreed.parameters, now_ns))
-                {
-                    *conn = compressed;
-                    self.on_compressed_frames(conn, io, received, head_bytes, now_ns);
-                } else if let Some(layout) = stamps {
-                    let stamper = Stamper::new(layout);
-                    *conn = Peer::Stamped(Box::new(Stamped { connection, stamper }));
-                    self.on_frames_to_stamp(conn, io, received, head_bytes, now_ns);
-                } else {
-                    *conn = Peer::Open(connection);
-                    self.on_frames(conn, io, received, head_bytes, now_ns);
-                }
-                self.look_at_time(conn, io, now_ns);
-            }
-            Err(rejection) => {
-                self.served.rejections += 1;
-                io.send(rejection.response());
-                self.leave(conn, io, now_ns);
-            }
-        }
     }
 
     #[inline]
@@ -316,7 +271,8 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
 
     fn on_accept(&mut self) -> Peer {
         let surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
-        Peer::Opening { handshake: ServerHandshake::new(self.limits.head_bytes), until_ns: 0, surplus }
+        let handshake = ServerHandshake::new(self.limits.head_bytes).with_headers_max(self.terms.headers_max);
+        Peer::Opening { handshake, until_ns: 0, surplus }
     }
 
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {

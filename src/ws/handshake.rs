@@ -5,22 +5,19 @@
 //! scanned once and the head is parsed once, so feeding it byte by byte costs no more than linear time. A head
 //! that comes whole is read in place; only a split one is copied, into a buffer that never outgrows the bound.
 //!
-//! **Bounds:** the head's length is the caller's `max_head_bytes`; header lines are at most [`HEADERS_MAX`].
-//!
-//! **Stricter than HTTP asks:** a line that ends in a bare LF is refused (RFC 9112 section 2.2 lets a recipient
-//! accept it, but two readings of where a head ends is how requests get smuggled past proxies), and so are
-//! folded lines and control bytes.
+//! **Bounds:** the head's length is the caller's `max_head_bytes`; header lines are at most [`HEADERS_MAX`], or what the
+//! server's caller says.
 //!
 //! **Deliberately absent:** sockets, timeouts and randomness (the caller owns the nonce and the deadline);
-//! routing (the caller looks at [`Upgrade::path`] and may answer [`Rejection::NotFound`]); redirects, cookies,
-//! authentication; agreeing on a subprotocol (offers can be read, none is accepted or made yet). What an offer of
-//! permessage-deflate comes to is [`extensions`]' affair.
+//! routing and origins (the caller looks at [`Upgrade::path`] and [`Upgrade::origins`], and may answer
+//! [`Rejection::NotFound`] or [`Rejection::Origin`]); redirects, cookies, authentication. What offers come to is the affair of
+//! [`extensions`] and [`subprotocol`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
-use super::extensions;
+use super::{extensions, subprotocol};
 
 mod client;
 mod head;
@@ -30,10 +27,12 @@ mod tests;
 
 pub use client::{AddressError, ClientHandshake, ResponseError};
 pub use head::HeadError;
-pub use server::{Rejection, ServerHandshake, Upgrade};
+pub use server::{Chosen, Rejection, ServerHandshake, Upgrade};
 
-/// Header lines a head may have before it is refused (431 in the server role).
+/// Header lines a head may have before it is refused (431 in the server role), where nothing else is asked for.
 pub const HEADERS_MAX: usize = 100;
+/// The most header lines that may be asked for.
+pub const HEADERS_BOUND: usize = 1024;
 
 /// Appended to the key before hashing (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

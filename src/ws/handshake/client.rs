@@ -3,24 +3,35 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
 
 use super::extensions::{AnswerError, DeflateParameters};
-use super::head::{HeadReader, is_authority, list_elements, lists, only_value, values};
-use super::{HEADERS_MAX, HeadError, accept_key, extensions};
+use super::head::{HeadReader, is_authority, list_elements, lists, only_value, storage, values};
+use super::subprotocol::{self, Subprotocol, WrongChoice};
+use super::{HeadError, accept_key, extensions};
 
 /// How much of a refusing server's body an error message quotes, in bytes.
 pub(super) const BODY_QUOTE_BYTES_MAX: usize = 200;
+
 /// The client's side: send [`request`](Self::request), then give what comes back to
 /// [`on_bytes`](Self::on_bytes).
 #[derive(Debug)]
 pub struct ClientHandshake {
-    request: Bytes,
+    /// IPv6 in brackets.
+    host: String,
+    port: u16,
+    /// The scheme's own, which Host leaves out.
+    default_port: u16,
+    target: String,
+    key: String,
     accept: [u8; 28],
     head: HeadReader,
     /// What was offered of permessage-deflate, and what of it was agreed to.
     offered: Option<DeflateParameters>,
     agreed: Option<DeflateParameters>,
+    /// Subprotocols offered, and which the server chose.
+    subprotocols: Vec<Subprotocol>,
+    chosen: Option<Subprotocol>,
 }
 
 impl ClientHandshake {
@@ -41,23 +52,38 @@ impl ClientHandshake {
         if !target.starts_with('/') || !target.bytes().all(is_target) {
             return Err(AddressError::Target(target.to_owned()));
         }
-        let authority = authority(host, port)?;
+        let host = bracketed(host)?;
         let key = STANDARD.encode(nonce);
-        let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
-        );
-        let accept = accept_key(key.as_bytes());
-        let head = HeadReader::new(max_head_bytes);
-        Ok(Self { request: request.into(), accept, head, offered: None, agreed: None })
+        Ok(Self {
+            host,
+            port,
+            default_port: 80,
+            target: target.to_owned(),
+            accept: accept_key(key.as_bytes()),
+            key,
+            head: HeadReader::new(max_head_bytes),
+            offered: None,
+            agreed: None,
+            subprotocols: Vec::new(),
+            chosen: None,
+        })
+    }
+
+    /// The same for `wss`, whose own port is another.
+    pub fn over_tls(mut self) -> Self {
+        self.default_port = 443;
+        self
     }
 
     /// The same, and offers permessage-deflate with these parameters.
     pub fn offering_deflate(mut self, wanted: DeflateParameters) -> Self {
-        let before = &self.request[..self.request.len() - 2];
-        let line = format!("Sec-WebSocket-Extensions: {}\r\n\r\n", extensions::offer(&wanted));
-        self.request = [before, line.as_bytes()].concat().into();
         self.offered = Some(wanted);
+        self
+    }
+
+    /// The same, and offers these subprotocols, the one liked best first; each may stand there once.
+    pub fn offering_subprotocols(mut self, names: Vec<Subprotocol>) -> Self {
+        self.subprotocols = names;
         self
     }
 
@@ -66,9 +92,27 @@ impl ClientHandshake {
         self.agreed
     }
 
+    /// Which of the subprotocols offered the server chose, once its head is complete. `None`: none, and the connection is a
+    /// WebSocket all the same (section 4.1); whether that will do is the caller's to say.
+    pub fn subprotocol(&self) -> Option<&Subprotocol> {
+        self.chosen.as_ref()
+    }
+
     /// The request, to be sent first.
     pub fn request(&self) -> Bytes {
-        self.request.clone()
+        let Self { host, port, target, key, .. } = self;
+        let port = if *port == self.default_port { String::new() } else { format!(":{port}") };
+        let mut request = format!(
+            "GET {target} HTTP/1.1\r\nHost: {host}{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+        );
+        if !self.subprotocols.is_empty() {
+            request += &format!("Sec-WebSocket-Protocol: {}\r\n", subprotocol::offer(&self.subprotocols));
+        }
+        if let Some(wanted) = &self.offered {
+            request += &format!("Sec-WebSocket-Extensions: {}\r\n", extensions::offer(wanted));
+        }
+        (request + "\r\n").into()
     }
 
     /// Takes the next bytes from the server: `None` until its head is complete, then how many bytes of this
@@ -82,11 +126,17 @@ impl ClientHandshake {
     pub fn on_bytes(&mut self, bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
         self.check_is_http(bytes)?;
         let Some(head) = self.head.on_bytes(bytes)? else { return Ok(None) };
-        let mut storage = [EMPTY_HEADER; HEADERS_MAX];
-        let mut response = httparse::Response::new(&mut storage);
-        head.parsed(response.parse(head.bytes))?;
+        let mut storage = storage();
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+            &mut response,
+            head.bytes,
+            head.room(&mut storage),
+        );
+        head.parsed(parsed)?;
         check_response(&response, &self.accept, &bytes[head.consumed_bytes..])?;
         self.agreed = check_extensions(response.headers, self.offered.as_ref())?;
+        self.chosen = check_subprotocol(response.headers, &self.subprotocols)?.cloned();
         Ok(Some(head.consumed_bytes))
     }
 
@@ -126,10 +176,19 @@ fn check_response(
         let expected = String::from_utf8_lossy(accept).into_owned();
         return Err(ResponseError::Accept { expected, got: got.join(", ") });
     }
-    if let Some(protocol) = values(headers, "Sec-WebSocket-Protocol").next() {
-        return Err(ResponseError::Subprotocol(quote(protocol, BODY_QUOTE_BYTES_MAX)));
-    }
     Ok(())
+}
+
+/// Which of those offered was chosen.
+fn check_subprotocol<'o>(
+    headers: &[Header<'_>],
+    offered: &'o [Subprotocol],
+) -> Result<Option<&'o Subprotocol>, ResponseError> {
+    let values = values(headers, "Sec-WebSocket-Protocol");
+    subprotocol::on_answer(values, offered).map_err(|wrong| match wrong {
+        WrongChoice::NotOffered(name) => ResponseError::Subprotocol(quote(name, BODY_QUOTE_BYTES_MAX)),
+        WrongChoice::Repeated => ResponseError::Subprotocols,
+    })
 }
 
 /// What was agreed to, of what was offered.
@@ -147,16 +206,15 @@ fn check_extensions(
     }
 }
 
-/// The value of Host: the port left out when it is the scheme's own, IPv6 in brackets.
-fn authority(host: &str, port: u16) -> Result<String, AddressError> {
+/// A host as Host and URLs write it: IPv6 in brackets.
+fn bracketed(host: &str) -> Result<String, AddressError> {
     let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let is_ipv6 = bare.unwrap_or(host).parse::<core::net::Ipv6Addr>().is_ok();
     let is_name = !host.contains([':', '[', ']']) && is_authority(host.as_bytes());
     if !is_ipv6 && !is_name {
         return Err(AddressError::Host(host.to_owned()));
     }
-    let host = if is_ipv6 { format!("[{}]", bare.unwrap_or(host)) } else { host.to_owned() };
-    Ok(if port == 80 { host } else { format!("{host}:{port}") })
+    Ok(if is_ipv6 { format!("[{}]", bare.unwrap_or(host)) } else { host.to_owned() })
 }
 
 /// A host or target that cannot stand in a request.
@@ -224,6 +282,9 @@ pub enum ResponseError {
     /// A subprotocol that was not offered (section 4.1).
     #[error("server chose a subprotocol that was not offered: {0:?}")]
     Subprotocol(String),
+    /// More than one answer to the offer (section 11.3.4).
+    #[error("server chose a subprotocol more than once")]
+    Subprotocols,
 }
 
 /// The tail of a status error; nothing when no body came.

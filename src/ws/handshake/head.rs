@@ -10,9 +10,11 @@
 //!
 //! **Deliberately absent:** what a field means; that is its role's affair.
 
+use core::mem::MaybeUninit;
+
 use httparse::Header;
 
-use super::HEADERS_MAX;
+use super::{HEADERS_BOUND, HEADERS_MAX};
 
 /// Why a head, request's or response's, cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,9 +25,12 @@ pub enum HeadError {
         /// The bound.
         max_head_bytes: usize,
     },
-    /// More than [`HEADERS_MAX`] header lines.
-    #[error("the head has more than {HEADERS_MAX} header lines")]
-    TooManyHeaders,
+    /// More header lines than the bound.
+    #[error("the head has more than {headers_max} header lines")]
+    TooManyHeaders {
+        /// The bound.
+        headers_max: u16,
+    },
     /// A line ends in LF without CR.
     #[error("a line of the head ends in LF alone, not CRLF")]
     BareLineFeed,
@@ -42,24 +47,28 @@ pub enum HeadError {
 pub(super) struct HeadReader {
     pub(super) kept: Vec<u8>,
     pub(super) max_head_bytes: usize,
+    /// At most [`HEADERS_BOUND`].
+    pub(super) headers_max: u16,
     /// How much of CR LF CR LF the last bytes match; 4 once the head is complete.
     blank_line_bytes: u8,
 }
 
 impl HeadReader {
     pub(super) const fn new(max_head_bytes: usize) -> Self {
-        Self { kept: Vec::new(), max_head_bytes, blank_line_bytes: 0 }
+        Self { kept: Vec::new(), max_head_bytes, headers_max: HEADERS_MAX as u16, blank_line_bytes: 0 }
     }
 
     pub(super) fn on_bytes<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Option<Head<'a>>, HeadError> {
         assert!(self.blank_line_bytes < 4, "bytes given to a handshake that is over");
         match self.scan(bytes)? {
-            Some(consumed_bytes) if self.kept.is_empty() => {
-                Ok(Some(Head { bytes: &bytes[..consumed_bytes], consumed_bytes }))
-            }
+            Some(consumed_bytes) if self.kept.is_empty() => Ok(Some(Head {
+                bytes: &bytes[..consumed_bytes],
+                consumed_bytes,
+                headers_max: self.headers_max,
+            })),
             Some(consumed_bytes) => {
                 self.keep(&bytes[..consumed_bytes]);
-                Ok(Some(Head { bytes: &self.kept, consumed_bytes }))
+                Ok(Some(Head { bytes: &self.kept, consumed_bytes, headers_max: self.headers_max }))
             }
             None => {
                 self.keep(bytes);
@@ -108,16 +117,32 @@ pub(super) struct Head<'a> {
     pub(super) bytes: &'a [u8],
     /// How much of the slice last given it took.
     pub(super) consumed_bytes: usize,
+    headers_max: u16,
+}
+
+/// Room for as many header lines as may be asked for. It is not written before it is needed.
+pub(super) type Storage<'a> = [MaybeUninit<Header<'a>>; HEADERS_BOUND];
+
+/// See [`Storage`].
+pub(super) const fn storage<'a>() -> Storage<'a> {
+    [const { MaybeUninit::uninit() }; HEADERS_BOUND]
 }
 
 impl<'a> Head<'a> {
+    /// As much of `storage` as this head may take.
+    pub(super) fn room<'s, 'h>(&self, storage: &'s mut Storage<'h>) -> &'s mut [MaybeUninit<Header<'h>>] {
+        &mut storage[..usize::from(self.headers_max)]
+    }
+
     /// The parser must have ended exactly where the scan did: should the two ever read a head differently,
     /// it is refused.
     pub(super) fn parsed(&self, result: httparse::Result<usize>) -> Result<(), HeadError> {
         match result {
             Ok(httparse::Status::Complete(parsed_bytes)) if parsed_bytes == self.bytes.len() => Ok(()),
             Ok(_) => Err(HeadError::Malformed(httparse::Error::NewLine)),
-            Err(httparse::Error::TooManyHeaders) => Err(HeadError::TooManyHeaders),
+            Err(httparse::Error::TooManyHeaders) => {
+                Err(HeadError::TooManyHeaders { headers_max: self.headers_max })
+            }
             Err(other) => Err(HeadError::Malformed(other)),
         }
     }
@@ -157,8 +182,29 @@ pub(super) fn list_elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }
 
-/// Whether only characters of a host and port (RFC 3986 section 3.2.2) stand here, and at least one.
+/// Whether a host and perhaps a port stand here (RFC 3986, 3.2.2 and 3.2.3), and nothing else.
 pub(super) fn is_authority(value: &[u8]) -> bool {
-    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
-    !value.is_empty() && value.iter().all(is_allowed)
+    let Ok(value) = std::str::from_utf8(value) else { return false };
+    let port = match value.strip_prefix('[') {
+        Some(literal) => {
+            let Some((address, port)) = literal.split_once(']') else { return false };
+            if address.parse::<core::net::Ipv6Addr>().is_err() {
+                return false;
+            }
+            port
+        }
+        None => {
+            let (host, port) = value.split_at(value.find(':').unwrap_or(value.len()));
+            let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+            if host.is_empty() || !host.bytes().all(is_allowed) {
+                return false;
+            }
+            port
+        }
+    };
+    // It may be left out behind its colon.
+    let is_port = |port: &str| {
+        port.is_empty() || port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    };
+    port.is_empty() || port.strip_prefix(':').is_some_and(is_port)
 }

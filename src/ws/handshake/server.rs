@@ -4,10 +4,11 @@ use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
-use httparse::{EMPTY_HEADER, Header};
+use httparse::Header;
 
-use super::head::{Head, HeadReader, is_authority, list_elements, lists, only_value, values};
-use super::{HEADERS_MAX, HeadError, accept_key, extensions};
+use super::head::{Head, HeadReader, is_authority, list_elements, lists, only_value, storage, values};
+use super::subprotocol::{self, Subprotocol};
+use super::{HEADERS_BOUND, HeadError, accept_key, extensions};
 
 /// Accepts non-zero padding bits: some clients send 22 random characters and `==`, which does decode to
 /// 16 bytes, and that is all section 4.2.1 asks of a key.
@@ -29,6 +30,12 @@ impl ServerHandshake {
     /// A head longer than `max_head_bytes`, blank line included, is refused with 431.
     pub fn new(max_head_bytes: usize) -> Self {
         Self { head: HeadReader::new(max_head_bytes) }
+    }
+
+    /// The same, and more than `headers_max` header lines are refused with 431; at most [`HEADERS_BOUND`].
+    pub fn with_headers_max(mut self, headers_max: usize) -> Self {
+        self.head.headers_max = headers_max.min(HEADERS_BOUND) as u16;
+        self
     }
 
     /// Takes the next bytes from the client: `None` until the head is complete.
@@ -58,9 +65,10 @@ pub struct Upgrade<'a> {
 impl<'a> Upgrade<'a> {
     /// The checks of RFC 6455 section 4.2.1, the most telling cause first.
     fn from_head(head: Head<'a>) -> Result<Self, Rejection> {
-        let mut storage = [EMPTY_HEADER; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut storage);
-        head.parsed(request.parse(head.bytes)).map_err(|error| match error {
+        let mut storage = storage();
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = request.parse_with_uninit_headers(head.bytes, head.room(&mut storage));
+        head.parsed(parsed).map_err(|error| match error {
             HeadError::Malformed(httparse::Error::Version) => Rejection::HttpVersion,
             other => Rejection::Head(other),
         })?;
@@ -70,6 +78,8 @@ impl<'a> Upgrade<'a> {
         let key = check_request_headers(request.headers)?;
         extensions::check(values(request.headers, "Sec-WebSocket-Extensions"))
             .map_err(|_| Rejection::Extensions)?;
+        let offered = values(request.headers, "Sec-WebSocket-Protocol").flat_map(list_elements);
+        subprotocol::check(offered).map_err(|_| Rejection::Subprotocol)?;
         Ok(Self { head, path, query, accept: accept_key(key) })
     }
 
@@ -89,7 +99,13 @@ impl<'a> Upgrade<'a> {
         self.head.consumed_bytes
     }
 
-    /// Subprotocols offered, in the client's order of preference (section 11.3.4).
+    /// Values of Origin header lines, of which a browser sends one (section 4.1, item 8).
+    pub fn origins(&self) -> impl Iterator<Item = &'a [u8]> {
+        self.head.values("Origin")
+    }
+
+    /// Subprotocols offered, in the client's order of preference (section 11.3.4), for [`subprotocol::choose`]; each is a
+    /// token and there once.
     pub fn subprotocols(&self) -> impl Iterator<Item = &'a [u8]> {
         self.head.values("Sec-WebSocket-Protocol").flat_map(list_elements)
     }
@@ -101,19 +117,33 @@ impl<'a> Upgrade<'a> {
 
     /// The 101 response; WebSocket frames follow it (section 4.2.2). Agrees to no subprotocol or extension.
     pub fn accept(&self) -> Bytes {
-        self.accept_with(b"")
+        self.accept_choosing(&Chosen::default())
     }
 
-    /// The same, and agrees to `extensions`, the value of a header field.
-    pub fn accept_extended(&self, extensions: &str) -> Bytes {
-        self.accept_with(format!("\r\nSec-WebSocket-Extensions: {extensions}").as_bytes())
-    }
-
-    fn accept_with(&self, lines: &[u8]) -> Bytes {
+    /// The same, and agrees to what was `chosen` of the client's offers.
+    pub fn accept_choosing(&self, chosen: &Chosen<'_>) -> Bytes {
         let before: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Accept: ";
-        [before, &self.accept, lines, b"\r\n\r\n"].concat().into()
+        let mut response = [before, &self.accept, b"\r\n"].concat();
+        let mut add = |line: String| response.extend_from_slice(line.as_bytes());
+        if let Some(name) = chosen.subprotocol {
+            add(format!("Sec-WebSocket-Protocol: {name}\r\n"));
+        }
+        if let Some(extensions) = chosen.extensions {
+            add(format!("Sec-WebSocket-Extensions: {extensions}\r\n"));
+        }
+        response.extend_from_slice(b"\r\n");
+        response.into()
     }
+}
+
+/// What a server agrees to, of a client's offers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Chosen<'a> {
+    /// One of [`Upgrade::subprotocols`].
+    pub subprotocol: Option<&'a Subprotocol>,
+    /// The value of `Sec-WebSocket-Extensions`, from [`extensions::agree`].
+    pub extensions: Option<&'a str>,
 }
 
 /// Why a request is refused; [`response`](Self::response) is what to tell the client.
@@ -149,6 +179,12 @@ pub enum Rejection {
     /// `Sec-WebSocket-Extensions` breaks the grammar (section 9.1).
     #[error("Sec-WebSocket-Extensions has to be a list of extensions with parameters (RFC 6455, 9.1)")]
     Extensions,
+    /// `Sec-WebSocket-Protocol` breaks the grammar, or names something twice (section 4.1, item 10).
+    #[error("Sec-WebSocket-Protocol has to be a list of names, each of them once")]
+    Subprotocol,
+    /// The caller's verdict on [`Upgrade::origins`] (section 4.2.2, item 4).
+    #[error("pages of this origin may not connect here")]
+    Origin,
     /// The caller's verdict on [`Upgrade::path`].
     #[error("there is no WebSocket at this path")]
     NotFound,
@@ -158,12 +194,13 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// The HTTP status of the response: 400, 404, 405, 426, 431 or 503.
+    /// The HTTP status of the response: 400, 403, 404, 405, 426, 431 or 503.
     pub fn status_code(&self) -> u16 {
         match self {
-            Self::Head(HeadError::TooLong { .. } | HeadError::TooManyHeaders) => 431,
+            Self::Head(HeadError::TooLong { .. } | HeadError::TooManyHeaders { .. }) => 431,
             Self::Head(_) | Self::HttpVersion | Self::Target | Self::Body | Self::Host | Self::Key => 400,
-            Self::Extensions => 400,
+            Self::Extensions | Self::Subprotocol => 400,
+            Self::Origin => 403,
             Self::NotFound => 404,
             Self::Method => 405,
             Self::UpgradeRequired | Self::WebSocketVersion => 426,
@@ -176,6 +213,7 @@ impl Rejection {
         // A 426 must carry Upgrade, and whoever sends Upgrade must list it in Connection (RFC 9110 sections
         // 15.5.22 and 7.8); the version tells the client what to retry with (RFC 6455 section 4.4).
         let (reason, fields) = match self.status_code() {
+            403 => ("Forbidden", "Connection: close\r\n"),
             404 => ("Not Found", "Connection: close\r\n"),
             405 => ("Method Not Allowed", "Allow: GET\r\nConnection: close\r\n"),
             426 => (
@@ -218,8 +256,12 @@ fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && KEY_BASE64.decode_slice(key, &mut [0; 18]) == Ok(16)
 }
 
-/// Path and query of an origin-form or absolute-form target (RFC 9112 section 3.2).
+/// Path and query of an origin-form or absolute-form target (RFC 9112 section 3.2). No target has a fragment, and all is ASCII
+/// (RFC 6455 section 3).
 fn split_target(target: &str) -> Option<(&str, Option<&str>)> {
+    if !target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return None;
+    }
     let origin = if target.starts_with('/') {
         target
     } else {
