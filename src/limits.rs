@@ -51,8 +51,14 @@ pub const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 /// Connections beyond the limit that are told so (503) rather than left waiting.
 pub const REFUSED_CONNECTIONS: u32 = 256;
 
-/// Longest HTTP head of an opening handshake.
+/// Longest HTTP head of an opening handshake, unless asked otherwise.
 pub const HANDSHAKE_HEAD_BYTES: usize = 8 * 1024;
+/// Shortest and longest bound on a head that may be asked for: a request of a browser takes 500 bytes.
+pub const HANDSHAKE_HEAD_BYTES_RANGE: (usize, usize) = (256, 1 << 20);
+/// Header lines of an opening handshake, unless asked otherwise.
+pub const HANDSHAKE_HEADERS: usize = 100;
+/// Fewest and most of them that may be asked for: five are needed.
+pub const HANDSHAKE_HEADERS_RANGE: (usize, usize) = (5, 1024);
 /// Most bytes of TLS records that a peer may take for its handshake: chains of certificates are a few KiB long.
 pub const TLS_HANDSHAKE_BYTES: usize = 128 * 1024;
 /// What records add to 64 KiB of data, generously: so that it is still one receive.

@@ -9,6 +9,7 @@
 //! forgotten; answers are matched to messages in order, and any other order is an error.
 
 mod deflated;
+mod subprotocol;
 
 use std::collections::VecDeque;
 
@@ -28,6 +29,7 @@ use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
 use crate::ws::mask::Mask;
+use crate::ws::subprotocol::Subprotocol;
 use deflated::{Compressed, Deflation};
 
 /// Connections that one thread opens at a time.
@@ -83,6 +85,8 @@ pub(super) struct Client {
     close_by_ns: u64,
     /// Where messages are compressed.
     deflation: Option<Box<Deflation>>,
+    /// What the first connection's server chose, and so all have to.
+    subprotocol: Option<Subprotocol>,
 }
 
 enum Protocol {
@@ -166,6 +170,7 @@ impl Client {
             unanswered: 0,
             close_by_ns: u64::MAX,
             deflation: task.deflate.map(|settings| Box::new(Deflation::new(settings))),
+            subprotocol: None,
             task,
         }
     }
@@ -224,10 +229,11 @@ impl Client {
             Ok(None) => bytes.len(),
             Ok(Some(head_bytes)) => {
                 let (agreed, since_ns) = (handshake.deflate(), *since_ns);
-                let protocol = match &mut self.deflation {
+                let chosen = self.on_chosen(handshake.subprotocol());
+                let protocol = chosen.and_then(|()| match &mut self.deflation {
                     None => Ok(Protocol::Open(Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns))),
                     Some(deflation) => deflation.open(agreed, now_ns),
-                };
+                });
                 match protocol {
                     Ok(protocol) => {
                         self.tally.on_upgraded(now_ns.saturating_sub(since_ns));
@@ -738,10 +744,14 @@ impl Handler for Client {
             let connection = Connection::new(Role::Server, limits::MESSAGE_BYTES, now_ns);
             return self.on_established(id, conn, Protocol::Open(connection));
         }
-        let Endpoint { host, port, target, .. } = &self.task.endpoint;
+        let Endpoint { host, port, target, tls, .. } = &self.task.endpoint;
         let nonce = self.task.random.u128(..).to_ne_bytes();
         match ClientHandshake::new(host, *port, target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
             Ok(mut handshake) => {
+                handshake = handshake.offering_subprotocols(self.task.subprotocols.clone());
+                if *tls {
+                    handshake = handshake.over_tls();
+                }
                 if let Some(deflation) = &self.deflation {
                     handshake = handshake.offering_deflate(deflation.offer());
                 }

@@ -16,11 +16,12 @@ use super::task::{Orders, Report, Task};
 use super::tls_flags::TlsPlan;
 use super::{Endpoint, Filling, LoadError, Plan};
 use crate::cpu;
-use crate::engine::{Chosen, Config, Ends, Tls, Waker, clock_ns};
+use crate::engine::{Chosen, Config, Ends, Handler, Tapped, Tls, Waker, clock_ns};
 use crate::limits;
 use crate::measure::result::Mode;
 use crate::measure::verdict::lag_bound_ns;
 use crate::scenario::echo::Payloads;
+use crate::scenario::trace::{Numbers, Role, Trace};
 
 /// How often threads that are to end are looked at.
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
@@ -65,9 +66,9 @@ impl Crew {
             crew.wakers.push(waker.clone());
             let task = crew.task(plan, endpoint, index, events);
             let (cpu, engine, ended) = (plan.cpus[index], plan.engine.clone(), events.clone());
-            let tls = plan.tls.clone();
+            let (tls, trace) = (plan.tls.clone(), plan.trace.clone());
             let body = move || {
-                let result = generate(cpu, &engine, tls, task, &waker);
+                let result = generate(cpu, &engine, tls, trace, task, &waker);
                 let _ = ended.send(Event::Ended);
                 result
             };
@@ -118,6 +119,7 @@ impl Crew {
             exemplars: plan.exemplars,
             payloads,
             deflate: plan.deflate,
+            subprotocols: plan.subprotocols.clone(),
             random,
             orders: Arc::clone(&self.orders),
             report: Box::new(move |report| {
@@ -219,6 +221,7 @@ fn generate(
     cpu: usize,
     engine: &Chosen,
     tls: Option<TlsPlan>,
+    trace: Option<Numbers>,
     task: Task,
     waker: &Waker,
 ) -> Result<Client, LoadError> {
@@ -237,10 +240,23 @@ fn generate(
         kernel_timestamps: engine.kernel_timestamps,
         ..Config::default()
     };
-    let Some(tls) = tls else {
-        return Ok(engine.kind.run(config, waker, Client::new(task), || {})?);
-    };
     let connect_timeout_ns = task.connect_timeout_ns;
-    let client = Tls::new(Client::new(task), Ends::Client(tls.client), connect_timeout_ns, client::CLOSE_NS);
-    Ok(engine.kind.run(config, waker, client, || {})?.into_inner())
+    let client = Client::new(task);
+    let Some(numbers) = trace else { return run(engine, config, waker, tls, connect_timeout_ns, client) };
+    let client = Tapped::new(client, Trace::to_standard_error(Role::Client, numbers));
+    Ok(run(engine, config, waker, tls, connect_timeout_ns, client)?.into_inner())
+}
+
+/// Runs a handler until it ends, over TLS if that is planned, and gives it back.
+fn run<H: Handler>(
+    engine: &Chosen,
+    config: Config,
+    waker: &Waker,
+    tls: Option<TlsPlan>,
+    connect_timeout_ns: u64,
+    handler: H,
+) -> Result<H, LoadError> {
+    let Some(tls) = tls else { return Ok(engine.kind.run(config, waker, handler, || {})?) };
+    let handler = Tls::new(handler, Ends::Client(tls.client), connect_timeout_ns, client::CLOSE_NS);
+    Ok(engine.kind.run(config, waker, handler, || {})?.into_inner())
 }

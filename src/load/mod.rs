@@ -231,6 +231,7 @@ impl Run {
             anatomy,
             is_unstamped: _,
             agreed,
+            subprotocol,
             measured_s,
             evidence,
             exemplars,
@@ -250,7 +251,7 @@ impl Run {
             plan,
             environment: Environment { clock: self.plan.clock, ..Environment::capture() },
             io_uring: Some(record_of_probe(&self.plan.probe)),
-            target: target_of(&self.plan, endpoint, agreed, negotiated),
+            target: Target { subprotocol, ..target_of(&self.plan, endpoint, agreed, negotiated) },
             outcome,
             accounting,
             latency,
@@ -321,6 +322,7 @@ fn target_of(
         },
         load_cpus: Some(list(&plan.cpus)),
         deflate: plan.deflate.zip(agreed).map(|(settings, agreed)| deflate::record_of(&settings, &agreed)),
+        subprotocol: None,
         tls: plan.tls.as_ref().map(|tls| result::Tls { trusts: tls.trusts.to_owned(), negotiated }),
     }
 }
@@ -337,6 +339,7 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.max_connections = Some(plan.connections);
     options.bare = plan.bare_server;
     options.deflate = plan.deflate_flags.clone();
+    options.subprotocol = plan.subprotocols.clone();
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();

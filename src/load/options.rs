@@ -12,15 +12,17 @@ use super::tls_flags::{TlsFlags, TlsPlan};
 use super::{Verbosity, clock, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
-use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, files};
+use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, clock_ns, files};
 use crate::limits;
 use crate::measure::environment::{Clock, Environment};
 use crate::measure::{calibration, result};
 use crate::report::export::Format;
 use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::stamps::Layout;
+use crate::scenario::trace::Numbers;
 use crate::server::{DeflateOptions, engine_parser};
 use crate::tls::{IdentityError, TrustError};
+use crate::ws::subprotocol::Subprotocol;
 
 /// Descriptors that are not connections.
 const OTHER_FILES: u64 = 128;
@@ -133,6 +135,11 @@ pub struct Options {
     /// See there.
     #[command(flatten, next_help_heading = LOAD)]
     pub deflate: DeflateOptions,
+
+    /// Subprotocols to offer, the one liked best first; may be given several times, or several with commas between. A server that
+    /// chooses none of them is refused; the one started in this process speaks them all
+    #[arg(help_heading = LOAD, long, value_name = "NAME", value_delimiter = ',')]
+    pub subprotocol: Vec<Subprotocol>,
 
     /// How long to measure
     #[arg(help_heading = LOAD, long, short = 'd', value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
@@ -247,6 +254,12 @@ pub struct Options {
     #[arg(help_heading = OUTPUT, long, conflicts_with_all = ["quiet", "calibrate"])]
     pub tui: bool,
 
+    /// Write a line to standard error for each frame, both ways, for what opens a connection and for what fails it: seconds since
+    /// the start, the connection's number, <- for what came and -> for what is sent, then the frame. For debugging servers: it
+    /// takes time, so figures are worth nothing then
+    #[arg(help_heading = OUTPUT, long, conflicts_with_all = ["tui", "calibrate"])]
+    pub trace_frames: bool,
+
     /// No progress, no report: only where the result was saved
     #[arg(help_heading = OUTPUT, long, short)]
     pub quiet: bool,
@@ -330,6 +343,9 @@ pub enum OptionsError {
     /// `--deflate` with what it does not go with.
     #[error("--deflate: {0}")]
     Deflate(&'static str),
+    /// `--subprotocol` with what it does not go with.
+    #[error("--subprotocol: {0}")]
+    Subprotocol(&'static str),
     /// No such process.
     #[error("--server-pid {0}: there is no process of this number whose CPU time can be read")]
     ServerPid(u32),
@@ -374,6 +390,10 @@ pub struct Plan {
     pub deflate: Option<DeflateSettings>,
     /// The same, as typed: for a server of our own.
     pub deflate_flags: DeflateOptions,
+    /// See [`Options::subprotocol`].
+    pub subprotocols: Vec<Subprotocol>,
+    /// Frames are traced, as [`Options::trace_frames`] says.
+    pub trace: Option<Numbers>,
     /// See [`Options::duration`].
     pub duration: Duration,
     /// See [`Options::warmup`].
@@ -522,6 +542,8 @@ impl Options {
             filling: self.filling,
             deflate: self.compression(endpoint_is_bare)?,
             deflate_flags: self.deflate.clone(),
+            subprotocols: self.subprotocols(endpoint_is_bare)?,
+            trace: self.trace_frames.then(|| Numbers::new(clock_ns())),
             duration: self.duration,
             warmup: self.warmup,
             drain_timeout: self.drain_timeout,
@@ -560,6 +582,21 @@ impl Options {
             return Err(OptionsError::Deflate("a calibration compresses nothing: leave it out"));
         }
         Ok(settings)
+    }
+
+    fn subprotocols(&self, endpoint_is_bare: bool) -> Result<Vec<Subprotocol>, OptionsError> {
+        let names = &self.subprotocol;
+        let refuse = |why| Err(OptionsError::Subprotocol(why));
+        if (1..names.len()).any(|at| names[..at].contains(&names[at])) {
+            return refuse("a name is offered once: leave the other one out");
+        }
+        if !names.is_empty() && endpoint_is_bare {
+            return refuse("a tcp:// server speaks no WebSocket: measure a ws:// one");
+        }
+        if !names.is_empty() && self.calibrate.is_some() {
+            return refuse("a calibration offers none: leave it out");
+        }
+        Ok(names.clone())
     }
 
     fn stamps(&self, endpoint: Option<&Endpoint>) -> Result<Option<Layout>, OptionsError> {

@@ -67,6 +67,7 @@ impl Simulation {
             exemplars: 10,
             payloads: Payloads::new(self.payload_bytes, false, &mut random),
             deflate: None,
+            subprotocols: Vec::new(),
             random,
             orders,
             report: Box::new(report),

@@ -11,6 +11,7 @@ use super::schedule::Schedule;
 use super::tally::{Slice, Window};
 use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::echo::Payloads;
+use crate::ws::subprotocol::Subprotocol;
 
 /// What the threads are told: the run's window, as soon as all have opened their connections.
 #[derive(Debug, Default)]
@@ -103,6 +104,8 @@ pub(super) struct Task {
     pub(super) payloads: Payloads,
     /// Messages are compressed so.
     pub(super) deflate: Option<DeflateSettings>,
+    /// Offered, the one liked best first.
+    pub(super) subprotocols: Vec<Subprotocol>,
     pub(super) random: fastrand::Rng,
     pub(super) orders: Arc<Orders>,
     pub(super) report: Box<dyn Fn(Report) + Send>,

@@ -252,6 +252,8 @@ pub(super) struct Measured {
     pub(super) is_unstamped: bool,
     /// The compression that was agreed on.
     pub(super) agreed: Option<DeflateParameters>,
+    /// The subprotocol that was chosen.
+    pub(super) subprotocol: Option<String>,
     pub(super) measured_s: f64,
     pub(super) evidence: Evidence,
     pub(super) exemplars: Vec<Exemplar>,
@@ -276,6 +278,7 @@ impl Measured {
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
         let mut negotiated = Vec::new();
         let agreed = clients.iter().find_map(Client::agreed);
+        let subprotocol = clients.iter().find_map(Client::subprotocol).map(ToString::to_string);
         for (thread, client) in clients.into_iter().enumerate() {
             accounting.merge(&client.tally.accounting);
             latency.merge(&client.tally.latency);
@@ -313,6 +316,7 @@ impl Measured {
             anatomy,
             is_unstamped,
             agreed,
+            subprotocol,
             measured_s,
             evidence,
             exemplars,

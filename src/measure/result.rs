@@ -255,6 +255,9 @@ pub struct Target {
     /// The compression that was agreed on; `None`: messages went as they are.
     #[serde(default)]
     pub deflate: Option<Deflate>,
+    /// The subprotocol that was chosen; `None`: none was offered.
+    #[serde(default)]
+    pub subprotocol: Option<String>,
     /// How connections were secured; `None` where they were not.
     #[serde(default)]
     pub tls: Option<Tls>,

@@ -59,8 +59,8 @@ fn header(result: &RunResult, style: Style) -> String {
         workload(&result.plan)
     );
     let against = match &target.server {
-        Some(server) => format!("{} ({server})", target.url),
-        None => target.url.clone(),
+        Some(server) => format!("{}{} ({server})", target.url, spoken(target)),
+        None => target.url.clone() + &spoken(target),
     };
     let cpus_of = |cpus: &Option<String>, if_none: &str| cpus.clone().unwrap_or(if_none.to_owned());
     let server = cpus_of(&target.server_cpus, "unknown");
@@ -85,6 +85,11 @@ fn header(result: &RunResult, style: Style) -> String {
         text.push_str(&labelled(label, &printable(&line), style));
     }
     text
+}
+
+/// What is spoken above WebSocket, behind where.
+fn spoken(target: &Target) -> String {
+    target.subprotocol.iter().map(|name| format!(", subprotocol {name}")).collect()
 }
 
 /// What a title says of durations that are no time.

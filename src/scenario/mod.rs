@@ -9,3 +9,4 @@ pub mod echo;
 mod json;
 pub mod serve;
 pub mod stamps;
+pub mod trace;

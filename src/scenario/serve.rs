@@ -12,13 +12,14 @@ mod addresses;
 mod counters;
 mod deflated;
 mod limits;
+mod opening;
 
 use super::echo;
-use super::stamps::{Layout, Stamper};
+use super::stamps::Stamper;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
 pub use crate::ws::connection::{Bounds, Timeouts};
 use crate::ws::connection::{Connection, Due};
-use crate::ws::frame::{Fault, Role, close_code};
+use crate::ws::frame::{Fault, close_code};
 use crate::ws::handshake::{Rejection, ServerHandshake};
 use crate::ws::mask::Mask;
 use counters::Awaited;
@@ -26,6 +27,7 @@ pub use counters::{Kinds, Served};
 pub use deflated::Compressed;
 use deflated::Deflation;
 pub use limits::{Limits, Shared};
+pub use opening::{AllowedOrigins, Origin, Subprotocol, Terms};
 
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
 
@@ -37,6 +39,7 @@ pub struct Serve<R> {
     /// Given the counts whenever the engine is woken.
     report: R,
     deflation: Option<Box<Deflation>>,
+    terms: Box<Terms>,
 }
 
 /// One connection.
@@ -109,60 +112,11 @@ impl Peer {
 impl<R: FnMut(Served)> Serve<R> {
     /// A handler that calls `report` with its counts when its engine is woken, and when it ends it.
     pub fn new(limits: Limits, shared: Arc<Shared>, report: R) -> Self {
-        Self { limits, shared, served: Served::default(), report, deflation: None }
+        Self { limits, shared, served: Served::default(), report, deflation: None, terms: Box::default() }
     }
 
     fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
-    }
-
-    #[cold]
-    fn on_head(&mut self, conn: &mut Peer, io: &mut Io<'_>, received: Received<'_>, now_ns: u64) {
-        let Peer::Opening { handshake, place, .. } = conn else { return };
-        let head = &received.memory[received.range.clone()];
-        let judged = match handshake.on_bytes(head) {
-            Ok(None) => return,
-            Ok(Some(_)) if *place != Place::Free => Err(place.refusal()),
-            Ok(Some(upgrade)) if !matches!(upgrade.path(), "/" | "/echo") => Err(Rejection::NotFound),
-            Ok(Some(upgrade)) => {
-                let stamps = Layout::asked_for(upgrade.query());
-                // Stamps are written over an echo's own bytes, which a compressed one has none of.
-                let agreed = if stamps.is_none() { self.agree(&upgrade) } else { None };
-                let response = match &agreed {
-                    Some(agreed) => upgrade.accept_extended(&agreed.answer),
-                    None => upgrade.accept(),
-                };
-                Ok((response, upgrade.consumed_bytes(), stamps, agreed))
-            }
-            Err(rejection) => Err(rejection),
-        };
-        match judged {
-            Ok((response, head_bytes, stamps, agreed)) => {
-                self.served.upgrades += 1;
-                io.send(response);
-                let mut connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
-                connection.bound(self.limits.bounds);
-                if let Some(compressed) =
-                    agreed.and_then(|agreed| self.compressed(&agreed.parameters, now_ns))
-                {
-                    *conn = compressed;
-                    self.on_compressed_frames(conn, io, received, head_bytes, now_ns);
-                } else if let Some(layout) = stamps {
-                    let stamper = Stamper::new(layout);
-                    *conn = Peer::Stamped(Box::new(Stamped { connection, stamper }));
-                    self.on_frames_to_stamp(conn, io, received, head_bytes, now_ns);
-                } else {
-                    *conn = Peer::Open(connection);
-                    self.on_frames(conn, io, received, head_bytes, now_ns);
-                }
-                self.look_at_time(conn, io, now_ns);
-            }
-            Err(rejection) => {
-                self.served.on_rejection(&rejection);
-                io.send(rejection.response());
-                self.leave(conn, io, now_ns);
-            }
-        }
     }
 
     #[inline]
@@ -347,7 +301,8 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     fn on_accept(&mut self) -> Peer {
         let is_surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
         let place = if is_surplus { Place::NoneInAll } else { Place::Free };
-        Peer::Opening { handshake: ServerHandshake::new(self.limits.head_bytes), until_ns: 0, place }
+        let handshake = ServerHandshake::new(self.limits.head_bytes).with_headers_max(self.terms.headers_max);
+        Peer::Opening { handshake, until_ns: 0, place }
     }
 
     /// Who is one too many is told so; but being told takes a place as well, so whoever goes on regardless is dropped.

@@ -22,9 +22,10 @@ pub use survey::Survey;
 pub use tls_flags::{TlsFlags, TlsPlan};
 
 use crate::cpu;
-use crate::engine::{Ends, EngineError, Tls, Waker, socket};
+use crate::engine::{Config, Ends, EngineError, Handler, Tapped, Tls, Waker, socket};
 use crate::scenario::bare::Bare;
 use crate::scenario::serve::{Serve, Served, Shared};
+use crate::scenario::trace::{Role, Trace};
 
 /// Why a server could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -279,17 +280,36 @@ fn serve(
     if plan.bare {
         plan.engine.kind.run(config, waker, Bare, announce)?;
     } else {
-        let mut handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served));
+        let mut handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served))
+            .on_terms(plan.terms.clone());
         if let Some(settings) = plan.deflate {
             handler = handler.deflating(settings, plan.outbox_bytes);
         }
-        match &plan.tls {
-            None => drop(plan.engine.kind.run(config, waker, handler, announce)?),
-            Some(tls) => {
-                let ends = Ends::Server(tls.server.clone());
-                let handler = Tls::new(handler, ends, tls.handshake_ns, plan.limits.close_ns);
-                plan.engine.kind.run(config, waker, handler, announce)?;
+        match &plan.trace {
+            None => run(plan, config, waker, handler, announce)?,
+            Some(numbers) => {
+                let trace = Trace::to_standard_error(Role::Server, numbers.clone());
+                run(plan, config, waker, Tapped::new(handler, trace), announce)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Runs a handler until it ends, over TLS if that is planned.
+fn run<H: Handler>(
+    plan: &Plan,
+    config: Config,
+    waker: &Waker,
+    handler: H,
+    announce: impl FnOnce(),
+) -> Result<(), ServerError> {
+    match &plan.tls {
+        None => drop(plan.engine.kind.run(config, waker, handler, announce)?),
+        Some(tls) => {
+            let ends = Ends::Server(tls.server.clone());
+            let handler = Tls::new(handler, ends, tls.handshake_ns, plan.limits.close_ns);
+            plan.engine.kind.run(config, waker, handler, announce)?;
         }
     }
     Ok(())

@@ -11,10 +11,11 @@ use super::deflate::DeflateOptions;
 use super::tls_flags::{TlsFlags, TlsPlan};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
-use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, files};
+use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, clock_ns, files};
 use crate::limits;
 use crate::scenario::deflate::DeflateSettings;
-use crate::scenario::serve::{Bounds, Limits, Timeouts};
+use crate::scenario::serve::{AllowedOrigins, Bounds, Limits, Origin, Subprotocol, Terms, Timeouts};
+use crate::scenario::trace::Numbers;
 use crate::tls::IdentityError;
 
 /// Descriptors that are not connections: standard streams, and of each thread its ring or epoll instance, listener,
@@ -80,6 +81,25 @@ pub struct Options {
     #[arg(long, value_name = "COUNT")]
     pub max_connections_per_address: Option<u32>,
 
+    /// Longest head of an opening handshake that is taken; a longer one is answered 431
+    #[arg(long, value_name = "SIZE", default_value = "8KiB")]
+    pub max_head: ByteSize,
+
+    /// Header lines that the head of an opening handshake may have; with more, it is answered 431
+    #[arg(long, value_name = "COUNT", default_value_t = limits::HANDSHAKE_HEADERS)]
+    pub max_headers: usize,
+
+    /// A subprotocol that is spoken; may be given several times, or several with commas between. Of those that a client
+    /// offers, in the order that it likes them, the first of these is chosen; where there is none, the connection has none
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub subprotocol: Vec<Subprotocol>,
+
+    /// An origin whose pages may connect, as https://example.com or null; may be given several times, or several with commas
+    /// between. Other pages are answered 403. A request without Origin is let in: browsers always send one for a page, and
+    /// other clients could write there what they like [default: any, as an echo has no secrets]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    pub allow_origin: Vec<Origin>,
+
     /// How long a client may take over its opening handshake; 0s: for ever
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub handshake_timeout: Duration,
@@ -132,6 +152,12 @@ pub struct Options {
     /// --kernel-timestamps
     #[arg(long)]
     pub kernel_timestamps: bool,
+
+    /// Write a line to standard error for each frame, both ways, for what opens a connection and for what fails it: seconds since
+    /// the start, the connection's number, <- for what came and -> for what is sent, then the frame. For debugging clients: it
+    /// takes time
+    #[arg(long)]
+    pub trace_frames: bool,
 
     /// See there.
     #[command(flatten)]
@@ -189,6 +215,10 @@ pub struct Plan {
     pub cpus: Vec<usize>,
     /// What to put up with.
     pub limits: Limits,
+    /// What requests have to be like, and may ask for.
+    pub terms: Terms,
+    /// Frames are traced, as [`Options::trace_frames`] says.
+    pub trace: Option<Numbers>,
     /// Echo bytes instead of messages.
     pub bare: bool,
     /// Compression, if it is agreed to.
@@ -254,7 +284,7 @@ impl Options {
             |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
         let unless_zero = |time: Duration| Some(nanoseconds(time)).filter(|&ns| ns != 0);
         let limits = Limits {
-            head_bytes: limits::HANDSHAKE_HEAD_BYTES,
+            head_bytes: self.max_head.as_u64() as usize,
             message_bytes: self.max_message.as_u64(),
             bounds: Bounds { fragments: self.max_fragments, control_frames_per_s: self.max_control_rate },
             connections: connections as usize,
@@ -280,6 +310,12 @@ impl Options {
             engine,
             cpus: cpus.iter().copied().cycle().take(threads).collect(),
             limits,
+            terms: Terms {
+                headers_max: self.max_headers,
+                subprotocols: self.subprotocol.clone(),
+                origins: AllowedOrigins::new(self.allow_origin.clone()),
+            },
+            trace: self.trace_frames.then(|| Numbers::new(clock_ns())),
             bare: self.bare,
             deflate: self.deflate.settings(),
             tls: self.tls.validate(self.listen.ip(), probe)?,
@@ -301,6 +337,13 @@ impl Options {
         check("--max-message", message, message > 0, "has to be 1 byte or more")?;
         let per_address = self.max_connections_per_address.unwrap_or(1);
         check("--max-connections-per-address", per_address.into(), per_address > 0, "has to be 1 or more")?;
+        let (least, most) = limits::HANDSHAKE_HEAD_BYTES_RANGE;
+        let head = self.max_head.as_u64();
+        let head_holds = (least as u64..=most as u64).contains(&head);
+        check("--max-head", head, head_holds, "has to be 256 B to 1 MiB")?;
+        let (least, most) = limits::HANDSHAKE_HEADERS_RANGE;
+        let headers_hold = (least..=most).contains(&self.max_headers);
+        check("--max-headers", self.max_headers as u64, headers_hold, "has to be 5 to 1024")?;
         let (least, most) = limits::RECV_BUFFER_BYTES_RANGE;
         let size = self.buffer_size.as_u64();
         check(
@@ -357,5 +400,7 @@ mod tests {
         assert_eq!(options.max_queued.as_u64(), limits::OUTBOX_BYTES as u64);
         assert_eq!(options.max_message.as_u64(), limits::MESSAGE_BYTES);
         assert_eq!(options.max_queued_in_all.as_u64(), limits::OUTBOX_BYTES_IN_ALL);
+        assert_eq!(options.max_head.as_u64(), limits::HANDSHAKE_HEAD_BYTES as u64);
+        assert_eq!(options.max_headers, limits::HANDSHAKE_HEADERS);
     }
 }

@@ -107,7 +107,8 @@ struct Reader<'a> {
     within: bool,
 }
 
-fn is_token_byte(byte: u8) -> bool {
+/// What tokens are made of (RFC 9110, 5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 

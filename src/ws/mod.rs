@@ -14,4 +14,7 @@ pub mod handshake;
 pub mod in_place;
 #[allow(unsafe_code)]
 pub mod mask;
+pub mod origin;
+pub mod subprotocol;
+pub mod trace;
 pub mod utf8;

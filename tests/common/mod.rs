@@ -187,6 +187,7 @@ pub(crate) fn sample() -> RunResult {
             server_cpus: Some("0".to_owned()),
             load_cpus: Some("1".to_owned()),
             deflate: None,
+            subprotocol: None,
             tls: None,
         },
         outcome: Outcome::completed(),

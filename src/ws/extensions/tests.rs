@@ -113,6 +113,81 @@ fn the_first_offer_that_can_be_kept_is_answered() {
 }
 
 #[test]
+fn offers_fall_back_in_order_over_lines_elements_and_extensions_unknown() {
+    let bits = |bits| Some(format!("permessage-deflate; server_max_window_bits={bits}"));
+    for (offers, answer) in [
+        // One list, however it is cut into lines.
+        (
+            &["permessage-deflate; server_max_window_bits=8", "permessage-deflate; server_max_window_bits=9"]
+                [..],
+            bits(9),
+        ),
+        (
+            &["permessage-deflate; server_max_window_bits=8, permessage-deflate; server_max_window_bits=9"],
+            bits(9),
+        ),
+        (
+            &[
+                "permessage-deflate; server_max_window_bits=10",
+                "permessage-deflate; server_max_window_bits=9",
+            ],
+            bits(10),
+        ),
+        (&["", ",", ", ,\t", "permessage-deflate; server_max_window_bits=9"], bits(9)),
+        (
+            &[
+                "unknown; server_max_window_bits=10; server_max_window_bits=10, permessage-deflate; server_max_window_bits=9",
+            ],
+            bits(9),
+        ),
+        // A parameter belongs to the extension before it, and to no other.
+        (
+            &["permessage-deflate; server_max_window_bits=9, other; server_max_window_bits=10; unknown"],
+            bits(9),
+        ),
+        (&["other; permessage-deflate"], None),
+        (&["permessage-deflate2, xpermessage-deflate, permessage_deflate"], None),
+        // Space where the grammar has some, and values quoted as they may be.
+        (&["\tpermessage-deflate\t;\tserver_max_window_bits\t=\t9\t,\t"], bits(9)),
+        (&["permessage-deflate;server_max_window_bits=\"9\""], bits(9)),
+        (&["permessage-deflate;server_max_window_bits=\"\\9\""], bits(9)),
+        (&["permessage-deflate;server_max_window_bits=\"\\1\\2\""], bits(12)),
+        // A parameter in both spellings is there twice.
+        (&["permessage-deflate; server_max_window_bits=9; server_max_window_bits=\"9\""], None),
+        (&["permessage-deflate; client_max_window_bits; client_max_window_bits"], None),
+    ] {
+        assert_eq!(agreed(offers, ANY), answer, "{offers:?}");
+    }
+}
+
+#[test]
+fn an_answer_is_read_by_the_same_grammar() {
+    let narrow = Ok(Some(DeflateParameters { server_max_window_bits: 12, ..ANY }));
+    for answer in [
+        "permessage-deflate; server_max_window_bits=12",
+        "\tPERMESSAGE-DEFLATE\t;\tserver_max_window_bits\t=\t\"12\"\t",
+        ", ,permessage-deflate;server_max_window_bits=\"\\1\\2\",,",
+    ] {
+        assert_eq!(answered(answer, ANY), narrow, "{answer:?}");
+    }
+    let lines = [&b""[..], b"permessage-deflate", b"permessage-deflate"];
+    assert_eq!(on_answer(lines, &ANY), Err(AnswerError::Repeated));
+    assert_eq!(
+        on_answer([&b"permessage-deflate"[..], b"x;y"], &ANY),
+        Err(AnswerError::NotOffered("x".to_owned()))
+    );
+}
+
+#[test]
+fn an_escape_takes_what_follows_whatever_it_is() {
+    // A backslash is no token's, escaped or not; an escaped quote does not end the value.
+    for bad in ["a;b=\"\\\\\"", "a;b=\"c\\\"\"", "a;b=\"\\,\"", "a;b=\"\\ \"", "a;b=\"c\\\", d=\"e\""] {
+        assert_eq!(check([bad.as_bytes()]), Err(Malformed), "{bad:?}");
+    }
+    assert_eq!(check([&b"a;b=\"\\c\\d\";e"[..]]), Ok(()));
+}
+
+#[test]
 fn an_offer_with_a_parameter_that_is_unknown_repeated_or_wrong_is_declined() {
     for parameters in [
         "unknown",

@@ -1,7 +1,12 @@
 //! The opening handshake's behaviour: what is accepted, what is refused and with which status, that no split
 //! of the input matters, and the exact text of what is sent. Random input is `tests/fuzz.rs`'s part.
 
+use bytes::Bytes;
+
+use super::client::BODY_QUOTE_BYTES_MAX;
 use super::*;
+
+mod edges;
 
 const MAX: usize = 4096;
 
@@ -118,10 +123,31 @@ fn each_request_gets_its_status() {
         ("foreign scheme", first_line("GET ftp://server.example.com/ HTTP/1.1"), 400),
         ("absolute target without host", first_line("GET http:///echo HTTP/1.1"), 400),
         ("space in target", first_line("GET /a b HTTP/1.1"), 400),
+        ("fragment in target", first_line("GET /a#b HTTP/1.1"), 400),
+        ("target that is not ASCII", first_line("GET /é HTTP/1.1"), 400),
+        ("absolute target with user name", first_line("GET http://me@host/ HTTP/1.1"), 400),
+        ("absolute target with a port that is none", first_line("GET http://host:x/ HTTP/1.1"), 400),
+        ("HTTP/1.2", first_line("GET / HTTP/1.2"), 400),
+        ("HTTP/2.0", first_line("GET / HTTP/2.0"), 400),
+        ("OPTIONS", first_line("OPTIONS / HTTP/1.1"), 405),
+        ("CONNECT", first_line("CONNECT host:80 HTTP/1.1"), 405),
+        ("two spaces in the request line", first_line("GET  / HTTP/1.1"), 400),
+        ("space behind the version", first_line("GET / HTTP/1.1 "), 400),
         ("no Host", without(REQUEST, "Host"), 400),
         ("empty Host", instead(REQUEST, "Host", "Host:"), 400),
         ("two Hosts", with(REQUEST, "Host: server.example.com"), 400),
         ("Host that is none", instead(REQUEST, "Host", "Host: a b"), 400),
+        ("Host with user name", instead(REQUEST, "Host", "Host: me@a"), 400),
+        ("Host with a path", instead(REQUEST, "Host", "Host: a/b"), 400),
+        ("list of Hosts", instead(REQUEST, "Host", "Host: a, b"), 400),
+        ("Host with two ports", instead(REQUEST, "Host", "Host: a:1:2"), 400),
+        ("Host with a port that is none", instead(REQUEST, "Host", "Host: a:b"), 400),
+        ("Host with a port beyond all", instead(REQUEST, "Host", "Host: a:65536"), 400),
+        ("Host with nothing but a port", instead(REQUEST, "Host", "Host: :80"), 400),
+        ("Host with half a bracket", instead(REQUEST, "Host", "Host: [::1"), 400),
+        ("Host in brackets that is no address", instead(REQUEST, "Host", "Host: [a]"), 400),
+        ("Host with an empty port", instead(REQUEST, "Host", "Host: a:"), 101),
+        ("Host in any case", instead(REQUEST, "Host", "hOST:\tEXAMPLE.com:80 "), 101),
         ("IPv6 Host with port", instead(REQUEST, "Host", "Host: [::1]:9001"), 101),
         ("no Upgrade", without(REQUEST, "Upgrade"), 426),
         ("Upgrade to another protocol", instead(REQUEST, "Upgrade", "Upgrade: h2c"), 426),
@@ -158,6 +184,56 @@ fn each_request_gets_its_status() {
             "key with padding bits",
             instead(REQUEST, "Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR=="),
             101,
+        ),
+        (
+            "key with a space inside",
+            instead(REQUEST, "Sec-WebSocket-Key", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBu b25jZQ="),
+            400,
+        ),
+        (
+            "key of the URL alphabet",
+            instead(REQUEST, "Sec-WebSocket-Key", "Sec-WebSocket-Key: ----------------------=="),
+            400,
+        ),
+        (
+            "version with a zero in front",
+            instead(REQUEST, "Sec-WebSocket-Version", "Sec-WebSocket-Version: 013"),
+            426,
+        ),
+        (
+            "version in quotes",
+            instead(REQUEST, "Sec-WebSocket-Version", "Sec-WebSocket-Version: \"13\""),
+            426,
+        ),
+        ("lengths that are all zero", with(REQUEST, "Content-Length: 0\r\nContent-Length: 00"), 101),
+        ("empty length", with(REQUEST, "Content-Length:"), 400),
+        ("length with a sign", with(REQUEST, "Content-Length: +0"), 400),
+        ("one length of two that is not zero", with(REQUEST, "Content-Length: 0\r\nContent-Length: 1"), 400),
+        ("empty Transfer-Encoding", with(REQUEST, "Transfer-Encoding:"), 400),
+        ("tab before the colon", with(REQUEST, "X-Tab\t: a"), 400),
+        ("space in a name", with(REQUEST, "X Space: a"), 400),
+        ("tab-folded line", with(REQUEST, "X-Folded: a\r\n\tb"), 400),
+        ("bare LF at the end of the head", REQUEST.replace("\r\n\r\n", "\r\n\n"), 400),
+        ("subprotocols", with(REQUEST, "Sec-WebSocket-Protocol: a, b\r\nsec-websocket-protocol:\tc"), 101),
+        ("subprotocols with empty elements", with(REQUEST, "Sec-WebSocket-Protocol: ,a,, b,"), 101),
+        ("empty list of subprotocols", with(REQUEST, "Sec-WebSocket-Protocol:"), 101),
+        ("subprotocol that is no token", with(REQUEST, "Sec-WebSocket-Protocol: a b"), 400),
+        ("subprotocol in quotes", with(REQUEST, "Sec-WebSocket-Protocol: \"a\""), 400),
+        ("subprotocol twice in a line", with(REQUEST, "Sec-WebSocket-Protocol: a, b, a"), 400),
+        (
+            "subprotocol twice, in two lines",
+            with(REQUEST, "Sec-WebSocket-Protocol: a\r\nX-Between: x\r\nSec-WebSocket-Protocol: b, a"),
+            400,
+        ),
+        (
+            "extensions in two lines",
+            with(REQUEST, "Sec-WebSocket-Extensions: a\r\nSec-WebSocket-Extensions: b; c"),
+            101,
+        ),
+        (
+            "extensions, the second line of which is none",
+            with(REQUEST, "Sec-WebSocket-Extensions: a\r\nSec-WebSocket-Extensions: b;"),
+            400,
         ),
         ("extension that is none", with(REQUEST, "Sec-WebSocket-Extensions: a b"), 400),
         ("extension with half a parameter", with(REQUEST, "Sec-WebSocket-Extensions: a; b="), 400),
@@ -366,14 +442,20 @@ fn the_clients_request_reads_as_expected_and_our_server_accepts_it() {
 }
 
 #[test]
-fn host_carries_the_port_unless_80_and_brackets_ipv6() {
-    for (host, port, expected) in [
-        ("localhost", 80, "localhost"),
-        ("127.0.0.1", 9001, "127.0.0.1:9001"),
-        ("::1", 80, "[::1]"),
-        ("[2001:db8::1]", 443, "[2001:db8::1]:443"),
+fn host_carries_the_port_unless_it_is_the_schemes_own_and_brackets_ipv6() {
+    for (host, port, tls, expected) in [
+        ("localhost", 80, false, "localhost"),
+        ("localhost", 80, true, "localhost:80"),
+        ("localhost", 443, true, "localhost"),
+        ("127.0.0.1", 9001, false, "127.0.0.1:9001"),
+        ("127.0.0.1", 9001, true, "127.0.0.1:9001"),
+        ("::1", 80, false, "[::1]"),
+        ("::1", 443, true, "[::1]"),
+        ("[2001:db8::1]", 443, false, "[2001:db8::1]:443"),
+        ("[2001:db8::1]", 8443, true, "[2001:db8::1]:8443"),
     ] {
-        let request = ClientHandshake::new(host, port, "/", NONCE, MAX).unwrap().request();
+        let client = ClientHandshake::new(host, port, "/", NONCE, MAX).unwrap();
+        let request = if tls { client.over_tls().request() } else { client.request() };
         let request = String::from_utf8(request.to_vec()).unwrap();
         assert!(request.contains(&format!("\r\nHost: {expected}\r\n")), "{request}");
     }

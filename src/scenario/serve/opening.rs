@@ -1,0 +1,115 @@
+//! The opening handshake: what a server asks of a request beside the RFC's own rules, and what its answer makes of a connection.
+
+use super::{Peer, Place, Serve, Served, Stamped};
+use crate::engine::{Io, Received};
+use crate::limits;
+use crate::scenario::stamps::{Layout, Stamper};
+use crate::ws::connection::Connection;
+use crate::ws::extensions::Agreement;
+use crate::ws::frame::Role;
+use crate::ws::handshake::{Chosen, HEADERS_BOUND, HEADERS_MAX, Rejection, Upgrade};
+pub use crate::ws::origin::{AllowedOrigins, Origin};
+use crate::ws::subprotocol;
+pub use crate::ws::subprotocol::Subprotocol;
+
+const _: () = assert!(limits::HANDSHAKE_HEADERS == HEADERS_MAX);
+const _: () = assert!(limits::HANDSHAKE_HEADERS_RANGE.1 <= HEADERS_BOUND);
+
+/// What a server asks of requests, and offers.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Header lines that a request may have.
+    pub headers_max: usize,
+    /// Those that are spoken; it is the client's order that rules.
+    pub subprotocols: Vec<Subprotocol>,
+    /// Whose pages may connect.
+    pub origins: AllowedOrigins,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        let origins = AllowedOrigins::default();
+        Self { headers_max: limits::HANDSHAKE_HEADERS, subprotocols: Vec::new(), origins }
+    }
+}
+
+/// A request that was accepted.
+struct Accepted {
+    response: bytes::Bytes,
+    head_bytes: usize,
+    stamps: Option<Layout>,
+    agreed: Option<Agreement>,
+}
+
+impl<R: FnMut(Served)> Serve<R> {
+    /// The same, on these terms.
+    pub fn on_terms(mut self, terms: Terms) -> Self {
+        self.terms = Box::new(terms);
+        self
+    }
+
+    #[cold]
+    pub(super) fn on_head(&mut self, conn: &mut Peer, io: &mut Io<'_>, received: Received<'_>, now_ns: u64) {
+        let Peer::Opening { handshake, place, .. } = conn else { return };
+        let head = &received.memory[received.range.clone()];
+        let judged = match handshake.on_bytes(head) {
+            Ok(None) => return,
+            Ok(Some(_)) if *place != Place::Free => Err(place.refusal()),
+            Ok(Some(upgrade)) => self.judge(&upgrade),
+            Err(rejection) => Err(rejection),
+        };
+        match judged {
+            Ok(accepted) => self.open(conn, io, received, accepted, now_ns),
+            Err(rejection) => {
+                self.served.on_rejection(&rejection);
+                io.send(rejection.response());
+                self.leave(conn, io, now_ns);
+            }
+        }
+    }
+
+    fn judge(&self, upgrade: &Upgrade<'_>) -> Result<Accepted, Rejection> {
+        if !self.terms.origins.allow(upgrade.origins()) {
+            return Err(Rejection::Origin);
+        }
+        if !matches!(upgrade.path(), "/" | "/echo") {
+            return Err(Rejection::NotFound);
+        }
+        let stamps = Layout::asked_for(upgrade.query());
+        // Stamps are written over an echo's own bytes, which a compressed one has none of.
+        let agreed = if stamps.is_none() { self.agree(upgrade) } else { None };
+        let response = upgrade.accept_choosing(&Chosen {
+            subprotocol: subprotocol::choose(upgrade.subprotocols(), &self.terms.subprotocols),
+            extensions: agreed.as_ref().map(|agreed| agreed.answer.as_str()),
+        });
+        Ok(Accepted { response, head_bytes: upgrade.consumed_bytes(), stamps, agreed })
+    }
+
+    /// Answers a request, and the frames that came right behind it.
+    fn open(
+        &mut self,
+        conn: &mut Peer,
+        io: &mut Io<'_>,
+        received: Received<'_>,
+        accepted: Accepted,
+        now_ns: u64,
+    ) {
+        let Accepted { response, head_bytes, stamps, agreed } = accepted;
+        self.served.upgrades += 1;
+        io.send(response);
+        let mut connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
+        connection.bound(self.limits.bounds);
+        if let Some(compressed) = agreed.and_then(|agreed| self.compressed(&agreed.parameters, now_ns)) {
+            *conn = compressed;
+            self.on_compressed_frames(conn, io, received, head_bytes, now_ns);
+        } else if let Some(layout) = stamps {
+            let stamper = Stamper::new(layout);
+            *conn = Peer::Stamped(Box::new(Stamped { connection, stamper }));
+            self.on_frames_to_stamp(conn, io, received, head_bytes, now_ns);
+        } else {
+            *conn = Peer::Open(connection);
+            self.on_frames(conn, io, received, head_bytes, now_ns);
+        }
+        self.look_at_time(conn, io, now_ns);
+    }
+}
