@@ -13,8 +13,18 @@ mod deflate;
 mod extensions;
 #[path = "fuzz_bounded/handshake.rs"]
 mod handshake;
+#[path = "fuzz_bounded/oracle.rs"]
+mod oracle;
+#[path = "fuzz_bounded/pair.rs"]
+mod pair;
+#[path = "fuzz_bounded/reader.rs"]
+mod reader;
 #[path = "common/seed.rs"]
 mod seed;
+#[path = "fuzz_bounded/tls.rs"]
+mod tls;
+#[path = "fuzz_bounded/utf8.rs"]
+mod utf8;
 
 #[test]
 fn the_handshake_holds_for_random_and_mutated_input() {
