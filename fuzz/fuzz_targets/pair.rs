@@ -4,10 +4,10 @@
 //! `fuzz/run pair` builds and runs it.
 #![no_main]
 
-#[path = "../../tests/fuzz_bounded/pair.rs"]
-mod pair;
 #[allow(dead_code, reason = "other targets use the rest")]
 #[path = "../../tests/fuzz_bounded/oracle.rs"]
 mod oracle;
+#[path = "../../tests/fuzz_bounded/pair.rs"]
+mod pair;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| pair::check(data));

@@ -4,8 +4,7 @@
 //!
 //! The last of the input's bytes but one chooses the reader.
 
-use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::path::Path;
 
 use ringsock::compare::collect::{BOOT_FILE, CollectError, collect};
 use ringsock::compare::sample;
@@ -81,13 +80,10 @@ fn calibration(bytes: &[u8]) {
 }
 
 fn boot(bytes: &[u8]) {
-    static FOLDER: LazyLock<tempfile::TempDir> =
-        LazyLock::new(|| tempfile::tempdir().expect("room for a file"));
-    let folder: PathBuf = FOLDER.path().join(format!("{:?}", std::thread::current().id()));
-    std::fs::create_dir_all(&folder).expect("room for a folder");
-    std::fs::write(folder.join(BOOT_FILE), bytes).expect("room for a file");
+    let folder = tempfile::tempdir().expect("room for a folder");
+    std::fs::write(folder.path().join(BOOT_FILE), bytes).expect("room for a file");
     // There is no result beside it, so the best that can come of it is that nothing is there.
-    match collect(&[folder]) {
+    match collect(&[folder.path().to_owned()]) {
         Err(error @ (CollectError::Empty { .. } | CollectError::Boot { .. })) => reads_well(&error, bytes),
         other => panic!("{other:?}"),
     }
