@@ -6,7 +6,7 @@ import unittest
 from commands import command
 
 MODULES = ("baselines", "boots", "guests", "initramfs", "instructions", "kernel_sources")
-COMMANDS = ("kernels", "bare-metal", "bisect", "instructions-gate")
+COMMANDS = ("kernels", "bare-metal", "bisect", "instructions-gate", "../fuzz/run")
 
 
 def load_tests(_loader, tests, _pattern):

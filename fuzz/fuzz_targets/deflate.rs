@@ -1,8 +1,7 @@
-//! Unbounded search for input that breaks the property of a connection that compresses; the property itself is shared with the bounded
-//! run in `tests/fuzz.rs`, so this file holds nothing but the link to libFuzzer.
+//! Unbounded search for input that breaks the property of a connection that compresses; the property itself is shared with the
+//! bounded run in `tests/fuzz.rs`, so this file holds nothing but the link to libFuzzer.
 //!
-//! `cargo +nightly fuzz run deflate fuzz/corpus/deflate fuzz/seeds/deflate` (create the corpus folder first: what is
-//! found goes there).
+//! `fuzz/run deflate` builds and runs it.
 #![no_main]
 
 #[path = "../../tests/fuzz_bounded/deflate.rs"]

@@ -1,8 +1,7 @@
-//! Unbounded search for input that breaks the property of the negotiation of extensions; the property itself is shared with the bounded
-//! run in `tests/fuzz.rs`, so this file holds nothing but the link to libFuzzer.
+//! Unbounded search for input that breaks the property of the negotiation of extensions; the property itself is shared with the
+//! bounded run in `tests/fuzz.rs`, so this file holds nothing but the link to libFuzzer.
 //!
-//! `cargo +nightly fuzz run extensions fuzz/corpus/extensions fuzz/seeds/extensions` (create the corpus folder first: what is
-//! found goes there).
+//! `fuzz/run extensions` builds and runs it.
 #![no_main]
 
 #[path = "../../tests/fuzz_bounded/extensions.rs"]

@@ -1,8 +1,7 @@
-//! Unbounded search for input that breaks the handshake's property; the property itself is shared with the
-//! bounded run in `tests/fuzz.rs`, so this file holds nothing but the link to libFuzzer.
+//! Unbounded search for input that breaks the property of the opening handshake; the property itself is shared with the bounded
+//! run in `tests/fuzz.rs`, so this file holds nothing but the link to libFuzzer.
 //!
-//! `cargo +nightly fuzz run handshake fuzz/corpus/handshake fuzz/seeds/handshake` (create the corpus folder
-//! first: what is found goes there).
+//! `fuzz/run handshake` builds and runs it.
 #![no_main]
 
 #[path = "../../tests/fuzz_bounded/handshake.rs"]

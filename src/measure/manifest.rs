@@ -250,8 +250,11 @@ fn writing(path: &Path) -> impl FnOnce(io::Error) -> ManifestError {
     move |source| ManifestError::File { path, source, mend }
 }
 
-/// What the text says, and how many bytes of it are whole lines.
-fn parse<F: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<(Contents<F>, usize), ManifestError> {
+/// What the text of the manifest at `path` says, and how many bytes of it are whole lines.
+///
+/// # Errors
+/// It is damaged before its last line.
+pub fn parse<F: DeserializeOwned>(path: &Path, text: &[u8]) -> Result<(Contents<F>, usize), ManifestError> {
     let damaged = |line, cause: &dyn ToString| ManifestError::Damaged {
         path: path.to_owned(),
         line,

@@ -2,10 +2,9 @@
 //!
 //! The last two bytes of the input choose who sends it, the bound on messages, and the pieces it comes in.
 
-#[path = "oracle.rs"]
-mod oracle;
-
 use ringsock::ws::frame::Role;
+
+use super::oracle;
 
 /// Streams up to this long are also cut in two at every place.
 const CUT_EVERYWHERE_BYTES: usize = 80;
