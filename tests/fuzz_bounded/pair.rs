@@ -13,7 +13,7 @@ mod end;
 
 use ringsock::ws::extensions::{self, DeflateParameters};
 use ringsock::ws::frame::Role;
-use ringsock::ws::handshake::{ClientHandshake, ServerHandshake};
+use ringsock::ws::handshake::{Chosen, ClientHandshake, ServerHandshake};
 
 use self::end::{Dialect, End};
 use super::oracle::{self, Said};
@@ -104,7 +104,8 @@ fn open(script: &mut Script<'_>) -> Option<Dialect> {
                     what & 2 != 0 && agreed.parameters.client_max_window_bits >= extensions::WINDOW_BITS_MIN
                 });
                 let answer = match &agreed {
-                    Some(agreed) => upgrade.accept_extended(&agreed.answer),
+                    Some(agreed) => upgrade
+                        .accept_choosing(&Chosen { extensions: Some(&agreed.answer), ..Chosen::default() }),
                     None => upgrade.accept(),
                 };
                 answered = Some((answer, agreed.map(|agreed| agreed.parameters)));
