@@ -189,10 +189,7 @@ fn patient() -> Limits {
 }
 
 /// A server's handler that drains when it is woken, and what it has counted then.
-fn serve(
-    deflates: bool,
-    queued_bytes_max: usize,
-) -> (Serve<impl FnMut(Served)>, Rc<RefCell<Served>>, Arc<Shared>) {
+fn serve(deflates: bool, queued_bytes_max: usize) -> (impl Handler, Rc<RefCell<Served>>, Arc<Shared>) {
     let shared = Arc::new(Shared::default());
     let counted = Rc::new(RefCell::new(Served::default()));
     let (theirs, leave) = (Arc::clone(&shared), Rc::clone(&counted));
