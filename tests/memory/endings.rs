@@ -168,17 +168,16 @@ fn silence_between_frames_is_no_stall() {
 
 /// A client that asks for far more than a pipe holds, and how it reads what comes back.
 struct Reader {
-    /// It takes some this often, and all in the end; never before, where this is `None`.
+    /// It takes some this often, or nothing at all, until it goes.
     every_ns: Option<u64>,
     opened_ns: u64,
 }
 
 impl Reader {
-    const ENDS_NS: u64 = 4000 * SECOND_NS;
+    const GOES_NS: u64 = 4000 * SECOND_NS;
 
     fn behave(&mut self, connections: &mut Connections<Conn>, event: Event<'_>) {
         let now_ns = connections.now_ns();
-        let is_over = now_ns >= self.opened_ns + Self::ENDS_NS;
         match event {
             Event::Wake => super::actor::connect(connections, 0),
             Event::Open(id, _) => {
@@ -189,14 +188,17 @@ impl Reader {
                 (0..64).for_each(|_| frame(Opcode::Binary, true, &[3; 1000], &mut frames));
                 io.write(|out| out.append(&mut frames));
                 io.hold_reading(true);
-                io.wake_by(now_ns + self.every_ns.unwrap_or(Self::ENDS_NS));
+                io.wake_by(now_ns + self.every_ns.unwrap_or(Self::GOES_NS));
             }
             Event::Timer(id, _) => {
                 let (_, mut io) = connections.get(id).unwrap();
+                if now_ns >= self.opened_ns + Self::GOES_NS {
+                    return io.abort();
+                }
                 io.hold_reading(false);
-                io.wake_by(now_ns + self.every_ns.unwrap_or(Self::ENDS_NS));
+                io.wake_by(now_ns + self.every_ns.unwrap_or(Self::GOES_NS));
             }
-            Event::Bytes(id, ..) => connections.get(id).unwrap().1.hold_reading(!is_over),
+            Event::Bytes(id, ..) => connections.get(id).unwrap().1.hold_reading(true),
             Event::End(id) => connections.get(id).unwrap().1.close(),
             Event::Closed(..) => connections.stop(),
             Event::Writable(_) => {}
