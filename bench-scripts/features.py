@@ -142,10 +142,10 @@ def records(count_bytes, order):
 def sizes_of_answers(address, messages):
     """The payload bytes of each answer; ValueError if any is not compressed, or not the message."""
     host, port = address.rsplit(":", 1)
-    with socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS_MAX) as wire:
+    connection = socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS_MAX)
+    with connection as wire, wire.makefile("rb") as received:
         compress, inflate = zlib.compressobj(1, wbits=-15), zlib.decompressobj(-15)
         wire.sendall(REQUEST.encode())
-        received = wire.makefile("rb")
         head = b"".join(iter(lambda: received.readline(), b"\r\n"))
         if b"permessage-deflate" not in head.lower():
             raise ValueError("it does not agree to permessage-deflate")
