@@ -12,7 +12,6 @@
 use std::future::Future;
 use std::io::{Error, ErrorKind, Result, Write};
 use std::net::SocketAddr;
-
 use std::sync::Arc;
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
@@ -52,9 +51,8 @@ struct Arguments {
 }
 
 fn arguments() -> Result<Arguments> {
-    let usage = || {
-        Error::new(ErrorKind::InvalidInput, "ADDRESS [--tls CERTIFICATE KEY | --deflate], as 127.0.0.1:0")
-    };
+    let usage =
+        || Error::new(ErrorKind::InvalidInput, "ADDRESS [--tls CERTIFICATE KEY | --deflate], as 127.0.0.1:0");
     let given: Vec<_> = std::env::args().skip(1).collect();
     let given: Vec<_> = given.iter().map(String::as_str).collect();
     let (tls, deflate) = match given[..] {

@@ -1,7 +1,8 @@
 //! sockudo-ws on Tokio: all messages that are ready are answered with one flush. Its timers are off, as ours are.
 
 use ringsock_peers::{
-    DEFLATE_LEVEL, DEFLATE_THRESHOLD_BYTES, MESSAGE_BYTES_MAX, Peer, Wire, echo_batched, serve_with_tokio, upgrade,
+    DEFLATE_LEVEL, DEFLATE_THRESHOLD_BYTES, MESSAGE_BYTES_MAX, Peer, Wire, echo_batched, serve_with_tokio,
+    upgrade,
 };
 use sockudo_ws::deflate::negotiate_server_deflate;
 use sockudo_ws::{

@@ -2,8 +2,8 @@
 
 use futures_util::StreamExt;
 use ringsock_peers::{
-    BATCH_BYTES, DEFLATE_LEVEL, DEFLATE_THRESHOLD_BYTES, MESSAGE_BYTES_MAX, Peer, Wire, echo_batched, serve_with_tokio,
-    upgrade,
+    BATCH_BYTES, DEFLATE_LEVEL, DEFLATE_THRESHOLD_BYTES, MESSAGE_BYTES_MAX, Peer, Wire, echo_batched,
+    serve_with_tokio, upgrade,
 };
 use yawc::{CompressionLevel, Frame, OpCode, Options, Role, WebSocket};
 
