@@ -6,7 +6,8 @@ until every message is answered: once to warm up, then for a short and for a lon
 cost it beyond the short one, by the messages that the long one had beyond the short one: handshakes, goodbyes and
 messages at the edges of a window cancel out, so a figure does not depend on where a window ends.
 
-Kept: a figure is the same bit for bit whenever kernel, programs, seed, QEMU and this plan are; every contender has boots
+Kept: a figure is the same bit for bit whenever kernel, programs, seed, QEMU and this plan are (but with TLS, whose
+certificate is made anew, to about a thousandth); every contender has boots
 of its own, so it does not depend on which others are measured. Deliberately absent: any statement about time. There are
 no caches, no branch prediction and no cycles in it. Tested by its examples: python3 -m doctest bench-scripts/instructions.py
 """
@@ -16,9 +17,10 @@ import shlex
 import statistics
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import features
 import guests
 from interleaved import (
     CannotMeasure, Cell, Contender, Progress, RunFailed, chosen, environment, fill, number, ringsock, save_new, seconds, settle_json,
@@ -78,12 +80,15 @@ def script(contender, cells, short, long, load_flags):
 def drive(contender, cell, port, short, long, load_flags):
     """The lines that start a server, drive it in one cell, and end it."""
     address = f"127.0.0.1:{port}"
-    places = {"{address}": address, "{port}": str(port), "{cpu}": "0"}
-    server = shlex.join(fill(part, places) for part in contender.command)
+    places = {
+        "{address}": address, "{port}": str(port), "{cpu}": "0",
+        "{certificate}": features.CERTIFICATE, "{key}": features.KEY,
+    }
+    server = shlex.join(fill(part, places) for part in contender.command_for(cell.feature))
     load = [
-        LOAD, f"{contender.scheme}://{address}/", "--quiet", "--clock", "instructions", "--closed-loop",
+        LOAD, f"{contender.scheme_for(cell.feature)}://{address}/", "--quiet", "--clock", "instructions", "--closed-loop",
         "--pipeline", cell.pipeline, "--connections", cell.connections, "--payload", cell.payload_bytes,
-        "--warmup", "0s", "--drain-timeout", "5s", *load_flags,
+        "--warmup", "0s", "--drain-timeout", "5s", *load_flags, *(cell.feature.load if cell.feature else ()),
     ]
     load = shlex.join(str(word) for word in load)
     long_s = f"{seconds(short) + seconds(long):.6f}s"
@@ -109,8 +114,8 @@ def drive(contender, cell, port, short, long, load_flags):
 # ---- what a guest leaves behind
 
 
-def read_cell(folder):
-    """The figures in a cell's folder; RunFailed with the guest's words if there are none."""
+def read_cell(folder, feature=None):
+    """The figures in a cell's folder; RunFailed with the guest's words if there are none, or `feature` was not in use."""
     failed = folder / "failed"
     if failed.exists() or not folder.is_dir():
         said = [path.read_text(errors="replace").strip() for path in (failed, folder / "server.log") if path.exists()]
@@ -118,6 +123,9 @@ def read_cell(folder):
     looks = {name: (run_ns((folder / f"{name}.schedstat").read_text()), ticks((folder / f"{name}.stat").read_text()))
              for name in ("warm", "short", "long")}
     results = {name: result_in(folder / name) for name in ("short", "long")}
+    refusal = feature and feature.refusal(results["long"]["target"])
+    if refusal:
+        raise RunFailed(f"{feature.title}: {refusal}")
     return figures(looks, results)
 
 
@@ -187,16 +195,23 @@ def exchanged(result):
 
 
 def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_flags=(), load=None):
-    """Boots a guest and measures one contender in each cell: ({cell: Figures}, {cell: why there are none}).
+    """Boots a guest and measures one contender in each cell that it has the feature for: ({cell: Figures}, {cell: why
+    there are none}).
 
     The contender's command names its program by a Path here, which is put into the guest; `load` is ringsock-load's.
     """
+    cells = [cell for cell in cells if contender.has(cell.feature)]
     program, *words = contender.command
-    in_guest = Contender(contender.name, (SERVER, *map(str, words)), scheme=contender.scheme)
+    in_guest = replace(contender, command=(SERVER, *map(str, words)))
     files = {SERVER: Path(program), LOAD: Path(load)}
     timeout_s = BOOT_SECONDS_MAX + len(cells) * REAL_PER_VIRTUAL * (3 * seconds(short) + seconds(long))
     with tempfile.TemporaryDirectory(prefix="ringsock-instructions-") as scratch:
         out, console = Path(scratch) / "out", Path(scratch) / "console"
+        if any(cell.feature is features.TLS for cell in cells):
+            why = features.make_identity(scratch)
+            if why:
+                raise CannotMeasure(why)
+            files |= {name: Path(scratch) / name for name in (features.CERTIFICATE, features.KEY)}
         boot = guests.boot(
             kernel, files, script(in_guest, cells, short, long, load_flags), out=out, console=console, seed=seed,
             timeout_s=timeout_s,
@@ -206,7 +221,7 @@ def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_fl
         found, failed = {}, {}
         for cell in cells:
             try:
-                found[cell] = read_cell(out / cell.name)
+                found[cell] = read_cell(out / cell.name, cell.feature)
             except (RunFailed, OSError, ValueError, KeyError) as error:
                 failed[cell] = " ".join(str(error).split()) or type(error).__name__
         return found, failed
@@ -363,16 +378,16 @@ def refuse_flags(flags, given):
             flags.error(f"--{name} is of guests: add --instructions, or leave it out")
 
 
-def settle_flags(flags, given):
-    """Checks the flags that apply with --instructions, and chooses the cells."""
+def settle_flags(flags, given, cells=CELLS):
+    """Checks the flags that apply with --instructions, and chooses of the cells."""
     given.kernel = KERNEL if given.kernel is None else given.kernel
     given.boots = 1 if given.boots is None else given.boots
     if given.boots < 1:
         flags.error("--boots: 1 or more")
     settle_json(flags, given)
-    given.cells = chosen(CELLS, given.cell)
+    given.cells = chosen(cells, given.cell)
     if not given.cells:
-        flags.error(f"--cell: none of that name with --instructions; there are {', '.join(cell.name for cell in CELLS)}")
+        flags.error(f"--cell: none of that name with --instructions; there are {', '.join(cell.name for cell in cells)}")
 
 
 def programs():

@@ -28,6 +28,8 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import features
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS_MAX = 20
 STOP_SECONDS_MAX = 20
@@ -66,18 +68,25 @@ class Cell:
     connections: int
     payload_bytes: int
     pipeline: int
+    feature: features.Feature | None = None
 
     @property
     def name(self):
         """
-        >>> Cell(8, 65536, 1).name, Cell(64, 100, 16).name
-        ('8x64KiBx1', '64x100Bx16')
+        >>> Cell(8, 65536, 1).name, Cell(64, 100, 16, features.TLS).name
+        ('8x64KiBx1', '64x100Bx16-tls')
         """
-        return f"{self.connections}x{size_text(self.payload_bytes).replace(' ', '')}x{self.pipeline}"
+        load = f"{self.connections}x{size_text(self.payload_bytes).replace(' ', '')}x{self.pipeline}"
+        return f"{load}-{self.feature.name}" if self.feature else load
 
     @property
     def title(self):
-        return f"{self.connections} x {size_text(self.payload_bytes)}, {self.pipeline} in flight"
+        """
+        >>> Cell(8, 65536, 1, features.TLS).title
+        '8 x 64 KiB, 1 in flight; TLS 1.3, AES-128-GCM'
+        """
+        load = f"{self.connections} x {size_text(self.payload_bytes)}, {self.pipeline} in flight"
+        return f"{load}; {self.feature.title}" if self.feature else load
 
     @property
     def in_flight_bytes(self):
@@ -86,7 +95,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Contender:
-    """A server program. `{address}`, `{port}` and `{cpu}` in its command are filled in when it is started."""
+    """A server program. `{address}`, `{port}` and `{cpu}` in its command are filled in when it is started, and for
+    TLS `{certificate}` and `{key}`, PEM files."""
 
     name: str
     command: tuple
@@ -95,21 +105,49 @@ class Contender:
     scheme: str = "ws"
     # Without it there is nothing to compare with, so its failure ends the measurement.
     required: bool = False
+    # What it does beyond echoing: the name of a feature, and the words that its command needs for it.
+    able: tuple = ()
+
+    def has(self, feature):
+        return feature is None or feature.name in dict(self.able)
+
+    def command_for(self, feature):
+        """
+        >>> server = Contender("it", ("it", "{port}"), able=(("deflate", ("--deflate",)),))
+        >>> server.command_for(None), server.command_for(features.DEFLATE), server.has(features.TLS)
+        (('it', '{port}'), ('it', '{port}', '--deflate'), False)
+        """
+        return (*self.command, *dict(self.able)[feature.name]) if feature else self.command
+
+    def scheme_for(self, feature):
+        return feature.scheme if feature else self.scheme
+
+
+OURS_ABLE = (
+    ("deflate", ("--deflate",)),
+    ("tls", ("--tls-cert", "{certificate}", "--tls-key", "{key}")),
+)
 
 
 def ringsock(name, binaries, *flags, scheme="ws", required=True):
     """ringsock-server as a contender."""
     command = (str(binaries["ringsock-server"]), "--listen", "{address}", "--cpus", "{cpu}", *flags)
-    return Contender(name, command, scheme=scheme, required=required)
+    return Contender(name, command, scheme=scheme, required=required, able=OURS_ABLE if scheme == "ws" else ())
 
 
 class Server:
-    """A contender's process, bound to one CPU with all its threads, and the URL that reaches it."""
+    """A contender's process, bound to one CPU with all its threads, and the URL that reaches it.
 
-    def __init__(self, contender, cpu):
+    `folder` holds the certificate for TLS.
+    """
+
+    def __init__(self, contender, cpu, feature, folder):
         port = 0 if contender.announces else free_port()
-        places = {"{address}": f"127.0.0.1:{port}", "{port}": str(port), "{cpu}": str(cpu)}
-        command = [fill(part, places) for part in contender.command]
+        places = {
+            "{address}": f"127.0.0.1:{port}", "{port}": str(port), "{cpu}": str(cpu),
+            "{certificate}": str(Path(folder) / features.CERTIFICATE), "{key}": str(Path(folder) / features.KEY),
+        }
+        command = [fill(part, places) for part in contender.command_for(feature)]
         self.output = tempfile.TemporaryFile()
         try:
             self.process = subprocess.Popen(
@@ -120,17 +158,17 @@ class Server:
             self.output.close()
             raise RunFailed(f"{command[0]}: {error.strerror}") from error
         try:
-            address = self.announced() if contender.announces else self.reached(port)
+            self.address = self.announced() if contender.announces else self.reached(port)
         except BaseException:
             self.end()
             raise
-        self.url = f"{contender.scheme}://{address}/"
+        self.url = f"{contender.scheme_for(feature)}://{self.address}/"
 
     def announced(self):
         """The address that it says it listens on."""
 
         def look():
-            line = re.search(r"^listening on ws://(\S+)/\n", self.text(), re.MULTILINE)
+            line = re.search(r"^listening on wss?://(\S+)/\n", self.text(), re.MULTILINE)
             return line and line[1]
 
         return self.wait_for(look, "did not say `listening on ws://ADDRESS/`")
@@ -217,6 +255,8 @@ class Bench:
         self.progress = Progress()
         # What each of our servers said that it runs: it must be the same in every round.
         self.engines = {}
+        # What compressed answers come to on the wire, of those that have shown that they compress.
+        self.answer_bytes = {}
 
     def run(self, contender, cell):
         """One run of one contender; its figures, times in ns and CPU times per message."""
@@ -229,16 +269,16 @@ class Bench:
 
     def attempt(self, contender, cell, duration, warmup, more=()):
         """A run by a server of its own."""
-        server = Server(contender, self.given.server_cpu)
+        server = self.server(contender, cell.feature)
         try:
             command = [
                 self.binaries["ringsock-load"], server.url, "--quiet", "--closed-loop", "--pipeline", cell.pipeline,
                 "--connections", cell.connections, "--payload", cell.payload_bytes, "--duration", duration,
                 "--warmup", warmup, "--cpus", self.given.load_cpu, "--server-pid", server.process.pid,
-                "--results", self.folder.name, *self.load_flags, *more,
+                "--results", self.folder.name, *self.load_flags, *(cell.feature.load if cell.feature else ()), *more,
             ]
             timeout_s = RUN_SECONDS_MAX + seconds(duration) + seconds(warmup)
-            result = figures(run_load(command, self.given.load_cpu, timeout_s))
+            result = figures(run_load(command, self.given.load_cpu, timeout_s), cell.feature)
             engine = server.engine()
             if self.engines.setdefault(contender.name, engine) != engine:
                 raise CannotMeasure(f"{contender.name} runs {engine}, and ran {self.engines[contender.name]} before")
@@ -246,6 +286,26 @@ class Bench:
         except RunFailed as error:
             error.args = (f"{error}; the server said: {server.words()}",)
             raise
+        finally:
+            server.end()
+
+    def server(self, contender, feature):
+        """A server of its own, with what the feature needs."""
+        if feature is features.TLS and not Path(self.folder.name, features.CERTIFICATE).exists():
+            why = features.make_identity(self.folder.name)
+            if why:
+                raise CannotMeasure(why)
+        return Server(contender, self.given.server_cpu, feature, self.folder.name)
+
+    def prove_deflating(self, contender):
+        """Notes what its compressed answers to messages of a kilobyte come to; RunFailed if it does not compress so."""
+        if contender.name in self.answer_bytes:
+            return
+        server = self.server(contender, features.DEFLATE)
+        try:
+            self.answer_bytes[contender.name] = features.answer_bytes(server.address)
+        except (ValueError, OSError) as error:
+            raise RunFailed(f"{error}; the server said: {server.words()}") from None
         finally:
             server.end()
 
@@ -282,12 +342,25 @@ class Bench:
         """
         compared = {}
         for cell in cells:
-            runs, failures = self.rounds(cell, contenders)
+            able = [it for it in contenders if it.has(cell.feature)]
+            without = [it.name for it in contenders if it not in able]
+            runs, failures = self.rounds(cell, able)
             self.progress.clear()
             comparison = compared[cell] = Comparison(runs, "uring", "uring again", self.order)
-            record.append({"cell": cell.name, "failures": failures, **comparison.document()})
-            print(f"{cell.title} ({cell.name})", *table(comparison, failures, notes), "", sep="\n", flush=True)
+            record.append({"cell": cell.name, "failures": failures, "without": without, **comparison.document()})
+            lines = [*table(comparison, failures, notes), *self.remarks(cell, runs, without)]
+            print(f"{cell.title} ({cell.name})", *lines, "", sep="\n", flush=True)
+            if cell.feature is features.DEFLATE:
+                record[-1]["answer_bytes"] = self.answer_bytes
         return compared
+
+    def remarks(self, cell, runs, without):
+        """What a table has no column for."""
+        if cell.feature is features.DEFLATE:
+            said = (f"{name} {self.answer_bytes[name]:.0f} B" for name in runs)
+            yield f"  an answer to a kilobyte: {', '.join(said)}"
+        if without:
+            yield f"  without it: {', '.join(without)}"
 
     def rounds(self, cell, contenders):
         """Figures of every run by contender, in order of rounds; and of contenders that failed, why.
@@ -302,6 +375,8 @@ class Bench:
                     continue
                 self.progress.show(f"{cell.name}, round {done + 1} of {self.given.rounds}, {contender.name}")
                 try:
+                    if cell.feature is features.DEFLATE:
+                        self.prove_deflating(contender)
                     runs[contender.name].append(self.run(contender, cell))
                 except RunFailed as error:
                     if contender.required:
@@ -347,8 +422,11 @@ def why_failed(result):
     return ", ".join(part for part in told if part)
 
 
-def figures(result):
-    """What is kept of a result file."""
+def figures(result, feature=None):
+    """What is kept of a result file; RunFailed if the feature was not what was meant."""
+    refusal = feature and feature.refusal(result["target"])
+    if refusal:
+        raise RunFailed(f"{feature.title}: {refusal}")
     answered, service = result["accounting"]["answered"], result["summary"]["service"]
     if not answered or not result["cpu"]["server_cpu_s"]:
         raise NothingMeasured("the server did not get to run in the measured time; a longer --duration may help")

@@ -1,13 +1,23 @@
 // Node's ws, with bufferutil as its documentation advises: one write a message; it has no interface for batching.
+// Arguments: HOST:PORT, then --tls CERTIFICATE KEY (PEM files) or --deflate.
 "use strict";
 const { WebSocketServer } = require("ws");
-const { createServer } = require("node:http");
+const { readFileSync } = require("node:fs");
+const plain = require("node:http");
+const secured = require("node:https");
 require("bufferutil"); // ws would silently do without
 
 const MESSAGE_BYTES_MAX = (64 << 20) + 1024;
-const [host, port] = process.argv[2].split(":");
-const http = createServer();
-const server = new WebSocketServer({ server: http, perMessageDeflate: false, maxPayload: MESSAGE_BYTES_MAX });
+// As ringsock-server has them.
+const DEFLATE = { threshold: 64, zlibDeflateOptions: { level: 1 } };
+const [address, feature, certificate, key] = process.argv.slice(2);
+const [host, port] = address.split(":");
+const http =
+  feature === "--tls"
+    ? secured.createServer({ cert: readFileSync(certificate), key: readFileSync(key) })
+    : plain.createServer();
+const perMessageDeflate = feature === "--deflate" && DEFLATE;
+const server = new WebSocketServer({ server: http, perMessageDeflate, maxPayload: MESSAGE_BYTES_MAX });
 server.on("connection", (socket) => {
   // How a connection ends is the client's affair; what it lost the client counts.
   socket.on("error", () => {});

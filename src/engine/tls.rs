@@ -227,6 +227,7 @@ impl<H: Handler> Tls<H> {
                 }
             }
         }
+        io.hold_reading(line.holds_reading);
         if line.intent > link.intent {
             link.intent = line.intent;
             if let Some(session) = link.session.as_deref_mut().filter(|_| line.intent != Intent::Abort) {

@@ -1,5 +1,9 @@
-//! What all peers share: the listener, the line that says where it is, an opening handshake for libraries that leave
-//! it to others, and the batched echo over `Stream` and `Sink`.
+//! What all peers share: their arguments, the listener, the line that says where it is, TLS, an opening handshake for
+//! libraries that leave it to others, and the batched echo over `Stream` and `Sink`.
+//!
+//! A peer is started with the address to listen on, then `--tls CERTIFICATE KEY` (PEM files) or `--deflate` where it has
+//! that. TLS is tokio-rustls's for all on Tokio; how a message is compressed is each library's own affair, at
+//! [`DEFLATE_LEVEL`].
 //!
 //! Invariant: every peer serves on one thread, sets `TCP_NODELAY`, takes messages up to [`MESSAGE_BYTES_MAX`], and
 //! says `listening on ws://ADDRESS/` once it can be connected to, so that a measurement sees the libraries differ and
@@ -8,11 +12,16 @@
 use std::future::Future;
 use std::io::{Error, ErrorKind, Result, Write};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 // As ringsock-server has it, so that no peer pays for another allocator.
 #[global_allocator]
@@ -29,14 +38,53 @@ const BACKLOG: i32 = 4096;
 /// Longest opening handshake that [`upgrade`] reads.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
 
-/// A blocking listener on the address that is the first argument; prints where it listens.
+/// How hard to compress, as ringsock-server does unless told otherwise: the fast end of zlib's levels.
+pub const DEFLATE_LEVEL: u8 = 1;
+/// Messages shorter than this need not be compressed; as ringsock-server has it.
+pub const DEFLATE_THRESHOLD_BYTES: usize = 64;
+
+/// What a peer was started with.
+struct Arguments {
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    deflate: bool,
+}
+
+fn arguments() -> Result<Arguments> {
+    let usage =
+        || Error::new(ErrorKind::InvalidInput, "ADDRESS [--tls CERTIFICATE KEY | --deflate], as 127.0.0.1:0");
+    let given: Vec<_> = std::env::args().skip(1).collect();
+    let given: Vec<_> = given.iter().map(String::as_str).collect();
+    let (tls, deflate) = match given[..] {
+        [_] => (None, false),
+        [_, "--deflate"] => (None, true),
+        [_, "--tls", certificate, key] => (Some(acceptor(certificate, key)?), false),
+        _ => return Err(usage()),
+    };
+    Ok(Arguments { address: given[0].parse().map_err(|_| usage())?, tls, deflate })
+}
+
+fn acceptor(certificate: &str, key: &str) -> Result<TlsAcceptor> {
+    let certificate = CertificateDer::from_pem_file(certificate).map_err(Error::other)?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(Error::other)?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+    Ok(TlsAcceptor::from(Arc::new(config.map_err(Error::other)?)))
+}
+
+/// A blocking listener on the address that is the only argument, for a peer that has neither TLS nor compression here;
+/// prints where it listens.
 ///
 /// # Errors
 /// No address, a wrong one, or one that cannot be had.
 pub fn listen() -> Result<std::net::TcpListener> {
-    let usage = || Error::new(ErrorKind::InvalidInput, "an address to listen on is needed, as 127.0.0.1:0");
-    let address = std::env::args().nth(1).ok_or_else(usage)?;
-    let address: SocketAddr = address.parse().map_err(|_| usage())?;
+    let given = arguments()?;
+    if given.deflate || given.tls.is_some() {
+        return Err(Error::new(ErrorKind::Unsupported, "this peer has neither TLS nor compression here"));
+    }
+    listen_on(given.address)
+}
+
+fn listen_on(address: SocketAddr) -> Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -46,22 +94,47 @@ pub fn listen() -> Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-/// Serves each connection by a task of `serve`, all on this thread, for ever.
+/// A connection, secured or not.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire for S {}
+
+/// A peer on Tokio.
+pub trait Peer: 'static {
+    /// Whether it has permessage-deflate with context takeover.
+    const DEFLATES: bool = false;
+
+    /// Serves one connection until it ends, and compresses if `deflate` says so.
+    fn serve<S: Wire>(wire: S, deflate: bool) -> impl Future<Output = ()> + Send;
+}
+
+/// Serves each connection by a task of the peer's, all on this thread, for ever.
 ///
 /// # Errors
-/// No runtime, no listener, or accepting failed.
-pub fn serve_with_tokio<Served>(serve: impl Fn(TcpStream) -> Served) -> Result<()>
-where
-    Served: Future<Output = ()> + Send + 'static,
-{
+/// Wrong arguments, no runtime, no listener, or accepting failed.
+pub fn serve_with_tokio<P: Peer>() -> Result<()> {
+    let Arguments { address, tls, deflate } = arguments()?;
+    if deflate && !P::DEFLATES {
+        return Err(Error::new(ErrorKind::Unsupported, "this peer does not compress"));
+    }
     tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?.block_on(async {
-        let listener = listen()?;
+        let listener = listen_on(address)?;
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            tokio::spawn(serve(stream));
+            match &tls {
+                None => tokio::spawn(P::serve(stream, deflate)),
+                Some(tls) => {
+                    let accepted = tls.accept(stream);
+                    tokio::spawn(async move {
+                        if let Ok(stream) = accepted.await {
+                            P::serve(stream, deflate).await;
+                        }
+                    })
+                }
+            };
         }
     })
 }
@@ -101,26 +174,37 @@ pub async fn echo_batched<Socket, Message, Fault>(
     }
 }
 
-/// The server's side of the opening handshake (RFC 6455, section 4.2), for clients that wait for its answer.
+/// The server's side of the opening handshake (RFC 6455, section 4.2), for clients that wait for its answer; `extensions`
+/// says what to answer to what was offered.
 ///
 /// # Errors
 /// I/O, or a request that is no WebSocket handshake.
-pub async fn upgrade(stream: &mut TcpStream) -> Result<()> {
+pub async fn upgrade<S: Wire>(
+    wire: &mut S,
+    extensions: impl Fn(&str) -> Option<String>,
+) -> Result<Option<String>> {
     let wrong = |what| Error::new(ErrorKind::InvalidData, what);
     let mut request = Vec::with_capacity(1024);
     while !request.ends_with(b"\r\n\r\n") {
-        if request.len() > REQUEST_BYTES_MAX || stream.read_buf(&mut request).await? == 0 {
+        if request.len() > REQUEST_BYTES_MAX || wire.read_buf(&mut request).await? == 0 {
             return Err(wrong("the request does not end"));
         }
     }
     let request = str::from_utf8(&request).map_err(|_| wrong("the request is not text"))?;
-    let fields = request.lines().filter_map(|line| line.split_once(':'));
-    let mut keys = fields.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
-    let (_, key) = keys.next().ok_or_else(|| wrong("the request has no Sec-WebSocket-Key"))?;
+    let field = |wanted: &str| {
+        let mut fields = request.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
+    };
+    let key = field("sec-websocket-key").ok_or_else(|| wrong("the request has no Sec-WebSocket-Key"))?;
+    let agreed = field("sec-websocket-extensions").and_then(extensions);
+    let extensions = agreed.as_ref().map(|agreed| format!("Sec-WebSocket-Extensions: {agreed}\r\n"));
     let response = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
-        tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.trim().as_bytes())
+         Sec-WebSocket-Accept: {}\r\n{}\r\n",
+        tokio_tungstenite::tungstenite::handshake::derive_accept_key(key.as_bytes()),
+        extensions.unwrap_or_default(),
     );
-    stream.write_all(response.as_bytes()).await
+    wire.write_all(response.as_bytes()).await?;
+    wire.flush().await?;
+    Ok(agreed)
 }

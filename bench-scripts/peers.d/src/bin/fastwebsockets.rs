@@ -1,14 +1,16 @@
 //! fastwebsockets: one write a message; its interface has no way to learn whether more input is buffered.
 
 use fastwebsockets::{FragmentCollector, OpCode, Role, WebSocket};
-use ringsock_peers::{MESSAGE_BYTES_MAX, serve_with_tokio, upgrade};
+use ringsock_peers::{MESSAGE_BYTES_MAX, Peer, Wire, serve_with_tokio, upgrade};
 
-fn main() -> std::io::Result<()> {
-    serve_with_tokio(|mut stream| async {
-        if upgrade(&mut stream).await.is_err() {
+struct FastWebsockets;
+
+impl Peer for FastWebsockets {
+    async fn serve<S: Wire>(mut wire: S, _: bool) {
+        if upgrade(&mut wire, |_| None).await.is_err() {
             return;
         }
-        let mut socket = WebSocket::after_handshake(stream, Role::Server);
+        let mut socket = WebSocket::after_handshake(wire, Role::Server);
         socket.set_max_message_size(MESSAGE_BYTES_MAX);
         let mut socket = FragmentCollector::new(socket);
         while let Ok(frame) = socket.read_frame().await {
@@ -17,5 +19,9 @@ fn main() -> std::io::Result<()> {
                 return;
             }
         }
-    })
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    serve_with_tokio::<FastWebsockets>()
 }

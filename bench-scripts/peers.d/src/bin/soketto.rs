@@ -1,26 +1,31 @@
 //! soketto on Tokio: replies go to a buffer while messages are ready, which is then flushed once.
 
 use futures_util::poll;
-use ringsock_peers::{BATCH_BYTES, MESSAGE_BYTES_MAX, serve_with_tokio};
+use ringsock_peers::{BATCH_BYTES, MESSAGE_BYTES_MAX, Peer, Wire, serve_with_tokio};
 use soketto::handshake::{Server, server::Response};
 use soketto::{Data, connection};
 use std::task::Poll;
 use tokio::io::BufStream;
-use tokio::net::TcpStream;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
 const READ_BYTES: usize = 64 << 10;
 
-fn main() -> std::io::Result<()> {
-    serve_with_tokio(|stream| async {
+struct Soketto;
+
+impl Peer for Soketto {
+    async fn serve<S: Wire>(wire: S, _: bool) {
         // How a connection ends is the client's affair; what it lost the client counts.
-        let _ = serve(stream).await;
-    })
+        let _ = serve(wire).await;
+    }
 }
 
-async fn serve(stream: TcpStream) -> Result<(), soketto::BoxedError> {
+fn main() -> std::io::Result<()> {
+    serve_with_tokio::<Soketto>()
+}
+
+async fn serve<S: Wire>(wire: S) -> Result<(), soketto::BoxedError> {
     // As its documentation's examples do: soketto writes header and payload straight to what it is given.
-    let stream = BufStream::with_capacity(READ_BYTES, BATCH_BYTES, stream);
+    let stream = BufStream::with_capacity(READ_BYTES, BATCH_BYTES, wire);
     let mut server = Server::new(stream.compat());
     let key = server.receive_request().await?.key();
     server.send_response(&Response::Accept { key, protocol: None }).await?;
@@ -39,13 +44,13 @@ async fn serve(stream: TcpStream) -> Result<(), soketto::BoxedError> {
     }
 }
 
-type Socket = tokio_util::compat::Compat<BufStream<TcpStream>>;
+type Socket<S> = tokio_util::compat::Compat<BufStream<S>>;
 
 /// The next message; what is waiting to go out is flushed if the message is not there yet. The receiving future is
 /// kept meanwhile: soketto's must not be dropped half-way.
-async fn receive_next(
-    sender: &mut connection::Sender<Socket>,
-    receiver: &mut connection::Receiver<Socket>,
+async fn receive_next<S: Wire>(
+    sender: &mut connection::Sender<Socket<S>>,
+    receiver: &mut connection::Receiver<Socket<S>>,
     message: &mut Vec<u8>,
 ) -> Result<Data, connection::Error> {
     let mut next = std::pin::pin!(receiver.receive_data(message));

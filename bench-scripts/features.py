@@ -1,0 +1,196 @@
+"""What a cell may ask for beyond its load, permessage-deflate or TLS: how both ends are told, and proof of what came of it.
+
+Kept: a figure stands for what its cell says, or there is none. The generator's result file says what was agreed on, and
+`Feature.refusal` whether that is what was meant; and what no result file can say, that a server which agreed to
+compress does so and keeps its window, a conversation shows (`answer_bytes`). Deliberately absent: how fast any of it is.
+Tested by its examples: python3 -m doctest bench-scripts/features.py
+"""
+
+import os
+import random
+import socket
+import statistics
+import struct
+import subprocess
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+# Of a conversation with a server that is slow, or does not answer.
+ANSWER_SECONDS_MAX = 10
+REQUEST = (
+    "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+)
+TAIL = b"\x00\x00\xff\xff"
+CERTIFICATE, KEY = "certificate.pem", "key.pem"
+# Of the conversation; the first half fills the window.
+MESSAGES, MESSAGE_BYTES = 80, 1024
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One of them."""
+
+    name: str
+    title: str
+    # The generator's flags.
+    load: tuple
+    scheme: str = "ws"
+
+    def refusal(self, target):
+        """Why `target`, a result file's, is not what was meant; None if it is."""
+        return {"deflate": deflate_refusal, "tls": tls_refusal}[self.name](target.get(self.name))
+
+
+DEFLATE = Feature(
+    "deflate", "permessage-deflate with context takeover both ways, JSON-like text",
+    ("--deflate", "--filling", "json", "--text"),
+)
+TLS = Feature(
+    "tls", "TLS 1.3, AES-128-GCM",
+    # Who the server is matters to nobody here, and a guest's clock is not of this year.
+    ("--insecure", "--tls-version", "1.3", "--tls-cipher", "aes-128-gcm"), scheme="wss",
+)
+
+
+def deflate_refusal(agreed):
+    """
+    >>> whole = {"server_no_context_takeover": False, "client_no_context_takeover": False,
+    ...          "server_max_window_bits": 15, "client_max_window_bits": 15, "level": 1}
+    >>> deflate_refusal(whole), deflate_refusal(None)
+    (None, 'nothing was compressed')
+    >>> deflate_refusal(whole | {"server_no_context_takeover": True, "client_max_window_bits": 12})
+    'agreed on server_no_context_takeover True, client_max_window_bits 12'
+    """
+    meant = {
+        "server_no_context_takeover": False, "client_no_context_takeover": False,
+        "server_max_window_bits": 15, "client_max_window_bits": 15,
+    }
+    if not agreed:
+        return "nothing was compressed"
+    wrong = [f"{name} {agreed[name]}" for name, value in meant.items() if agreed[name] != value]
+    return f"agreed on {', '.join(wrong)}" if wrong else None
+
+
+def tls_refusal(agreed):
+    """
+    >>> rightly = {"version": "TLS 1.3", "cipher_suite": "TLS13_AES_128_GCM_SHA256", "resumed": False, "connections": 64}
+    >>> tls_refusal({"negotiated": [rightly]}), tls_refusal(None)
+    (None, 'nothing was encrypted')
+    >>> tls_refusal({"negotiated": [rightly, rightly | {"version": "TLS 1.2"}]})
+    'agreed on TLS 1.3 TLS13_AES_128_GCM_SHA256, TLS 1.2 TLS13_AES_128_GCM_SHA256'
+    """
+    found = [f"{it['version']} {it['cipher_suite']}" for it in (agreed or {}).get("negotiated", [])]
+    if not found:
+        return "nothing was encrypted"
+    return None if set(found) == {"TLS 1.3 TLS13_AES_128_GCM_SHA256"} else f"agreed on {', '.join(found)}"
+
+
+def make_identity(folder):
+    """Puts a certificate of this machine's, self-signed with P-256, and its key into `folder`; why not, if it cannot be."""
+    command = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+        "-addext", "basicConstraints=critical,CA:FALSE",
+        "-out", str(Path(folder) / CERTIFICATE), "-keyout", str(Path(folder) / KEY),
+    ]
+    try:
+        made = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except OSError:
+        return "there is no openssl here to make a certificate with (Debian: apt-get install openssl)"
+    return None if made.returncode == 0 else f"openssl makes no certificate: {made.stderr.strip()}"
+
+
+# ---- a conversation, compressed
+
+
+def answer_bytes(address):
+    """What a server's compressed answers to messages of a kilobyte come to, on average, once its window is full.
+
+    ValueError says what is wrong: each has to come back the same, compressed, and by a compressor that kept its window,
+    so that the same message once more comes to a fraction.
+    """
+    text = records(MESSAGES * MESSAGE_BYTES, random.Random(1))
+    messages = [text[at:at + MESSAGE_BYTES] for at in range(0, len(text), MESSAGE_BYTES)]
+    sizes = sizes_of_answers(address, [*messages, messages[-1]])
+    if sizes[-1] * 4 > sizes[0]:
+        raise ValueError(f"it forgets its window: {sizes[0]} bytes at first, and {sizes[-1]} for what it has just sent")
+    return statistics.mean(sizes[MESSAGES // 2:MESSAGES])
+
+
+def records(count_bytes, order):
+    """Text as the generator's `--filling json` has it.
+
+    >>> len(records(1000, random.Random(1)))
+    1000
+    """
+    lines, length, time_ms = [], 0, 1_700_000_000_000
+    while length < count_bytes:
+        time_ms += order.randrange(1000)
+        name = "".join(order.choices("abcdefghijklmnopqrstuvwxyz", k=8))
+        event = order.choice(["open", "close", "order", "cancel", "fill", "quote", "login", "logout"])
+        lines.append(
+            f'{{"id":{order.randrange(1 << 32)},"time":{time_ms},"user":"{name}","event":"{event}",'
+            f'"price":{order.random() * 1000:.2f},"size":{order.randrange(1 << 16)},"live":{order.choice(["true", "false"])}}}\n'
+        )
+        length += len(lines[-1])
+    return "".join(lines).encode()[:count_bytes]
+
+
+def sizes_of_answers(address, messages):
+    """The payload bytes of each answer; ValueError if any is not compressed, or not the message."""
+    host, port = address.rsplit(":", 1)
+    connection = socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS_MAX)
+    with connection as wire, wire.makefile("rb") as received:
+        compress, inflate = zlib.compressobj(1, wbits=-15), zlib.decompressobj(-15)
+        wire.sendall(REQUEST.encode())
+        head = b"".join(iter(lambda: received.readline(), b"\r\n"))
+        if b"permessage-deflate" not in head.lower():
+            raise ValueError("it does not agree to permessage-deflate")
+        sizes = []
+        for message in messages:
+            deflated = compress.compress(message) + compress.flush(zlib.Z_SYNC_FLUSH)
+            wire.sendall(frame(deflated.removesuffix(TAIL)))
+            payload = answer(received)
+            try:
+                inflated = inflate.decompress(payload + TAIL)
+            except zlib.error as error:
+                raise ValueError(f"what it answers is not DEFLATE: {error}") from None
+            if inflated != message:
+                raise ValueError("what it answers is not what it was sent")
+            sizes.append(len(payload))
+        return sizes
+
+
+def frame(payload):
+    """A client's compressed text message, masked.
+
+    >>> made = frame(b"abc")
+    >>> hex(made[0]), made[1] - 128, len(made)
+    ('0xc1', 3, 9)
+    """
+    key = os.urandom(4)
+    length = len(payload)
+    head = struct.pack("!BB", 0xC1, 0x80 | length) if length < 126 else struct.pack("!BBH", 0xC1, 0xFE, length)
+    return head + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
+
+
+def answer(received):
+    """The payload of the next message; ValueError if it is not compressed."""
+    payload, first = b"", True
+    while True:
+        head = received.read(2)
+        if len(head) < 2:
+            raise ValueError("it hung up")
+        if head[0] & 0x0F == 8:
+            raise ValueError("it closes the connection instead of an answer")
+        length = head[1] & 0x7F
+        if length >= 126:
+            length = int.from_bytes(received.read(2 if length == 126 else 8), "big")
+        if first and not head[0] & 0x40:
+            raise ValueError("it agrees to compress, and does not")
+        payload, first = payload + received.read(length), False
+        if head[0] & 0x80:
+            return payload
