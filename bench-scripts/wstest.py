@@ -55,14 +55,18 @@ class Outcome:
 
 
 class Process:
-    """A process whose output is read to the end: one that is blocked on a full pipe would look hung."""
+    """A process whose output is read to the end: one that is blocked on a full pipe would look hung.
+
+    It has a session of its own: Ctrl-C is the script's affair.
+    """
 
     def __init__(self, command):
         self.command = [str(part) for part in command]
         try:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                errors="replace", preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+                errors="replace", start_new_session=True,
+                preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
             )
         except OSError as error:
             raise CannotRun(f"{self.command[0]}: {error}") from error
