@@ -99,7 +99,7 @@ fn a_server_that_is_no_fuzzing_server_is_named() {
 #[test]
 fn what_it_cannot_be_used_with_is_refused_with_the_mend() {
     for (flags, mend) in [
-        (&["--autobahn", "me"][..], "[URL]"),
+        (&["--autobahn", "me"][..], "URL"),
         (&["--autobahn", "a&b", "ws://127.0.0.1:1/"], "letters, digits"),
         (&["--autobahn", "me", "wss://127.0.0.1:1/"], "write ws://"),
         (&["--autobahn", "me", "tcp://127.0.0.1:1/"], "write ws://"),

@@ -137,7 +137,8 @@ pub fn hold(plan: &Plan, agent: &str) -> Result<Tried, LoadError> {
     if let Some(settings) = plan.deflate {
         client = client.deflating(settings, limits::OUTBOX_BYTES);
     }
-    let config = Config { connections_max: CONNECTIONS_MAX, uring: plan.engine.uring.clone(), ..Config::default() };
+    let config =
+        Config { connections_max: CONNECTIONS_MAX, uring: plan.engine.uring.clone(), ..Config::default() };
     let waker = Waker::new().map_err(LoadError::Thread)?;
     plan.engine.kind.run(config, &waker, client, || {})?;
     let course = course.lock().expect("its one thread does not panic");
@@ -191,7 +192,8 @@ mod tests {
 
     #[test]
     fn without_a_number_of_cases_nothing_is_tried() {
-        for (message, failure) in [("", None), ("0", None), ("99999", None), ("x", None), ("3", Some("gone"))] {
+        for (message, failure) in [("", None), ("0", None), ("99999", None), ("x", None), ("3", Some("gone"))]
+        {
             let mut course = Course::new("us");
             assert!(course.on_visited(None).is_some());
             assert_eq!(course.on_visited(visited(message, failure)), None, "{message:?}, {failure:?}");

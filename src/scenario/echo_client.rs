@@ -109,13 +109,7 @@ impl<N: FnMut(Option<Visited>) -> Option<Visit>> EchoClient<N> {
         self
     }
 
-    fn on_response(
-        &mut self,
-        conn: &mut Peer,
-        io: &mut Io<'_>,
-        bytes: &[u8],
-        now_ns: u64,
-    ) -> Option<usize> {
+    fn on_response(&mut self, conn: &mut Peer, io: &mut Io<'_>, bytes: &[u8], now_ns: u64) -> Option<usize> {
         let Protocol::Handshake(handshake) = &mut conn.protocol else { return Some(0) };
         match handshake.on_bytes(bytes) {
             Ok(None) => None,

@@ -245,7 +245,8 @@ mod conversation {
         let compressed: Script = |served| {
             let mut random = fastrand::Rng::with_seed(3);
             let noise = std::iter::repeat_with(|| random.alphanumeric() as u8).take(100_000).collect();
-            let messages = [vec![b"short".to_vec(), noise, Vec::new()], vec![vec![b'a'; 60_000]; 200]].concat();
+            let messages =
+                [vec![b"short".to_vec(), noise, Vec::new()], vec![vec![b'a'; 60_000]; 200]].concat();
             let agreed = served.agree();
             let mut space = DeflateSpace::default();
             let least = Compression { level: 1, threshold_bytes: 0 };
