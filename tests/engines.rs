@@ -1,5 +1,5 @@
 //! Every conversation over every engine, however the bytes are cut: for any handler (`seam`), for the server, for the
-//! generator, and under faults of a real kernel.
+//! generator, for the client that echoes, and under faults of a real kernel.
 //!
 //! A conversation is one test. It runs over each engine, and where bytes are cut, over each way to cut them; a
 //! failure names the role, the conversation, the engine and the cut. What the handlers' own rules are is told
@@ -9,6 +9,8 @@
 mod client;
 #[path = "engines/deflate.rs"]
 mod deflate;
+#[path = "engines/echo_client.rs"]
+mod echo_client;
 #[path = "engines/harness.rs"]
 mod harness;
 #[path = "engines/kernel.rs"]

@@ -122,6 +122,9 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
         report::print(&config::render(command, &values, &config::chosen(&plan, &values)))?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(agent) = &flags.plan.autobahn {
+        return hold_autobahn(flags, &plan, agent);
+    }
     store::prepare(&flags.load.results)?;
     if let Some(step) = flags.load.calibrate {
         return calibrate(flags, &plan, step);
@@ -211,6 +214,23 @@ fn calibrate(flags: &Flags, plan: &Plan, step: Duration) -> anyhow::Result<ExitC
     }
     report::print(&format!("saved {}\n", saved?.display())).context("standard output")?;
     Ok(if found.rate_max_per_s.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Success if every case of the suite could be held; which of them passed, the suite knows.
+fn hold_autobahn(flags: &Flags, plan: &Plan, agent: &str) -> anyhow::Result<ExitCode> {
+    if let Err(error) = load::autobahn::check(plan) {
+        return Ok(refuse(&error));
+    }
+    let tried = load::autobahn::hold(plan, agent)?;
+    for failure in &tried.failures {
+        eprintln!("ringsock-load: {failure}");
+    }
+    if !flags.load.quiet {
+        let (cases, failed) = (tried.cases, tried.failures.len());
+        report::print(&format!("{cases} cases as {agent} over {}, {failed} not held\n", plan.engine))
+            .context("standard output")?;
+    }
+    Ok(if tried.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What of a file was left out, and what is not as it was.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::autobahn;
 use super::heading::{OUTPUT, SERIES};
 use super::options::parse_rate;
 use super::series::{Condition, Rates};
@@ -26,6 +27,19 @@ pub struct PlanFlags {
     /// Run nothing: print every flag in effect as a file for --config, and what was chosen for this machine
     #[arg(help_heading = OUTPUT, long)]
     pub dry_run: bool,
+
+    /// Measure nothing: hold every case of the Autobahn|Testsuite's fuzzing server at the URL, as the client AGENT. For
+    /// bench-scripts/autobahn, which judges them
+    #[arg(
+        help_heading = OUTPUT,
+        long,
+        value_name = "AGENT",
+        hide = true,
+        value_parser = autobahn::parse_agent,
+        requires = "url",
+        conflicts_with_all = ["dry_run", "calibrate", "runs", "contender", "find_max_rate", "curve", "resume"]
+    )]
+    pub autobahn: Option<String>,
 }
 
 /// Which runs are made.

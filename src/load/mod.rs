@@ -5,6 +5,7 @@
 //! Here is what a run is made of, from plan to result.
 
 mod arrivals;
+pub mod autobahn;
 pub mod calibrate;
 mod client;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! The echo on a connection that agreed on permessage-deflate, the server's side: inflate, judge, compress, queue.
+//! The echo on a connection that agreed on permessage-deflate, of either end: inflate, judge, compress, queue.
 //!
 //! It is a path of its own, because answers are not made of the memory that requests came in. What a message costs is one
 //! inflated piece at a time; the echo's fragments are its own, cut where the thread turns to another connection.
@@ -27,12 +27,39 @@ pub struct Workspace {
     deflate: DeflateSpace,
     /// Bytes that may wait to be sent before no more is inflated.
     queued_bytes_max: usize,
+    keys: Keys,
+}
+
+/// Where masking keys come from.
+#[derive(Debug)]
+struct Keys(Option<fastrand::Rng>);
+
+impl Keys {
+    /// The key of the next frame, where our end masks.
+    fn draw(&mut self) -> Option<Mask> {
+        self.0.as_mut().map(|random| Mask::from_bytes(random.u32(..).to_ne_bytes()))
+    }
 }
 
 impl Workspace {
-    /// With this bound on what waits to be sent.
+    /// For a server's connections, with this bound on what waits to be sent.
     pub fn new(queued_bytes_max: usize) -> Self {
-        Self { inflate: InflateSpace::default(), deflate: DeflateSpace::default(), queued_bytes_max }
+        let (inflate, deflate) = (InflateSpace::default(), DeflateSpace::default());
+        Self { inflate, deflate, queued_bytes_max, keys: Keys(None) }
+    }
+
+    /// The same for a client's, whose frames are masked with keys drawn from `random`.
+    pub fn masking(self, random: fastrand::Rng) -> Self {
+        Self { keys: Keys(Some(random)), ..self }
+    }
+
+    fn role(&self) -> Role {
+        if self.keys.0.is_some() { Role::Client } else { Role::Server }
+    }
+
+    /// The key of a control frame, which nobody masks with where our end is the server's.
+    fn key(&mut self) -> Mask {
+        self.keys.draw().unwrap_or(NO_KEY)
     }
 }
 
@@ -49,16 +76,18 @@ pub struct Deflated {
 }
 
 impl Deflated {
-    /// An open connection with these parameters.
+    /// An open connection with these parameters, at the end that `space` is for.
     pub fn new(
+        space: &Workspace,
         parameters: &DeflateParameters,
         compression: Compression,
         message_bytes_max: u64,
         now_ns: u64,
     ) -> Self {
+        let role = space.role();
         Self {
-            messages: Deflating::new(Role::Server, parameters, message_bytes_max, now_ns),
-            compressor: Compressor::new(parameters, Role::Server, compression),
+            messages: Deflating::new(role, parameters, message_bytes_max, now_ns),
+            compressor: Compressor::new(parameters, role, compression),
             current: None,
             unread: Vec::new(),
             text: false,
@@ -115,14 +144,14 @@ impl Deflated {
         let mut answered = Answered::default();
         let judged = self.read(space, memory, io.queued_bytes(), &mut answered);
         if self.connection().is_open() && judged.is_ok() {
-            self.compressor.settle(self.text, &mut space.deflate, || None);
+            self.compressor.settle(self.text, &mut space.deflate, || space.keys.draw());
         } else {
             space.deflate.give_up();
         }
         let read_bytes = judged.unwrap_or_else(|fault| {
             answered.fault = Some(fault);
             self.current = None;
-            queue(self.connection().fail(fault, now_ns, NO_KEY), space);
+            queue(self.connection().fail(fault, now_ns, space.key()), space);
             memory.len()
         });
         if !space.deflate.frames.is_empty() {
@@ -152,7 +181,8 @@ impl Deflated {
                 }
                 let piece = self.messages.read(payload, &memory[at..at + left_bytes], &mut space.inflate)?;
                 let ends = payload.ends_message && piece.is_last;
-                self.compressor.write(piece.bytes, payload.text, ends, &mut space.deflate, || None);
+                let key = || space.keys.draw();
+                self.compressor.write(piece.bytes, payload.text, ends, &mut space.deflate, key);
                 at += piece.taken;
                 self.current = (!piece.is_last).then_some((payload, left_bytes - piece.taken));
                 answered.messages += u64::from(ends);
@@ -169,9 +199,9 @@ impl Deflated {
                 }
                 // We have closed, and will say nothing more.
                 Event::Data(data) => answered.messages += u64::from(data.ends_message()),
-                Event::Ping { .. } => queue(self.connection().pong(NO_KEY), space),
+                Event::Ping { .. } => queue(self.connection().pong(space.key()), space),
                 Event::Pong { .. } => {}
-                Event::Close { .. } => queue(self.connection().reply_to_close(NO_KEY), space),
+                Event::Close { .. } => queue(self.connection().reply_to_close(space.key()), space),
             }
         }
     }

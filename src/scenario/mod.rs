@@ -6,6 +6,7 @@
 pub mod bare;
 pub mod deflate;
 pub mod echo;
+pub mod echo_client;
 mod json;
 pub mod serve;
 pub mod stamps;

@@ -71,41 +71,61 @@ impl Speaker {
     }
 }
 
-/// What a server's bytes say, inflated.
-pub(crate) fn heard(agreed: &DeflateParameters, stream: &[u8]) -> Vec<Heard> {
-    let mut messages = Deflating::new(Role::Client, agreed, 1 << 30, 0);
-    let (mut space, mut memory) = (InflateSpace::default(), stream.to_vec());
-    let (mut all, mut message, mut at) = (Vec::new(), Vec::new(), 0);
-    while let Some(event) = messages.next(&mut memory[at..]).expect("frames without a fault") {
-        let mut from = at;
-        at += event.consumed();
-        let payload = |messages: &mut Deflating| messages.connection().control_payload().to_vec();
-        all.push(match event {
-            Event::Data(data) => {
-                from += data.chunk.header_bytes;
-                let payload = messages.unmask(&data, &mut memory, from);
-                loop {
-                    let piece =
-                        messages.read(payload, &memory[from..at], &mut space).expect("sound messages");
-                    message.extend_from_slice(piece.bytes);
-                    from += piece.taken;
-                    if piece.is_last {
-                        break;
+/// Listens to the frames of a peer that compresses.
+pub(crate) struct Inflating {
+    messages: Deflating,
+    space: InflateSpace,
+    message: Vec<u8>,
+    pub(crate) heard: Vec<Heard>,
+}
+
+impl Inflating {
+    /// At our end, `role`.
+    pub(crate) fn new(role: Role, agreed: &DeflateParameters) -> Self {
+        let messages = Deflating::new(role, agreed, 1 << 30, 0);
+        Self { messages, space: InflateSpace::default(), message: Vec::new(), heard: Vec::new() }
+    }
+
+    /// Takes in bytes as they come, each once.
+    pub(crate) fn on_bytes(&mut self, memory: &mut [u8]) {
+        let mut at = 0;
+        while let Some(event) = self.messages.next(&mut memory[at..]).expect("frames without a fault") {
+            let mut from = at;
+            at += event.consumed();
+            let payload = |messages: &mut Deflating| messages.connection().control_payload().to_vec();
+            self.heard.push(match event {
+                Event::Data(data) => {
+                    from += data.chunk.header_bytes;
+                    let payload = self.messages.unmask(&data, memory, from);
+                    loop {
+                        let piece = self.messages.read(payload, &memory[from..at], &mut self.space);
+                        let piece = piece.expect("sound messages");
+                        self.message.extend_from_slice(piece.bytes);
+                        from += piece.taken;
+                        if piece.is_last {
+                            break;
+                        }
+                    }
+                    match (payload.ends_message, payload.text) {
+                        (false, _) => continue,
+                        (true, true) => Heard::Text(std::mem::take(&mut self.message)),
+                        (true, false) => Heard::Binary(std::mem::take(&mut self.message)),
                     }
                 }
-                match (payload.ends_message, payload.text) {
-                    (false, _) => continue,
-                    (true, true) => Heard::Text(std::mem::take(&mut message)),
-                    (true, false) => Heard::Binary(std::mem::take(&mut message)),
-                }
-            }
-            Event::Ping { .. } => Heard::Ping(payload(&mut messages)),
-            Event::Pong { .. } => Heard::Pong(payload(&mut messages)),
-            Event::Close { code, .. } => Heard::Close(code),
-        });
+                Event::Ping { .. } => Heard::Ping(payload(&mut self.messages)),
+                Event::Pong { .. } => Heard::Pong(payload(&mut self.messages)),
+                Event::Close { code, .. } => Heard::Close(code),
+            });
+        }
     }
-    assert!(!messages.connection().in_frame(), "the stream ends inside a frame");
-    all
+}
+
+/// What a server's bytes say, inflated.
+pub(crate) fn heard(agreed: &DeflateParameters, stream: &[u8]) -> Vec<Heard> {
+    let mut inflating = Inflating::new(Role::Client, agreed);
+    inflating.on_bytes(&mut stream.to_vec());
+    assert!(!inflating.messages.connection().in_frame(), "the stream ends inside a frame");
+    inflating.heard
 }
 
 /// Frames behind a request that offers compression.

@@ -6,7 +6,7 @@
 
 use super::{Awaited, Peer, Serve, Served};
 use crate::engine::{Io, Received};
-use crate::scenario::deflate::{Compression, DeflateParameters, DeflateSettings, Deflated, Workspace};
+use crate::scenario::deflate::{DeflateParameters, DeflateSettings, Deflated, Workspace};
 use crate::scenario::echo::Answered;
 use crate::ws::extensions::{self, Agreement};
 use crate::ws::handshake::Upgrade;
@@ -27,18 +27,6 @@ pub struct Compressed {
     ended_until_ns: Option<u64>,
 }
 
-impl Compressed {
-    fn new(
-        parameters: &DeflateParameters,
-        compression: Compression,
-        message_bytes_max: u64,
-        now_ns: u64,
-    ) -> Self {
-        let deflated = Deflated::new(parameters, compression, message_bytes_max, now_ns);
-        Self { deflated, ended_until_ns: None }
-    }
-}
-
 impl<R: FnMut(Served)> Serve<R> {
     /// The same, and agrees to permessage-deflate where a client offers it. No more is inflated for a connection while
     /// more than `queued_bytes_max` wait to be sent on it.
@@ -56,11 +44,11 @@ impl<R: FnMut(Served)> Serve<R> {
 
     /// A connection that agreed so.
     pub(super) fn compressed(&self, parameters: &DeflateParameters, now_ns: u64) -> Option<Peer> {
-        let compression = self.deflation.as_ref()?.settings.compression;
+        let Deflation { settings, space } = &**self.deflation.as_ref()?;
         let message_bytes_max = self.limits.message_bytes;
-        let mut compressed = Compressed::new(parameters, compression, message_bytes_max, now_ns);
-        compressed.deflated.connection().bound(self.limits.bounds);
-        Some(Peer::Compressed(Box::new(compressed)))
+        let mut deflated = Deflated::new(space, parameters, settings.compression, message_bytes_max, now_ns);
+        deflated.connection().bound(self.limits.bounds);
+        Some(Peer::Compressed(Box::new(Compressed { deflated, ended_until_ns: None })))
     }
 
     #[cold]
