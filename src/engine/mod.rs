@@ -575,13 +575,13 @@ impl Io<'_> {
     /// When a slow peer last took some of what waited for it, if it has since this was last asked, in nanoseconds of
     /// [`clock_ns`]: it was alive then, though we may not be reading from it.
     pub fn take_progress(&mut self) -> Option<u64> {
-        self.line.waiting.progressed_ns.take()
+        self.line.waiting.take_progress()
     }
 
     /// Since when the peer has taken nothing of what waits for it, in nanoseconds of [`clock_ns`]; `None` where nothing waits
     /// but what is on its way.
     pub fn waits_since_ns(&self) -> Option<u64> {
-        self.line.waiting.since_ns
+        self.line.waiting.since_ns()
     }
 
     /// Has `on_timer` called at `at_ns` or earlier.

@@ -275,9 +275,8 @@ impl<H: Handler> Tls<H> {
                 continue;
             }
             io.line.wake_at_ns = u64::MAX;
-            if let Some((_, mut below)) = outer.get(self.outer_ids[id.index()]) {
-                io.line.waiting.progressed_ns = io.line.waiting.progressed_ns.or(below.take_progress());
-                io.line.waiting.since_ns = below.waits_since_ns();
+            if let Some((_, below)) = outer.get(self.outer_ids[id.index()]) {
+                io.line.waiting.follow(&mut below.line.waiting);
             }
             self.handler.on_timer(&mut self.inner, id);
             self.leave(outer, &[]);

@@ -11,22 +11,43 @@
 
 use super::{Config, Connections};
 
-/// Of one connection.
+/// Of one connection. Most never keep anything waiting, and own no memory here.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub(super) struct Waiting(Option<Box<State>>);
+
+#[derive(Debug, Default)]
+struct State {
     /// What was queued when it was last looked at; 0 where nothing waits.
     bytes: usize,
     /// When the peer last took some of it, or, if it has not, when it began to wait; `None` where nothing waits.
-    pub(super) since_ns: Option<u64>,
+    since_ns: Option<u64>,
     /// When the peer last took some, if nobody has asked since.
-    pub(super) progressed_ns: Option<u64>,
+    progressed_ns: Option<u64>,
 }
 
 impl Waiting {
+    pub(super) fn since_ns(&self) -> Option<u64> {
+        self.0.as_ref()?.since_ns
+    }
+
+    pub(super) fn take_progress(&mut self) -> Option<u64> {
+        self.0.as_mut()?.progressed_ns.take()
+    }
+
     /// For another connection in the same slot.
     pub(super) fn begin(&mut self) {
-        debug_assert_eq!(self.bytes, 0, "what waited is counted out when a connection ends");
-        *self = Self::default();
+        let left = self.0.take();
+        debug_assert!(left.is_none_or(|left| left.bytes == 0), "who is gone was counted out");
+    }
+
+    /// Takes over what is known of the same connection one layer below, where its output waits.
+    pub(super) fn follow(&mut self, below: &mut Self) {
+        let (since_ns, progressed_ns) = (below.since_ns(), below.take_progress());
+        if since_ns.is_some() || progressed_ns.is_some() || self.0.is_some() {
+            let state = self.0.get_or_insert_default();
+            state.since_ns = since_ns;
+            state.progressed_ns = state.progressed_ns.or(progressed_ns);
+        }
     }
 }
 
@@ -36,18 +57,21 @@ impl<C> Connections<C> {
     pub(super) fn note_waiting(&mut self, slot: u32) {
         let (line, common) = (&mut self.slots[slot as usize].line, &mut self.common);
         let queued_bytes = line.outbox.queued_bytes();
-        common.waiting_bytes = common.waiting_bytes - line.waiting.bytes + queued_bytes;
-        line.waiting.bytes = queued_bytes;
-        line.waiting.since_ns =
-            if queued_bytes == 0 { None } else { line.waiting.since_ns.or(Some(common.now_ns)) };
+        if queued_bytes == 0 && line.waiting.0.is_none() {
+            return;
+        }
+        let state = line.waiting.0.get_or_insert_default();
+        common.waiting_bytes = common.waiting_bytes - state.bytes + queued_bytes;
+        state.bytes = queued_bytes;
+        state.since_ns = if queued_bytes == 0 { None } else { state.since_ns.or(Some(common.now_ns)) };
     }
 
     /// The same, and it has just taken some.
     #[cold]
     pub(super) fn note_progress(&mut self, slot: u32) {
-        let (line, common) = (&mut self.slots[slot as usize].line, &self.common);
-        line.waiting.since_ns = Some(common.now_ns);
-        line.waiting.progressed_ns = Some(common.now_ns);
+        let now_ns = Some(self.common.now_ns);
+        let state = self.slots[slot as usize].line.waiting.0.get_or_insert_default();
+        (state.since_ns, state.progressed_ns) = (now_ns, now_ns);
         self.note_waiting(slot);
     }
 
