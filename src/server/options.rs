@@ -142,6 +142,11 @@ pub enum OptionsError {
     /// About TLS.
     #[error(transparent)]
     Tls(#[from] IdentityError),
+    /// `--ktls` without a certificate.
+    #[error(
+        "--ktls: there is no TLS to be handed over: it goes with --tls-cert and --tls-key, or --tls-self-signed"
+    )]
+    KtlsWithoutTls,
     /// About `--max-connections`.
     #[error("--max-connections: {0}")]
     Files(EngineError),
@@ -195,6 +200,7 @@ impl Plan {
             outbox_bytes: self.outbox_bytes,
             uring: self.engine.uring.clone(),
             kernel_timestamps: self.engine.kernel_timestamps,
+            kernel_tls: self.engine.kernel_tls,
             faults: Faults::default(),
         }
     }
@@ -237,6 +243,8 @@ impl Options {
         if self.kernel_timestamps {
             engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
         }
+        let mut tls = self.tls.validate(self.listen.ip())?;
+        let engine = self.tls.engine(engine, probe, tls.as_mut())?;
         Ok(Plan {
             listen: self.listen,
             engine,
@@ -244,7 +252,7 @@ impl Options {
             limits,
             bare: self.bare,
             deflate: self.deflate.settings(),
-            tls: self.tls.validate(self.listen.ip(), probe)?,
+            tls,
             slots: connections + limits::REFUSED_CONNECTIONS,
             recv_buffer_bytes: self.buffer_size.as_u64() as usize,
             recv_buffers: self.buffers,

@@ -61,9 +61,16 @@ fn of_tls(tls: &TlsCounters) -> String {
     if *tls == TlsCounters::default() {
         return String::new();
     }
-    format!(
+    let line = format!(
         ", TLS: {} handshakes ({} resumed), {} without TLS, {} failed, {} timed out, {} faults, {} cut off",
         tls.handshakes, tls.resumed, tls.not_tls, tls.failures, tls.timeouts, tls.faults, tls.truncated
+    );
+    if tls.kernel + tls.kernel_refused + tls.kernel_missed == 0 {
+        return line;
+    }
+    format!(
+        "{line}, kernel TLS: {} handed over, {} refused, {} never quiet",
+        tls.kernel, tls.kernel_refused, tls.kernel_missed
     )
 }
 

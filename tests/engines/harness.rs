@@ -209,6 +209,7 @@ pub(crate) fn connecting() -> Config {
         outbox_bytes: 64 * 1024,
         uring: Features::default(),
         kernel_timestamps: false,
+        kernel_tls: false,
         faults: Faults::default(),
     }
 }

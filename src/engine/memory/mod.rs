@@ -652,7 +652,7 @@ impl<H: Handler> Side<H> {
     /// Receives from a peer that reads, and stops for one that does not, or that the handler holds.
     fn steer_recv(&mut self, slot: u32) {
         let line = &self.connections.slots[slot as usize].line;
-        let (queued_bytes, is_held) = (line.outbox.queued_bytes(), line.holds_reading);
+        let (queued_bytes, is_held) = (line.outbox.queued_bytes(), line.holds != 0);
         let (most, enough) = (self.config.outbox_bytes, self.config.outbox_bytes / 2);
         let wire = self.wire(slot);
         if (is_held || (queued_bytes > most && wire.behind)) && !wire.paused {

@@ -28,11 +28,11 @@ mod zero_copy;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
-use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Waker, clock_ns};
+use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Waker, clock_ns, ktls};
 use crate::limits::{ACCEPT_PAUSE_NS, LARGE_RECV_BYTES};
 use buffers::RecvBuffers;
 pub(super) use features::REQUIRED;
@@ -55,11 +55,14 @@ const GATHERS_AT_FIRST: usize = 32;
 /// # Errors
 /// The ring could not be set up, or entering it failed; every connection is lost then.
 pub fn run<H: Handler>(
-    config: Config,
+    mut config: Config,
     waker: &Waker,
     handler: H,
     ready: impl FnOnce(),
 ) -> Result<H, EngineError> {
+    if config.kernel_tls {
+        config.uring = config.uring.for_kernel_tls();
+    }
     let mut ring = ring::set_up(&config)?;
     if let Some(busy_poll_us) = config.uring.napi_us() {
         ring::register_napi(&ring, busy_poll_us)?;
@@ -342,14 +345,17 @@ impl<H: Handler> Uring<'_, H> {
         let line = &self.connections.slots[slot as usize].line;
         let queued_bytes = line.outbox.queued_bytes();
         let state = &mut self.held[slot as usize];
-        if line.holds_reading || (queued_bytes > self.config.outbox_bytes && state.slow_send) {
+        if line.holds != 0 || (queued_bytes > self.config.outbox_bytes && state.slow_send) {
             if !state.paused {
                 state.paused = true;
-                self.connections.counters.pauses += 1;
+                self.connections.counters.pauses += u64::from(!line.wants_quiet());
                 if state.recv_armed && !state.recv_cancelled {
                     state.recv_cancelled = true;
                     self.cancel(Op::Recv, self.connections.id_at(slot));
                 }
+            }
+            if self.connections.slots[slot as usize].line.wants_quiet() && !self.hand_to_kernel(slot) {
+                return;
             }
         } else if state.paused && (queued_bytes <= self.config.outbox_bytes / 2 || !state.behind) {
             // What goes to a peer that is not behind tells of its end to nobody.
@@ -359,6 +365,33 @@ impl<H: Handler> Uring<'_, H> {
         if !state.recv_armed && !state.starved && !state.paused && !state.ended {
             self.connections.counters.recv_rearms += 1;
             self.arm_recv(self.connections.id_at(slot));
+        }
+    }
+
+    /// Gives the connection to the kernel's TLS, if this is the moment: the receive that was cancelled has ended, and everything
+    /// has been sent. Whether the connection is still there.
+    #[cold]
+    fn hand_to_kernel(&mut self, slot: u32) -> bool {
+        let (state, id) = (&self.held[slot as usize], self.connections.id_at(slot));
+        if state.recv_armed || state.slow_send {
+            // Whose end has it looked at again.
+            return true;
+        }
+        let Some(socket) = state.descriptor.as_ref() else { return true };
+        if !self.connections.slots[slot as usize].line.outbox.is_empty() {
+            // It goes out in this turn, and no completion tells.
+            self.connections.mark_dirty(slot);
+            return true;
+        }
+        match ktls::hand_over(&mut self.handler, &mut self.connections, id, socket.as_fd()) {
+            Ok(_) => {
+                self.held[slot as usize].paused = self.connections.slots[slot as usize].line.holds != 0;
+                true
+            }
+            Err(why) => {
+                self.begin_close(slot, why);
+                false
+            }
         }
     }
 
@@ -577,7 +610,16 @@ impl<H: Handler> Uring<'_, H> {
                 self.starved.push_back(id);
             }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
-            error => self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(error))),
+            error => {
+                let (handler, connections) = (&mut self.handler, &mut self.connections);
+                let done = match &self.held[id.index()].descriptor {
+                    Some(socket) => ktls::on_failed_receive(handler, connections, id, socket.as_fd(), error),
+                    None => Err(Closed::Broken(io::Error::from_raw_os_error(error))),
+                };
+                if let Err(why) = done {
+                    self.begin_close(id.slot, why);
+                }
+            }
         }
     }
 
@@ -637,6 +679,9 @@ impl<H: Handler> Uring<'_, H> {
         state.shutting_down = false;
         if state.closing.is_some() {
             self.try_finish_close(id.slot);
+        } else {
+            // If it was room that was waited for, it goes on.
+            self.connections.mark_dirty(id.slot);
         }
     }
 }

@@ -77,7 +77,7 @@ impl<H: Handler> World<H> {
         let line = &self.connections.slots[slot as usize].line;
         let queued_bytes = line.outbox.queued_bytes();
         let held = &mut self.held[slot as usize];
-        held.paused = line.holds_reading || (held.behind && queued_bytes > self.config.outbox_bytes);
+        held.paused = line.holds != 0 || (held.behind && queued_bytes > self.config.outbox_bytes);
         held.deferred = !held.behind && queued_bytes > 0 && byte_count <= DEFER_BYTES_MAX;
         self.connections.counters.pauses += u64::from(held.paused);
         held.paused || held.deferred
@@ -90,7 +90,7 @@ impl<H: Handler> World<H> {
         if held.paused {
             let line = &self.connections.slots[slot as usize].line;
             let has_room = line.outbox.queued_bytes() <= self.config.outbox_bytes / 2;
-            if (has_room || !held.behind) && !line.holds_reading {
+            if (has_room || !held.behind) && line.holds == 0 {
                 held.paused = false;
                 wake(&mut held.task);
             }
