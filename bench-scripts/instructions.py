@@ -186,7 +186,7 @@ def exchanged(result):
 # ---- measuring
 
 
-def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_flags=(), load=None):
+def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_flags=(), load=None, modules=()):
     """Boots a guest and measures one contender in each cell: ({cell: Figures}, {cell: why there are none}).
 
     The contender's command names its program by a Path here, which is put into the guest; `load` is ringsock-load's.
@@ -199,7 +199,7 @@ def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_fl
         out, console = Path(scratch) / "out", Path(scratch) / "console"
         boot = guests.boot(
             kernel, files, script(in_guest, cells, short, long, load_flags), out=out, console=console, seed=seed,
-            timeout_s=timeout_s,
+            timeout_s=timeout_s, modules=modules,
         )
         if boot.outcome != "done":
             return {}, {cell: boot.why(timeout_s) for cell in cells}
