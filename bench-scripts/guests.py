@@ -295,16 +295,17 @@ def is_dynamic(data):
     return any(struct.unpack_from("<I", data, table + k * size)[0] == PT_INTERP for k in range(count))
 
 
-def static_binaries(names):
-    """Builds programs of this repository so that they run in any guest: paths by name.
+def static_binaries(names, tests=()):
+    """Builds programs of this repository, and tests as programs, so that they run in any guest: paths by name.
 
     In a target folder of its own, for other flags would have everything else built anew.
     """
     built = cargo_build(
         "--target", TRIPLE, "--config", 'profile.release.strip="symbols"', *(f"--bin={name}" for name in names),
+        *(f"--test={name}" for name in tests),
         env={"RUSTFLAGS": "-C target-feature=+crt-static", "CARGO_TARGET_DIR": str(target_folder() / "static")},
     )
-    return {name: Path(built[name]) for name in names}
+    return {name: Path(built[name]) for name in [*names, *tests]}
 
 
 def accelerator(kernel, cache=None):

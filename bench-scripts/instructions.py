@@ -194,7 +194,7 @@ def exchanged(result):
 # ---- measuring
 
 
-def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_flags=(), load=None):
+def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_flags=(), load=None, modules=()):
     """Boots a guest and measures one contender in each cell that it has the feature for: ({cell: Figures}, {cell: why
     there are none}).
 
@@ -214,7 +214,7 @@ def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_fl
             files |= {name: Path(scratch) / name for name in (features.CERTIFICATE, features.KEY)}
         boot = guests.boot(
             kernel, files, script(in_guest, cells, short, long, load_flags), out=out, console=console, seed=seed,
-            timeout_s=timeout_s,
+            timeout_s=timeout_s, modules=modules,
         )
         if boot.outcome != "done":
             return {}, {cell: boot.why(timeout_s) for cell in cells}

@@ -83,8 +83,11 @@ fn secured(mut result: RunResult, cipher_suite: &str) -> RunResult {
         resumed,
         connections,
     };
-    result.target.tls =
-        Some(Tls { trusts: "own".to_owned(), negotiated: vec![agreed(false, 3), agreed(true, 1)] });
+    result.target.tls = Some(Tls {
+        trusts: "own".to_owned(),
+        ktls: false,
+        negotiated: vec![agreed(false, 3), agreed(true, 1)],
+    });
     result
 }
 

@@ -251,7 +251,8 @@ fn tls(run: &Run) -> String {
     let Some(tls) = &run.target.tls else { return NONE.to_owned() };
     let agreed = |agreed: &Negotiated| format!("{} {}", agreed.version, agreed.cipher_suite);
     let agreed: BTreeSet<String> = tls.negotiated.iter().map(agreed).collect();
-    filled(&agreed.into_iter().collect::<Vec<_>>().join(", "))
+    let by_kernel = if tls.ktls { ", records by the kernel" } else { "" };
+    filled(&agreed.into_iter().collect::<Vec<_>>().join(", ")) + by_kernel
 }
 
 fn machine(run: &Run) -> String {

@@ -8,8 +8,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::probe::{Feature, Probe};
-use super::uring::{Features, Switches};
-use super::{EngineError, EngineKind, epoll};
+use super::uring::{Features, Switch, Switches};
+use super::{EngineError, EngineKind, epoll, ktls};
 
 /// What an engine asks of the kernel's io_uring.
 struct Row {
@@ -202,6 +202,7 @@ impl Choice {
             uring,
             passed_over,
             kernel_timestamps: false,
+            kernel_tls: false,
         };
         let refusal = match self.preferred().check(probe) {
             Ok(()) if self.preferred() == EngineKind::Uring => {
@@ -242,6 +243,8 @@ pub struct Chosen {
     pub passed_over: Option<String>,
     /// Whether it is to note when the kernel received what arrives.
     pub kernel_timestamps: bool,
+    /// Whether connections are to be handed to the kernel's TLS.
+    pub kernel_tls: bool,
 }
 
 impl Chosen {
@@ -268,6 +271,31 @@ impl Chosen {
             self.features = self.uring.names();
         }
         self
+    }
+
+    /// The same, handing secured connections to the kernel's TLS: tried out here.
+    ///
+    /// # Errors
+    /// It is an engine that cannot, or uses what does not go with it, or the kernel does no TLS.
+    pub fn with_kernel_tls(mut self, probe: &Probe) -> Result<Self, EngineError> {
+        match self.kind {
+            EngineKind::TokioUring => return Err(EngineError::KernelTlsEngine { engine: self.kind.name() }),
+            EngineKind::Epoll if self.kernel_timestamps => {
+                return Err(EngineError::KernelTlsBeside { other: "--kernel-timestamps" });
+            }
+            EngineKind::Uring if self.uring.has(Switch::ZeroCopy) => {
+                return Err(EngineError::KernelTlsBeside { other: "--uring-features +zero-copy" });
+            }
+            EngineKind::Uring => {
+                self.uring = self.uring.for_kernel_tls();
+                self.features = self.kind.features(probe, &self.uring);
+            }
+            EngineKind::Epoll => {}
+        }
+        ktls::survey(&self.release)?;
+        self.kernel_tls = true;
+        self.features.push(ktls::KERNEL_TLS.to_owned());
+        Ok(self)
     }
 
     /// Whether it uses `feature` of io_uring here.

@@ -79,7 +79,9 @@ counters! {
 impl Counters {
     /// Those of TLS, by names that say so.
     pub fn named_of_tls(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-        let TlsCounters { handshakes, resumed, not_tls, failures, timeouts, faults, truncated } = self.tls;
+        let TlsCounters { handshakes, resumed, not_tls, failures, timeouts, faults, truncated, .. } =
+            self.tls;
+        let TlsCounters { kernel, kernel_refused, kernel_missed, .. } = self.tls;
         [
             ("tls_handshakes", handshakes),
             ("tls_resumed", resumed),
@@ -88,6 +90,9 @@ impl Counters {
             ("tls_timeouts", timeouts),
             ("tls_faults", faults),
             ("tls_truncated", truncated),
+            ("tls_kernel", kernel),
+            ("tls_kernel_refused", kernel_refused),
+            ("tls_kernel_missed", kernel_missed),
         ]
         .into_iter()
     }

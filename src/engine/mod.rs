@@ -77,6 +77,8 @@ pub struct Config {
     /// Whether [`Handler::on_address`] is called. Over [`uring`] it costs multishot accepts, and nothing once a connection
     /// is open.
     pub peer_addresses: bool,
+    /// Whether connections may be handed to the kernel's TLS, see [`ktls`]. [`uring`] and [`epoll`] can.
+    pub kernel_tls: bool,
     /// What is to go wrong, for tests.
     pub faults: Faults,
 }
@@ -95,6 +97,7 @@ impl Default for Config {
             uring: uring::Features::default(),
             kernel_timestamps: false,
             peer_addresses: false,
+            kernel_tls: false,
             faults: Faults::default(),
         }
     }
@@ -165,6 +168,15 @@ pub trait Handler: 'static {
     fn on_timer(&mut self, connections: &mut Connections<Self::Conn>, id: ConnId);
     /// All that a slow peer kept waiting has been sent.
     fn on_writable(&mut self, _connections: &mut Connections<Self::Conn>, _id: ConnId) {}
+    /// Of a connection whose records the kernel is to open and seal: see [`ktls`]. For [`Tls`] alone, which asks for it.
+    fn on_kernel_tls(
+        &mut self,
+        _connections: &mut Connections<Self::Conn>,
+        _id: ConnId,
+        _event: ktls::Event<'_>,
+    ) -> ktls::Answer {
+        ktls::Answer::default()
+    }
     /// The connection is gone, and so is all that was queued for it.
     fn on_closed(&mut self, connections: &mut Connections<Self::Conn>, conn: Self::Conn, why: Closed);
     /// [`Waker::wake`] was called.
@@ -194,14 +206,30 @@ enum Intent {
     Abort,
 }
 
+/// Whether records of a connection are opened and sealed by the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kernel {
+    /// It knows of none.
+    Without,
+    HasKeys,
+    /// The peer has been told that nothing more will be sent.
+    HasKeysAndIsDone,
+}
+
+/// Why a connection is not to be received from: the handler holds it.
+const HELD_BY_HANDLER: u8 = 1;
+/// A moment of quiet is wanted.
+const HELD_FOR_QUIET: u8 = 2;
+
 struct Line {
     generation: u32,
     in_use: bool,
     dirty: bool,
     waiting: Waiting,
     intent: Intent,
-    /// The handler has received more than it can handle for now.
-    holds_reading: bool,
+    /// Why it is not to be received from, if it is not: the sum of what `HELD_*` there is.
+    holds: u8,
+    kernel: Kernel,
     outbox: Outbox,
     wake_at_ns: u64,
 }
@@ -386,7 +414,8 @@ impl<C> Connections<C> {
                 dirty: false,
                 waiting: Waiting::default(),
                 intent: Intent::Keep,
-                holds_reading: false,
+                holds: 0,
+                kernel: Kernel::Without,
                 outbox: Outbox::default(),
                 wake_at_ns: u64::MAX,
             };
@@ -396,7 +425,8 @@ impl<C> Connections<C> {
         assert!(!slot.line.in_use, "slot {index} is taken");
         slot.line.in_use = true;
         slot.line.intent = Intent::Keep;
-        slot.line.holds_reading = false;
+        slot.line.holds = 0;
+        slot.line.kernel = Kernel::Without;
         slot.line.waiting.begin();
         slot.line.wake_at_ns = u64::MAX;
         slot.conn = Some(conn);
@@ -489,6 +519,18 @@ impl Line {
             common.dirty.push(index);
         }
     }
+
+    fn is_held_by_handler(&self) -> bool {
+        self.holds & HELD_BY_HANDLER != 0
+    }
+
+    fn wants_quiet(&self) -> bool {
+        self.holds & HELD_FOR_QUIET != 0
+    }
+
+    fn want_quiet(&mut self, want: bool) {
+        self.holds = self.holds & !HELD_FOR_QUIET | if want { HELD_FOR_QUIET } else { 0 };
+    }
 }
 
 /// The writing end of one connection. Everything queued in a turn leaves together at its end.
@@ -560,10 +602,17 @@ impl Io<'_> {
 
     /// Has the peer not read from until this is called with `false`; what has been received may still be handed over.
     pub fn hold_reading(&mut self, hold: bool) {
-        if self.line.holds_reading != hold {
-            self.line.holds_reading = hold;
+        if self.line.is_held_by_handler() != hold {
+            self.line.holds ^= HELD_BY_HANDLER;
             self.line.mark_dirty(self.index, self.common);
         }
+    }
+
+    /// Asks for a moment of quiet, where [`Config::kernel_tls`] is set: everything that was received has been handed over,
+    /// nothing is being received, all output has gone. [`Handler::on_kernel_tls`] is called in it, once.
+    fn ask_quiet(&mut self) {
+        self.line.want_quiet(true);
+        self.line.mark_dirty(self.index, self.common);
     }
 
     /// When the kernel received the last of the bytes being handled in `on_bytes`, in nanoseconds of [`clock_ns`], to
@@ -653,6 +702,9 @@ impl EngineKind {
     ) -> Result<H, EngineError> {
         if config.kernel_timestamps && self != Self::Epoll {
             return Err(EngineError::NoKernelTimestamps { engine: self.name() });
+        }
+        if config.kernel_tls && self == Self::TokioUring {
+            return Err(EngineError::KernelTlsEngine { engine: self.name() });
         }
         match self {
             Self::Uring => uring::run(config, waker, handler, ready),
@@ -748,9 +800,20 @@ pub enum EngineError {
         /// What the kernel said.
         error: std::io::Error,
     },
-    /// `--ktls` on a kernel that could.
-    #[error("--ktls: this kernel does TLS, but ringsock does not hand it over yet: leave out --ktls")]
-    KernelTlsUnused,
+    /// `--ktls` for another engine.
+    #[error(
+        "--ktls: the engine {engine} does not hand connections to the kernel's TLS: take --engine uring or epoll"
+    )]
+    KernelTlsEngine {
+        /// Its name.
+        engine: &'static str,
+    },
+    /// `--ktls` with what does not go with it.
+    #[error("--ktls: the kernel's TLS does not go with {other}: leave one of them out")]
+    KernelTlsBeside {
+        /// The other flag.
+        other: &'static str,
+    },
     /// The table of direct descriptors counts against the limit on open files.
     #[error(
         "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n {needed}` \
@@ -775,7 +838,13 @@ pub enum EngineError {
 impl EngineError {
     /// Whether a flag is at fault that goes with another engine, and not the kernel.
     pub fn is_of_flags(&self) -> bool {
-        matches!(self, Self::NoSwitches { .. } | Self::NoKernelTimestamps { .. } | Self::KernelTlsUnused)
+        matches!(
+            self,
+            Self::NoSwitches { .. }
+                | Self::NoKernelTimestamps { .. }
+                | Self::KernelTlsEngine { .. }
+                | Self::KernelTlsBeside { .. }
+        )
     }
 
     /// Whether something asked for cannot be had on this kernel, whatever the flags; another kernel, or this one set otherwise,
@@ -788,6 +857,7 @@ impl EngineError {
                 | Self::TooOld { .. }
                 | Self::Lacks { .. }
                 | Self::KernelTimestamps { .. }
+                | Self::NoKernelTls { .. }
         )
     }
 

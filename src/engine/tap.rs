@@ -141,7 +141,7 @@ impl<H: Handler, T: Tap> Tapped<H, T> {
                 }
             }
         }
-        io.hold_reading(line.holds_reading);
+        io.hold_reading(line.is_held_by_handler());
         match line.intent {
             Intent::Keep => {}
             Intent::ShutDown => io.shut_down(),
@@ -172,7 +172,7 @@ impl<H: Handler, T: Tap> Tapped<H, T> {
     /// The handler's name for a connection, which it may see from now on. It sees as well whether a slow peer has taken anything.
     fn known(&mut self, outer: &mut Outer<H, T>, id: ConnId) -> Option<ConnId> {
         self.enter(outer);
-        let (link, mut io) = outer.get(id)?;
+        let (link, io) = outer.get(id)?;
         match std::mem::replace(&mut link.inner, Inner::Gone) {
             Inner::Accepted(conn) => {
                 let slot = self.inner.free.pop().unwrap_or(self.inner.slots.len() as u32);
@@ -184,8 +184,7 @@ impl<H: Handler, T: Tap> Tapped<H, T> {
         }
         let Inner::Known(inner_id) = &link.inner else { return None };
         let line = &mut self.inner.slots[inner_id.index()].line;
-        line.waiting.progressed_ns = line.waiting.progressed_ns.or(io.take_progress());
-        line.waiting.since_ns = io.waits_since_ns();
+        line.waiting.follow(&mut io.line.waiting);
         Some(*inner_id)
     }
 
@@ -196,9 +195,8 @@ impl<H: Handler, T: Tap> Tapped<H, T> {
                 continue;
             }
             io.line.wake_at_ns = u64::MAX;
-            if let Some((_, mut below)) = outer.get(self.outer_ids[inner_id.index()]) {
-                io.line.waiting.progressed_ns = io.line.waiting.progressed_ns.or(below.take_progress());
-                io.line.waiting.since_ns = below.waits_since_ns();
+            if let Some((_, below)) = outer.get(self.outer_ids[inner_id.index()]) {
+                io.line.waiting.follow(&mut below.line.waiting);
             }
             self.handler.on_timer(&mut self.inner, inner_id);
             self.leave(outer, &[]);

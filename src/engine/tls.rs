@@ -10,14 +10,21 @@
 //! has a time limit here, or the handler's; a connection that is being failed is read until the peer is done, so that the
 //! alert is not lost to a reset. Output that waits is the engine's, encrypted, and bounded by it.
 //!
+//! Where it was asked for ([`Tls::handing_to_kernel`]), a connection is handed to the kernel's TLS once it is secured and the
+//! engine has a moment of quiet: see [`ktls`]. From then on its bytes are plain here as well, and pass through: a reply in
+//! place is one to the engine too. Until then, and where the kernel refuses, its records are opened and sealed here.
+//!
 //! Timers of the handler's are kept here, by way of [`Handler::on_turn`].
 
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::{Closed, ConnId, Connections, Counters, Handler, Intent, Received, Segment};
+use super::{Closed, ConnId, Connections, Counters, Handler, Intent, Received, Segment, ktls};
 use crate::limits::HEADROOM_BYTES;
-use crate::tls::{self, Session};
+use crate::tls::{self, Handed, Session};
+
+/// Moments of quiet in which a record has come in part, after which a connection stays in this process.
+const QUIETS: u8 = 8;
 
 /// What the connections of a [`Tls`] are.
 #[derive(Debug, Clone)]
@@ -45,6 +52,12 @@ pub struct TlsCounters {
     pub faults: u64,
     /// Secured connections whose peer hung up without saying so first.
     pub truncated: u64,
+    /// Secured connections that were handed to the kernel.
+    pub kernel: u64,
+    /// Those that it refused: it has no such cipher, above all.
+    pub kernel_refused: u64,
+    /// Those that were never quiet enough to be handed over, or changed their keys before.
+    pub kernel_missed: u64,
 }
 
 impl std::ops::AddAssign for TlsCounters {
@@ -56,6 +69,9 @@ impl std::ops::AddAssign for TlsCounters {
         self.timeouts += other.timeouts;
         self.faults += other.faults;
         self.truncated += other.truncated;
+        self.kernel += other.kernel;
+        self.kernel_refused += other.kernel_refused;
+        self.kernel_missed += other.kernel_missed;
     }
 }
 
@@ -69,6 +85,8 @@ pub struct Tls<H: Handler> {
     ends: Ends,
     handshake_ns: u64,
     close_ns: u64,
+    /// See [`Tls::handing_to_kernel`].
+    to_kernel: bool,
     counters: TlsCounters,
     /// Slots whose output waits in the engine.
     waiting: Vec<u32>,
@@ -81,6 +99,10 @@ pub struct Tls<H: Handler> {
 /// One of the engine's connections.
 pub struct Link<C> {
     session: Option<Box<Session>>,
+    /// Instead of it, where the kernel opens and seals.
+    handed: Option<Box<Handed>>,
+    /// How many moments of quiet may still be asked for, to hand it over.
+    quiets: u8,
     stage: Stage,
     /// What the engine was asked for so far.
     intent: Intent,
@@ -115,6 +137,8 @@ impl<C> Link<C> {
     fn new(inner: Inner<C>) -> Self {
         Self {
             session: None,
+            handed: None,
+            quiets: 0,
             stage: Stage::Opening,
             intent: Intent::Keep,
             inner,
@@ -122,6 +146,22 @@ impl<C> Link<C> {
             until_ns: u64::MAX,
             why: None,
         }
+    }
+}
+
+/// What a handler may have composed answers in.
+#[derive(Clone, Copy)]
+struct Memory<'a> {
+    bytes: &'a [u8],
+    /// It is what the engine has handed over, from its beginning: it can be sent from.
+    is_engines: bool,
+}
+
+impl<'a> Memory<'a> {
+    const NONE: Self = Self { bytes: &[], is_engines: false };
+
+    fn ours(bytes: &'a [u8]) -> Self {
+        Self { bytes, is_engines: false }
     }
 }
 
@@ -138,11 +178,20 @@ impl<H: Handler> Tls<H> {
             ends,
             handshake_ns,
             close_ns,
+            to_kernel: false,
             counters: TlsCounters::default(),
             waiting: Vec::new(),
             scratch: Vec::new(),
             address: None,
         }
+    }
+
+    /// Has connections be handed to the kernel's TLS, if `to_kernel`. The engine has to have [`Config::kernel_tls`](super::Config)
+    /// set.
+    #[must_use]
+    pub fn handing_to_kernel(mut self, to_kernel: bool) -> Self {
+        self.to_kernel = to_kernel;
+        self
     }
 
     /// Gives the handler back.
@@ -165,7 +214,7 @@ impl<H: Handler> Tls<H> {
 
     /// The handler has been called: what it asked for is passed on. `memory` is what it may have composed answers in.
     #[inline]
-    fn leave(&mut self, outer: &mut Outer<H>, memory: &[u8]) {
+    fn leave(&mut self, outer: &mut Outer<H>, memory: Memory<'_>) {
         let mut dirty = std::mem::take(&mut self.inner.common.dirty);
         for slot in dirty.drain(..) {
             self.pass_on(outer, slot, memory);
@@ -188,7 +237,7 @@ impl<H: Handler> Tls<H> {
             let outer_id = outer.connect(address, Link::new(Inner::Known(id)));
             self.name(slot, outer_id);
             // It may have been given up at once.
-            self.pass_on(outer, slot, &[]);
+            self.pass_on(outer, slot, Memory::NONE);
         }
     }
 
@@ -201,7 +250,7 @@ impl<H: Handler> Tls<H> {
 
     /// Passes on what was queued for a connection, encrypted, and how far it is to be taken down.
     #[inline]
-    fn pass_on(&mut self, outer: &mut Outer<H>, slot: u32, memory: &[u8]) {
+    fn pass_on(&mut self, outer: &mut Outer<H>, slot: u32, memory: Memory<'_>) {
         let line = &mut self.inner.slots[slot as usize].line;
         line.dirty = false;
         let Some(&outer_id) = self.outer_ids.get(slot as usize).filter(|_| line.in_use) else { return };
@@ -215,7 +264,7 @@ impl<H: Handler> Tls<H> {
             let may_send = matches!(link.stage, Stage::Open | Stage::Ended);
             while let Some(segment) = line.outbox.pop(pool) {
                 let bytes = match &segment {
-                    Segment::InPlace { start, end, .. } => &memory[*start as usize..*end as usize],
+                    Segment::InPlace { start, end, .. } => &memory.bytes[*start as usize..*end as usize],
                     Segment::Owned { bytes, start } => &bytes[*start..],
                     Segment::Shared(bytes) => bytes,
                 };
@@ -226,8 +275,26 @@ impl<H: Handler> Tls<H> {
                     pool.put(bytes);
                 }
             }
+        } else if link.handed.is_some() {
+            let may_send = matches!(link.stage, Stage::Open | Stage::Ended);
+            while let Some(segment) = line.outbox.pop(pool) {
+                match segment {
+                    _ if !may_send => {}
+                    Segment::InPlace { start, end, .. } if memory.is_engines => {
+                        io.reply_in_place(start as usize..end as usize);
+                    }
+                    Segment::InPlace { start, end, .. } => {
+                        io.write(|out| out.extend_from_slice(&memory.bytes[start as usize..end as usize]));
+                    }
+                    Segment::Owned { bytes, start } => {
+                        io.write(|out| out.extend_from_slice(&bytes[start..]));
+                        pool.put(bytes);
+                    }
+                    Segment::Shared(bytes) => io.send(bytes),
+                }
+            }
         }
-        io.hold_reading(line.holds_reading);
+        io.hold_reading(line.is_held_by_handler());
         if line.intent > link.intent {
             link.intent = line.intent;
             if let Some(session) = link.session.as_deref_mut().filter(|_| line.intent != Intent::Abort) {
@@ -279,7 +346,7 @@ impl<H: Handler> Tls<H> {
                 io.line.waiting.follow(&mut below.line.waiting);
             }
             self.handler.on_timer(&mut self.inner, id);
-            self.leave(outer, &[]);
+            self.leave(outer, Memory::NONE);
         }
     }
 
@@ -327,26 +394,110 @@ impl<H: Handler> Tls<H> {
         link.stage = Stage::Open;
         self.handler.on_secured(&mut self.inner, inner_id, secured, took_ns);
         self.handler.on_open(&mut self.inner, inner_id);
-        self.leave(outer, &[]);
+        self.leave(outer, Memory::NONE);
         let Some((link, _)) = outer.get(id) else { return };
         let mut kept = link.session.as_deref_mut().map(Session::take_kept).unwrap_or_default();
         let range = HEADROOM_BYTES..kept.len();
         if !range.is_empty() {
             self.on_records(outer, id, &mut kept, range);
         }
+        self.ask_quiet(outer, id);
+    }
+
+    /// So that the connection can be handed over, if that is to be tried.
+    fn ask_quiet(&mut self, outer: &mut Outer<H>, id: ConnId) {
+        if let Some((link, mut io)) = outer.get(id)
+            && link.quiets > 0
+            && link.stage == Stage::Open
+        {
+            io.ask_quiet();
+        }
+    }
+
+    /// The keys, if everything that has come has been opened. If not, the rest of what has come is waited for.
+    fn on_quiet(&mut self, outer: &mut Outer<H>, id: ConnId) -> ktls::Answer {
+        let nothing = ktls::Answer::default();
+        let Some((link, _)) = outer.get(id) else { return nothing };
+        let Some(session) = link.session.as_deref_mut().filter(|_| link.stage == Stage::Open) else {
+            return nothing;
+        };
+        if let Some((sealing, opening)) = session.keys() {
+            return ktls::Answer { sealing: Some(sealing), opening: Some(opening), say: None };
+        }
+        link.quiets = if session.has_kept() { link.quiets.saturating_sub(1) } else { 0 };
+        if link.quiets == 0 {
+            session.forget_secrets();
+            self.counters.kernel_missed += 1;
+        }
+        nothing
+    }
+
+    fn on_handed(&mut self, outer: &mut Outer<H>, id: ConnId, result: std::io::Result<()>) {
+        let Some((link, _)) = outer.get(id) else { return };
+        link.quiets = 0;
+        match (result, link.session.take()) {
+            (Ok(()), Some(session)) => {
+                link.handed = Some(Box::new(session.into_handed()));
+                self.counters.kernel += 1;
+            }
+            (_, mut session) => {
+                session.iter_mut().for_each(|session| session.forget_secrets());
+                link.session = session;
+                self.counters.kernel_refused += 1;
+            }
+        }
+    }
+
+    /// A record without data, opened by the kernel.
+    fn on_control(&mut self, outer: &mut Outer<H>, id: ConnId, content: u8, plain: &[u8]) -> ktls::Answer {
+        let nothing = ktls::Answer::default();
+        let Some((link, _)) = outer.get(id) else { return nothing };
+        let Some(handed) = link.handed.as_deref_mut().filter(|_| link.stage == Stage::Open) else {
+            return nothing;
+        };
+        match handed.on_record(content, plain) {
+            Ok(response) => {
+                if response.end {
+                    self.end(outer, id);
+                }
+                let tls::Response { say, sealing, opening, .. } = response;
+                ktls::Answer { say, sealing, opening }
+            }
+            Err(fault) => {
+                self.counters.faults += 1;
+                self.fail(outer, id, fault.into());
+                ktls::Answer { say: ktls::alert(fault), ..nothing }
+            }
+        }
+    }
+
+    /// What the kernel has opened is handed to the handler as it lies, and answered where it lies.
+    #[inline]
+    fn on_plain(&mut self, outer: &mut Outer<H>, id: ConnId, memory: &mut [u8], range: Range<usize>) {
+        let Some((link, _)) = outer.get(id) else { return };
+        let (Some(handed), Inner::Known(inner_id)) = (link.handed.as_deref_mut(), &link.inner) else {
+            return;
+        };
+        handed.on_data();
+        debug_assert_eq!(range.start, HEADROOM_BYTES, "as every engine has it");
+        self.inner.deliver(&mut self.handler, *inner_id, 0, memory, range.len());
+        self.leave(outer, Memory { bytes: memory, is_engines: true });
     }
 
     /// Completes the record that was kept, if any; then what lies whole in `memory` is opened where it is.
     #[inline]
     fn on_traffic(&mut self, outer: &mut Outer<H>, id: ConnId, memory: &mut [u8], mut range: Range<usize>) {
         let Some((link, _)) = outer.get(id) else { return };
-        let Some(session) = link.session.as_deref_mut() else { return };
+        let Some(session) = link.session.as_deref_mut() else {
+            return self.on_plain(outer, id, memory, range);
+        };
         let (used_bytes, is_whole) = session.complete(&memory[range.clone()]);
         range.start += used_bytes;
         if is_whole {
             let mut kept = session.take_kept();
             let kept_range = HEADROOM_BYTES..kept.len();
             self.on_records(outer, id, &mut kept, kept_range);
+            self.ask_quiet(outer, id);
         }
         if !range.is_empty() {
             self.on_records(outer, id, memory, range);
@@ -373,7 +524,7 @@ impl<H: Handler> Tls<H> {
             let headroom = opened.plain.start - HEADROOM_BYTES;
             let memory = &mut memory[headroom..opened.plain.end];
             self.inner.deliver(&mut self.handler, inner_id, 0, memory, opened.plain.len());
-            self.leave(outer, memory);
+            self.leave(outer, Memory::ours(memory));
         }
         match opened.end {
             None => {}
@@ -395,7 +546,7 @@ impl<H: Handler> Tls<H> {
         link.stage = Stage::Ended;
         if let Inner::Known(inner_id) = link.inner {
             self.handler.on_end(&mut self.inner, inner_id);
-            self.leave(outer, &[]);
+            self.leave(outer, Memory::NONE);
         }
     }
 
@@ -442,11 +593,15 @@ impl<H: Handler> Handler for Tls<H> {
         if let (Inner::Known(inner_id), Some(address)) = (&link.inner, self.address.take()) {
             let inner_id = *inner_id;
             self.inner.introduce(&mut self.handler, inner_id, Some(address));
-            self.leave(outer, &[]);
+            self.leave(outer, Memory::NONE);
         }
         let Some((link, _)) = outer.get(id) else { return };
         match session {
-            Ok(session) => {
+            Ok(mut session) => {
+                if self.to_kernel {
+                    session.keep_secrets();
+                    link.quiets = QUIETS;
+                }
                 link.session = Some(Box::new(session));
                 self.send_scratch(outer, id);
             }
@@ -514,7 +669,26 @@ impl<H: Handler> Handler for Tls<H> {
             let inner_id = *inner_id;
             self.count_waiting(outer);
             self.handler.on_writable(&mut self.inner, inner_id);
-            self.leave(outer, &[]);
+            self.leave(outer, Memory::NONE);
+        }
+    }
+
+    fn on_kernel_tls(&mut self, outer: &mut Outer<H>, id: ConnId, event: ktls::Event<'_>) -> ktls::Answer {
+        self.enter(outer, outer.now_ns());
+        match event {
+            ktls::Event::Quiet => self.on_quiet(outer, id),
+            ktls::Event::Handed(result) => {
+                self.on_handed(outer, id, result);
+                ktls::Answer::default()
+            }
+            ktls::Event::Control(content, plain) => self.on_control(outer, id, content, plain),
+            ktls::Event::Fault(fault) => {
+                self.counters.faults += 1;
+                if let Some((link, _)) = outer.get(id) {
+                    link.why.get_or_insert(Box::new(fault.into()));
+                }
+                ktls::Answer { say: ktls::alert(fault), ..ktls::Answer::default() }
+            }
         }
     }
 
@@ -544,14 +718,14 @@ impl<H: Handler> Handler for Tls<H> {
         if let Some(conn) = conn {
             self.handler.on_closed(&mut self.inner, conn, why);
         }
-        self.leave(outer, &[]);
+        self.leave(outer, Memory::NONE);
     }
 
     fn on_wake(&mut self, outer: &mut Outer<H>) {
         self.enter(outer, outer.now_ns());
         self.count(outer);
         self.handler.on_wake(&mut self.inner);
-        self.leave(outer, &[]);
+        self.leave(outer, Memory::NONE);
     }
 
     fn on_turn(&mut self, outer: &mut Outer<H>) -> Option<u64> {
@@ -560,7 +734,7 @@ impl<H: Handler> Handler for Tls<H> {
         self.count_waiting(outer);
         self.run_timers(outer);
         let turn_by_ns = self.handler.on_turn(&mut self.inner);
-        self.leave(outer, &[]);
+        self.leave(outer, Memory::NONE);
         turn_by_ns.into_iter().chain(self.inner.common.timers.next_ns()).min()
     }
 }

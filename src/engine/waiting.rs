@@ -91,7 +91,11 @@ impl<C> Connections<C> {
     #[cold]
     pub(super) fn count_pause(&mut self, slot: u32, config: &Config) {
         let line = &self.slots[slot as usize].line;
-        let of_all = !line.holds_reading && line.outbox.queued_bytes() <= config.outbox_bytes;
+        if line.wants_quiet() {
+            // To hand it to the kernel's TLS: nobody is slow.
+            return;
+        }
+        let of_all = line.holds == 0 && line.outbox.queued_bytes() <= config.outbox_bytes;
         self.counters.pauses += 1;
         self.counters.pauses_in_all += u64::from(of_all);
     }

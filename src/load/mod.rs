@@ -324,7 +324,11 @@ fn target_of(
         load_cpus: Some(list(&plan.cpus)),
         deflate: plan.deflate.zip(agreed).map(|(settings, agreed)| deflate::record_of(&settings, &agreed)),
         subprotocol: None,
-        tls: plan.tls.as_ref().map(|tls| result::Tls { trusts: tls.trusts.to_owned(), negotiated }),
+        tls: plan.tls.as_ref().map(|tls| result::Tls {
+            trusts: tls.trusts.to_owned(),
+            ktls: ours.is_some_and(|engine| engine.kernel_tls),
+            negotiated,
+        }),
     }
 }
 

@@ -526,6 +526,9 @@ impl Options {
         if self.kernel_timestamps && can_note {
             server_engine = server_engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
         }
+        if self.tls.ktls {
+            server_engine = server_engine.with_kernel_tls(probe).map_err(OptionsError::Engine)?;
+        }
         let mut plan = Plan {
             tls: self.tls.validate(endpoint.as_ref())?,
             endpoint,

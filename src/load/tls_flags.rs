@@ -17,6 +17,10 @@ pub struct TlsFlags {
     #[arg(help_heading = TARGET, long, conflicts_with_all = ["url", "calibrate"])]
     pub tls: bool,
 
+    /// Have that server hand its connections to the kernel's TLS (engines uring and epoll; needs the kernel's module tls)
+    #[arg(help_heading = TARGET, long, requires = "tls")]
+    pub ktls: bool,
+
     /// Of a wss:// server, trust the certificates in this PEM file and what they have signed [default: what this machine
     /// trusts]
     #[arg(help_heading = TARGET, long, value_name = "FILE", requires = "url", conflicts_with = "insecure")]

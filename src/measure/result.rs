@@ -301,6 +301,9 @@ pub struct Tls {
     /// Whom the generator trusted: `system` (what its machine trusts), `file` (`--ca`), `own` (the server's of the run's own)
     /// or `anyone` (`--insecure`).
     pub trusts: String,
+    /// Whether the server of the run's own handed connections to the kernel's TLS (`--ktls`).
+    #[serde(default)]
+    pub ktls: bool,
     /// What was agreed on, and how often.
     pub negotiated: Vec<Negotiated>,
 }

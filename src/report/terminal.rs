@@ -46,7 +46,8 @@ fn secured(tls: &Tls) -> String {
         format!("{} {}: {connections} {handshake}", agreed.version, agreed.cipher_suite)
     });
     let unproven = (tls.trusts == "anyone").then(|| "the server had to prove nothing".to_owned());
-    ways.chain(unproven).collect::<Vec<_>>().join("; ")
+    let by_kernel = tls.ktls.then(|| "records by the kernel's TLS".to_owned());
+    ways.chain(by_kernel).chain(unproven).collect::<Vec<_>>().join("; ")
 }
 
 fn header(result: &RunResult, style: Style) -> String {

@@ -308,7 +308,8 @@ fn run<H: Handler>(
         None => drop(plan.engine.kind.run(config, waker, handler, announce)?),
         Some(tls) => {
             let ends = Ends::Server(tls.server.clone());
-            let handler = Tls::new(handler, ends, tls.handshake_ns, plan.limits.close_ns);
+            let handler = Tls::new(handler, ends, tls.handshake_ns, plan.limits.close_ns)
+                .handing_to_kernel(plan.engine.kernel_tls);
             plan.engine.kind.run(config, waker, handler, announce)?;
         }
     }

@@ -196,6 +196,11 @@ pub enum OptionsError {
     /// About TLS.
     #[error(transparent)]
     Tls(#[from] IdentityError),
+    /// `--ktls` without a certificate.
+    #[error(
+        "--ktls: there is no TLS to be handed over: it goes with --tls-cert and --tls-key, or --tls-self-signed"
+    )]
+    KtlsWithoutTls,
     /// About `--max-connections`.
     #[error("--max-connections: {0}")]
     Files(EngineError),
@@ -257,6 +262,7 @@ impl Plan {
             peer_addresses: self.limits.connections_per_address.is_some(),
             uring: self.engine.uring.clone(),
             kernel_timestamps: self.engine.kernel_timestamps,
+            kernel_tls: self.engine.kernel_tls,
             faults: Faults::default(),
         }
     }
@@ -305,6 +311,8 @@ impl Options {
         if limits.connections_per_address.is_some() {
             engine = engine.with_peer_addresses();
         }
+        let mut tls = self.tls.validate(self.listen.ip())?;
+        let engine = self.tls.engine(engine, probe, tls.as_mut())?;
         Ok(Plan {
             listen: self.listen,
             engine,
@@ -318,7 +326,7 @@ impl Options {
             trace: self.trace_frames.then(|| Numbers::new(clock_ns())),
             bare: self.bare,
             deflate: self.deflate.settings(),
-            tls: self.tls.validate(self.listen.ip(), probe)?,
+            tls,
             slots: connections + limits::REFUSED_CONNECTIONS,
             recv_buffer_bytes: self.buffer_size.as_u64() as usize,
             recv_buffers: self.buffers,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::OptionsError;
-use crate::engine::{Probe, ktls};
+use crate::engine::{Chosen, Probe, ktls};
 use crate::tls::{Identity, IdentityError, Server};
 
 /// What was typed.
@@ -34,8 +34,9 @@ pub struct TlsFlags {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub tls_handshake_timeout: Duration,
 
-    /// Have the kernel encrypt and decrypt
-    #[arg(long, hide = true)]
+    /// After each handshake hand the connection to the kernel's TLS, so that answers are composed in place as without TLS
+    /// (engines uring and epoll; needs the kernel's module tls)
+    #[arg(long, conflicts_with = "bare")]
     pub ktls: bool,
 }
 
@@ -46,7 +47,7 @@ pub struct TlsPlan {
     pub server: Server,
     /// How long a handshake may take.
     pub handshake_ns: u64,
-    /// What its user should know: whom clients have to trust.
+    /// What its user should know: whom clients have to trust, what the kernel does.
     pub notice: Option<String>,
 }
 
@@ -55,10 +56,7 @@ impl TlsFlags {
     ///
     /// # Errors
     /// The first flag that is wrong, and what would be right.
-    pub fn validate(&self, address: IpAddr, probe: &Probe) -> Result<Option<TlsPlan>, OptionsError> {
-        if self.ktls {
-            return Err(OptionsError::Engine(ktls::refusal(&probe.release)));
-        }
+    pub fn validate(&self, address: IpAddr) -> Result<Option<TlsPlan>, OptionsError> {
         let (identity, notice) = match (&self.tls_cert, &self.tls_key) {
             (Some(certificate), Some(key)) => (Identity::from_pem(certificate, key)?, None),
             _ if self.tls_self_signed => {
@@ -73,6 +71,28 @@ impl TlsFlags {
             Ok(handshake_ns) => handshake_ns.min(u64::MAX / 4),
         };
         Ok(Some(TlsPlan { server: identity.server()?, handshake_ns, notice }))
+    }
+
+    /// The engine for connections that are secured so; and what the kernel does, where it is to do it.
+    ///
+    /// # Errors
+    /// `--ktls` where there is no TLS, or with an engine or a kernel that cannot.
+    pub fn engine(
+        &self,
+        engine: Chosen,
+        probe: &Probe,
+        plan: Option<&mut TlsPlan>,
+    ) -> Result<Chosen, OptionsError> {
+        if !self.ktls {
+            return Ok(engine);
+        }
+        let plan = plan.ok_or(OptionsError::KtlsWithoutTls)?;
+        let engine = engine.with_kernel_tls(probe).map_err(OptionsError::Engine)?;
+        let offer = ktls::survey(&probe.release).map_err(OptionsError::Engine)?;
+        let said =
+            format!("{} of this kernel: {offer}; other connections stay in this process", ktls::KERNEL_TLS);
+        plan.notice = Some(plan.notice.iter().fold(said, |said, notice| format!("{notice}\n{said}")));
+        Ok(engine)
     }
 
     fn announce(&self, identity: &Identity) -> Result<String, IdentityError> {

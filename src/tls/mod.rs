@@ -6,6 +6,8 @@
 //! | `trust` | whom a client trusts, and what it offers |
 //! | `session` | one connection: rustls through the handshake, then records |
 //! | `record` | the records themselves: opened in place, sealed in the output |
+//! | `control` | what records without data mean |
+//! | `handed` | a connection whose records the kernel opens and seals |
 //!
 //! rustls (cryptography by ring) makes the handshake: versions, certificates, key exchange, tickets. After it, its keys are
 //! taken over and records are ours, because rustls copies each payload four times on its way through an echo, and here it is
@@ -14,11 +16,14 @@
 //! Deliberately absent: renegotiation (refused, as TLS 1.3 has none), 0-RTT data (it can be replayed), client certificates,
 //! revocation.
 
+mod control;
+mod handed;
 mod identity;
 mod record;
 mod session;
 mod trust;
 
+pub use handed::{Handed, RecordCipher, Response, TrafficKeys};
 pub use identity::{Identity, IdentityError};
 pub use session::{Opened, Secured, Session};
 pub use trust::{Cipher, Offer, Trust, TrustError, Version};
@@ -54,6 +59,9 @@ pub enum Fault {
     /// Records without data, one after the other, cost us and bring nothing.
     #[error("too many records without data")]
     NoData,
+    /// The peer has changed its keys, and the kernel, which has the connection's, does not take new ones.
+    #[error("the peer changed its keys, which this kernel's TLS does not follow (Linux 6.14 can)")]
+    KeysNotTaken,
     /// The peer says that we are at fault (RFC 8446, 6.2).
     #[error("the peer sent alert {0}")]
     Alert(u8),
@@ -61,11 +69,12 @@ pub enum Fault {
 
 impl Fault {
     /// What the peer is told (RFC 8446, 6.2); nothing where it has told us.
-    fn alert(self) -> Option<u8> {
+    pub(crate) fn alert(self) -> Option<u8> {
         match self {
             Self::BadRecordMac => Some(20),
             Self::RecordOverflow => Some(22),
             Self::UnexpectedMessage | Self::NoData => Some(10),
+            Self::KeysNotTaken => Some(80),
             Self::Alert(_) => None,
         }
     }

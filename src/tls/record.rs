@@ -67,8 +67,8 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Of a connection that has come to record `sequence`.
-    pub(super) fn new(is_tls13: bool, (sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Option<Self> {
-        let (algorithm, key, iv, tls12_form) = match &secrets {
+    pub(super) fn new(is_tls13: bool, sequence: u64, secrets: &ConnectionTrafficSecrets) -> Option<Self> {
+        let (algorithm, key, iv, tls12_form) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv, Form::Tls12Gcm),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv, Form::Tls12Gcm),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => {

@@ -9,35 +9,19 @@
 
 use std::ops::Range;
 
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::kernel::KernelConnection;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, UnbufferedStatus};
-use rustls::{CommonState, ExtractedSecrets, HandshakeKind, ProtocolVersion};
+use rustls::{CommonState, ConnectionTrafficSecrets, ExtractedSecrets, HandshakeKind, ProtocolVersion};
 
+use super::control::{CLOSE_NOTIFY, Control, FATAL, Kernel, NO_RENEGOTIATION, UPDATE_NOT_REQUESTED, WARNING};
+use super::handed::{Handed, TrafficKeys};
 use super::record::{self, ContentType, FRAGMENT_BYTES_MAX, Keys};
 use super::{Client, Error, Fault, Server};
 use crate::limits::{HEADROOM_BYTES, TLS_HANDSHAKE_BYTES};
 
-/// Records that bring no data, one after the other: more than any peer has reason for.
-const RECORDS_WITHOUT_DATA_MAX: u32 = 32;
 /// Records sealed with one key: RFC 8446, 5.5 allows AES-GCM 2^24.5 full ones.
 const RECORDS_PER_KEY: u64 = 1 << 24;
-/// Longest message after the handshake: a ticket is at most 64 KiB long (RFC 8446, 4.6.1).
-const MESSAGE_BYTES_MAX: usize = (1 << 16) + 1024;
-
-/// Handshake messages after the handshake (RFC 8446, 4; RFC 5246, 7.4).
-const HELLO_REQUEST: u8 = 0;
-const CLIENT_HELLO: u8 = 1;
-const NEW_SESSION_TICKET: u8 = 4;
-const KEY_UPDATE: u8 = 24;
-
-const WARNING: u8 = 1;
-const FATAL: u8 = 2;
-const CLOSE_NOTIFY: u8 = 0;
-const USER_CANCELED: u8 = 90;
-const NO_RENEGOTIATION: u8 = 100;
-
 /// What a handshake came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secured {
@@ -69,6 +53,8 @@ pub struct Session {
     shown_bytes: usize,
     /// Of the handshake's records.
     handshake_bytes: usize,
+    /// See [`Session::keep_secrets`].
+    keeps_secrets: bool,
 }
 
 enum State {
@@ -108,7 +94,7 @@ impl Session {
     }
 
     fn new(state: State) -> Self {
-        Self { state, kept: Vec::new(), shown_bytes: 0, handshake_bytes: 0 }
+        Self { state, kept: Vec::new(), shown_bytes: 0, handshake_bytes: 0, keeps_secrets: false }
     }
 
     /// Goes on with the handshake: `bytes` have arrived, the answer is appended to `out`. Once it is over, what has arrived
@@ -207,7 +193,7 @@ impl Session {
             }
             State::Open(_) | State::Failed => unreachable!("its handshake has just ended"),
         };
-        self.state = State::Open(Box::new(Traffic::new(secrets, kernel)?));
+        self.state = State::Open(Box::new(Traffic::new(secrets, kernel, self.keeps_secrets)?));
         if self.kept.len() <= HEADROOM_BYTES {
             // Nothing has come behind it, and idle connections are to be small.
             self.kept = Vec::new();
@@ -294,6 +280,45 @@ impl Session {
         }
     }
 
+    // ---- handing it over ----
+
+    /// Before the handshake: has its keys be kept as they are, to be handed over later.
+    pub fn keep_secrets(&mut self) {
+        self.keeps_secrets = true;
+    }
+
+    /// What whoever takes it over has to seal and to open with, if this is a moment for it: everything that was received has been
+    /// opened, and nothing has been received in part. `None` too where the keys have not been kept, or have changed since.
+    pub fn keys(&self) -> Option<(TrafficKeys, TrafficKeys)> {
+        match &self.state {
+            State::Open(traffic) if !self.has_kept() => traffic.keys(),
+            _ => None,
+        }
+    }
+
+    /// Whether a record has come in part.
+    pub fn has_kept(&self) -> bool {
+        self.kept.len() > HEADROOM_BYTES
+    }
+
+    /// Forgets what [`Session::keep_secrets`] had kept: it is not handed over.
+    pub fn forget_secrets(&mut self) {
+        if let State::Open(traffic) = &mut self.state {
+            traffic.secrets = None;
+        }
+    }
+
+    /// What is left of it once it has been taken over.
+    ///
+    /// # Panics
+    /// Before the handshake is over.
+    pub fn into_handed(self) -> Handed {
+        match self.state {
+            State::Open(traffic) => Handed::new(traffic.control),
+            _ => panic!("a session is handed over after the handshake"),
+        }
+    }
+
     /// Tells the peer of its fault, unless it was told that we are done.
     pub fn tell(&mut self, fault: Fault, out: &mut Vec<u8>) {
         if let State::Open(traffic) = &mut self.state {
@@ -345,41 +370,33 @@ fn step<Side>(
     (status.discard, step)
 }
 
-/// What is left of rustls after the handshake.
-enum Kernel {
-    Client(KernelConnection<ClientConnectionData>),
-    Server(KernelConnection<ServerConnectionData>),
-}
-
 /// A secured connection.
 struct Traffic {
-    is_tls13: bool,
     opening: Keys,
     sealing: Keys,
-    kernel: Kernel,
-    /// The part of a handshake message that has come.
-    message: Vec<u8>,
-    without_data_count: u32,
+    control: Control,
+    /// What these keys were made of, to seal and to open, while they may have to be handed over.
+    secrets: Option<Box<(ConnectionTrafficSecrets, ConnectionTrafficSecrets)>>,
     is_closed: bool,
 }
 
 impl Traffic {
-    fn new(secrets: ExtractedSecrets, kernel: Kernel) -> Result<Self, Error> {
-        let version = match &kernel {
-            Kernel::Client(kernel) => kernel.protocol_version(),
-            Kernel::Server(kernel) => kernel.protocol_version(),
-        };
-        let is_tls13 = version == ProtocolVersion::TLSv1_3;
+    fn new(secrets: ExtractedSecrets, kernel: Kernel, keeps_secrets: bool) -> Result<Self, Error> {
+        let control = Control::new(kernel);
+        let is_tls13 = control.is_tls13();
         let unknown = || Error::handshake(rustls::Error::General("an unknown cipher".to_owned()));
-        Ok(Self {
-            is_tls13,
-            opening: Keys::new(is_tls13, secrets.rx).ok_or_else(unknown)?,
-            sealing: Keys::new(is_tls13, secrets.tx).ok_or_else(unknown)?,
-            kernel,
-            message: Vec::new(),
-            without_data_count: 0,
+        let ExtractedSecrets { rx, tx } = secrets;
+        let mut traffic = Self {
+            opening: Keys::new(is_tls13, rx.0, &rx.1).ok_or_else(unknown)?,
+            sealing: Keys::new(is_tls13, tx.0, &tx.1).ok_or_else(unknown)?,
+            control,
+            secrets: None,
             is_closed: false,
-        })
+        };
+        if keeps_secrets {
+            traffic.secrets = Some(Box::new((tx.1, rx.1)));
+        }
+        Ok(traffic)
     }
 
     fn open_all(&mut self, memory: &mut [u8], range: Range<usize>, out: &mut Vec<u8>) -> Opened {
@@ -396,7 +413,7 @@ impl Traffic {
             };
             match self.opening.open(memory, at, length, to) {
                 Ok((ContentType::APPLICATION_DATA, plain_bytes @ 1..)) => {
-                    self.without_data_count = 0;
+                    self.control.on_data();
                     to += plain_bytes;
                 }
                 Ok((content, plain_bytes)) => {
@@ -418,65 +435,18 @@ impl Traffic {
         plain: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<Option<()>, Fault> {
-        self.without_data_count += 1;
-        if self.without_data_count > RECORDS_WITHOUT_DATA_MAX {
-            return Err(Fault::NoData);
+        let told = self.control.on_record(content, plain)?;
+        if let Some((sequence, secrets)) = told.opening {
+            self.opening = Keys::new(true, sequence, &secrets).ok_or(Fault::UnexpectedMessage)?;
+            self.secrets = None;
         }
-        match (content, plain) {
-            (ContentType::APPLICATION_DATA, _) => Ok(None),
-            (ContentType::ALERT, &[_, CLOSE_NOTIFY]) => Ok(Some(())),
-            (ContentType::ALERT, &[_, USER_CANCELED]) if self.is_tls13 => Ok(None),
-            (ContentType::ALERT, &[WARNING, _]) if !self.is_tls13 => Ok(None),
-            (ContentType::ALERT, &[_, description]) => Err(Fault::Alert(description)),
-            (ContentType::HANDSHAKE, &[_, ..]) => self.on_messages(plain, out).map(|()| None),
-            _ => Err(Fault::UnexpectedMessage),
+        if told.wants_update {
+            self.update_sealing_keys(out);
         }
-    }
-
-    fn on_messages(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-        let mut messages = std::mem::take(&mut self.message);
-        messages.extend_from_slice(plain);
-        let mut rest = &messages[..];
-        while let Some((&[kind, high, middle, low], behind)) = rest.split_first_chunk() {
-            let body_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
-            if body_bytes > MESSAGE_BYTES_MAX {
-                return Err(Fault::UnexpectedMessage);
-            }
-            let Some((body, behind)) = behind.split_at_checked(body_bytes) else { break };
-            rest = behind;
-            self.on_message(kind, body, rest.is_empty(), out)?;
+        if told.wants_handshake {
+            self.sealing.seal(ContentType::ALERT, &[WARNING, NO_RENEGOTIATION], out);
         }
-        self.message = rest.to_vec();
-        Ok(())
-    }
-
-    fn on_message(&mut self, kind: u8, body: &[u8], is_last: bool, out: &mut Vec<u8>) -> Result<(), Fault> {
-        match (kind, body, &mut self.kernel) {
-            // A change of keys ends its record (RFC 8446, 5.1).
-            (KEY_UPDATE, &[request @ (0 | 1)], _) if self.is_tls13 && is_last => {
-                let secrets = match &mut self.kernel {
-                    Kernel::Client(kernel) => kernel.update_rx_secret(),
-                    Kernel::Server(kernel) => kernel.update_rx_secret(),
-                };
-                let keys = secrets.ok().and_then(|secrets| Keys::new(true, secrets));
-                self.opening = keys.ok_or(Fault::UnexpectedMessage)?;
-                if request == 1 {
-                    self.update_sealing_keys(out);
-                }
-                Ok(())
-            }
-            (NEW_SESSION_TICKET, _, Kernel::Client(kernel)) if self.is_tls13 => {
-                kernel.handle_new_session_ticket(body).map_err(|_| Fault::UnexpectedMessage)
-            }
-            // No second handshake (RFC 5246, 7.2.2).
-            (HELLO_REQUEST, _, Kernel::Client(_)) | (CLIENT_HELLO, _, Kernel::Server(_))
-                if !self.is_tls13 =>
-            {
-                self.sealing.seal(ContentType::ALERT, &[WARNING, NO_RENEGOTIATION], out);
-                Ok(())
-            }
-            _ => Err(Fault::UnexpectedMessage),
-        }
+        Ok(told.end.then_some(()))
     }
 
     /// Says so, and seals with new keys from then on (RFC 8446, 4.6.3).
@@ -484,14 +454,21 @@ impl Traffic {
         if self.is_closed {
             return;
         }
-        let secrets = match &mut self.kernel {
-            Kernel::Client(kernel) => kernel.update_tx_secret(),
-            Kernel::Server(kernel) => kernel.update_tx_secret(),
-        };
-        let keys = secrets.ok().and_then(|secrets| Keys::new(true, secrets));
-        let update_not_requested = [KEY_UPDATE, 0, 0, 1, 0];
-        self.sealing.seal(ContentType::HANDSHAKE, &update_not_requested, out);
-        self.sealing = keys.expect("TLS 1.3 keys have successors");
+        let (sequence, secrets) = self.control.next_sealing();
+        self.sealing.seal(ContentType::HANDSHAKE, &UPDATE_NOT_REQUESTED, out);
+        self.sealing = Keys::new(true, sequence, &secrets).expect("a cipher that was known before");
+        self.secrets = None;
+    }
+
+    /// See [`Session::keys`].
+    fn keys(&self) -> Option<(TrafficKeys, TrafficKeys)> {
+        let (sealing, opening) = &**self.secrets.as_ref()?;
+        if !self.control.is_between_messages() || self.is_closed {
+            return None;
+        }
+        let is_tls13 = self.control.is_tls13();
+        let sealing = TrafficKeys::new(is_tls13, self.sealing.sequence(), sealing)?;
+        Some((sealing, TrafficKeys::new(is_tls13, self.opening.sequence(), opening)?))
     }
 
     #[inline]
@@ -500,7 +477,7 @@ impl Traffic {
             return;
         }
         for fragment in plain.chunks(FRAGMENT_BYTES_MAX) {
-            if self.sealing.sequence() >= RECORDS_PER_KEY && self.is_tls13 {
+            if self.sealing.sequence() >= RECORDS_PER_KEY && self.control.is_tls13() {
                 self.update_sealing_keys(out);
             }
             self.sealing.seal(ContentType::APPLICATION_DATA, fragment, out);

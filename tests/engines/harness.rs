@@ -211,6 +211,7 @@ pub(crate) fn connecting() -> Config {
         uring: Features::default(),
         kernel_timestamps: false,
         peer_addresses: false,
+        kernel_tls: false,
         faults: Faults::default(),
     }
 }

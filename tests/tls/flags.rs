@@ -4,7 +4,7 @@ use std::fs;
 
 use base64::Engine;
 use clap::Parser;
-use ringsock::engine::Probe;
+use ringsock::engine::{Probe, ktls};
 use ringsock::server;
 use ringsock::tls::{Identity, Offer, Trust};
 
@@ -50,6 +50,24 @@ fn certificates_and_keys_that_cannot_be_used_are_refused_by_name() {
 
 #[test]
 fn kernel_tls_is_refused_with_the_reason() {
-    let refusal = refusal(&["--tls-self-signed", "--ktls"]);
-    assert!(refusal.contains("--ktls") && refusal.contains("leave out --ktls"), "{refusal}");
+    for (flags, reason) in [
+        (&["--ktls"][..], "--tls-self-signed"),
+        (&["--tls-self-signed", "--ktls", "--engine", "tokio-uring"], "--engine uring or epoll"),
+        (&["--tls-self-signed", "--ktls", "--uring-features", "+zero-copy"], "+zero-copy"),
+    ] {
+        let refusal = refusal(flags);
+        assert!(refusal.contains("--ktls") && refusal.contains(reason), "{refusal}");
+    }
+    let release = Probe::of_this_kernel().release;
+    match ktls::survey(&release) {
+        Ok(offer) => assert!(offer.contains("TLS 1."), "{offer}"),
+        Err(_) => {
+            for engine in ["uring", "epoll"] {
+                let refusal = refusal(&["--tls-self-signed", "--ktls", "--engine", engine]);
+                for expected in ["--ktls", &release, "CONFIG_TLS", "modprobe tls", "leave out --ktls"] {
+                    assert!(refusal.contains(expected), "{refusal}");
+                }
+            }
+        }
+    }
 }

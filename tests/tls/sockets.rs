@@ -1,12 +1,17 @@
 //! TLS on real sockets over each engine; the other end is rustls with its own record layer, blocking.
+//!
+//! Each conversation is held twice over engines that hand connections to the kernel's TLS: with this process opening and sealing
+//! records, and with the kernel doing it, where it can. Where it has to, so that these cannot be left out unseen, the variable
+//! `RINGSOCK_KTLS` says `require`: `bench-scripts/tests/ktls` does, in kernels that can.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use ringsock::engine::{EngineKind, Probe, TlsCounters};
+use ringsock::engine::{EngineKind, Probe, TlsCounters, ktls};
 use ringsock::server;
 use ringsock::ws::frame::{Opcode, Role, parse};
 use ringsock::ws::handshake::ClientHandshake;
@@ -26,7 +31,15 @@ struct Flags {
     server: server::Options,
 }
 
-/// A server with a certificate of its own, over `engine`.
+/// What a server does its work with.
+#[derive(Clone, Copy)]
+struct Way {
+    engine: EngineKind,
+    /// The kernel opens and seals records.
+    kernel: bool,
+}
+
+/// A server with a certificate of its own.
 struct Running {
     server: server::Server,
     address: SocketAddr,
@@ -34,18 +47,23 @@ struct Running {
 }
 
 impl Running {
-    fn start(engine: EngineKind, more: &[&str]) -> Self {
+    fn start(way: Way, more: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let saved = folder.path().join("certificate.pem");
         let mut flags =
             vec!["server", "--listen", "127.0.0.1:0", "--threads", "1", "--max-connections", "100"];
-        flags.extend(["--engine", engine.name(), "--tls-self-signed", "--tls-save-cert"]);
+        flags.extend(["--engine", way.engine.name(), "--tls-self-signed", "--tls-save-cert"]);
         flags.push(saved.to_str().unwrap());
         flags.extend(more);
+        flags.extend(way.kernel.then_some("--ktls"));
         let plan = Flags::parse_from(flags).server.validate(&Probe::of_this_kernel()).unwrap();
-        let server = server::Server::start(&plan).unwrap();
+        Self::of(&plan, &saved)
+    }
+
+    fn of(plan: &server::Plan, saved: &Path) -> Self {
+        let server = server::Server::start(plan).unwrap();
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&saved).unwrap()).unwrap();
+        roots.add(CertificateDer::from_pem_file(saved).unwrap()).unwrap();
         Self { address: server.address(), server, roots }
     }
 
@@ -135,11 +153,27 @@ impl Wss {
     }
 }
 
-fn over_each_engine(conversation: impl Fn(EngineKind)) {
+fn over_each_engine(conversation: impl Fn(Way)) {
     for engine in EngineKind::ALL {
         eprintln!("over {}", engine.name());
-        conversation(engine);
+        conversation(Way { engine, kernel: false });
     }
+    if let Err(error) = ktls::survey(&Probe::of_this_kernel().release) {
+        assert!(std::env::var_os("RINGSOCK_KTLS").is_none_or(|word| word != "require"), "{error}");
+        eprintln!("SKIPPED, the kernel's TLS was not tested: {error}");
+        return;
+    }
+    for engine in [EngineKind::Uring, EngineKind::Epoll] {
+        eprintln!("over {} and the kernel's TLS", engine.name());
+        conversation(Way { engine, kernel: true });
+    }
+}
+
+/// Whether a kernel takes new keys for old ones (Linux 6.14).
+fn kernel_follows_changes() -> bool {
+    let release = Probe::of_this_kernel().release;
+    let mut numbers = release.split(['.', '-', '+']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(14))
 }
 
 fn some_bytes(byte_count: usize) -> Vec<u8> {
@@ -148,8 +182,8 @@ fn some_bytes(byte_count: usize) -> Vec<u8> {
 
 #[test]
 fn messages_of_every_size_come_back_in_every_version_and_cipher() {
-    over_each_engine(|engine| {
-        let running = Running::start(engine, &[]);
+    over_each_engine(|way| {
+        let running = Running::start(way, &[]);
         for &suite in ring::ALL_CIPHER_SUITES {
             if !suite.usable_for_signature_algorithm(rustls::SignatureAlgorithm::ECDSA) {
                 continue;
@@ -163,15 +197,36 @@ fn messages_of_every_size_come_back_in_every_version_and_cipher() {
             }
             wss.echo(Opcode::Text, "so many words, ".repeat(10_000).as_bytes());
         }
+        if way.kernel {
+            running.until("each was handed over or refused", |tls| {
+                tls.kernel + tls.kernel_refused == tls.handshakes
+            });
+            // AES-GCM with keys of both lengths, in both versions.
+            assert!(running.counts().kernel >= 4, "{:?}", running.counts());
+        }
         running.server.drain(PATIENCE).unwrap();
     });
 }
 
 #[test]
 fn keys_are_changed_when_the_client_changes_them() {
-    over_each_engine(|engine| {
-        let running = Running::start(engine, &[]);
+    over_each_engine(|way| {
+        let running = Running::start(way, &[]);
         let mut wss = running.open();
+        if way.kernel {
+            wss.echo(Opcode::Text, b"hello");
+            running.until("it is handed over", |tls| tls.kernel == 1);
+        }
+        if way.kernel && !kernel_follows_changes() {
+            wss.stream.conn.refresh_traffic_keys().unwrap();
+            wss.stream.write_all(&frame(Opcode::Text, b"with the second keys")).unwrap();
+            let told = wss.stream.read(&mut [0; 100]).unwrap_err().to_string();
+            assert!(told.contains("InternalError"), "{told}");
+            running.until("it is a fault", |tls| tls.faults == 1);
+            running.open().echo(Opcode::Text, b"others are served");
+            running.server.drain(PATIENCE).unwrap();
+            return;
+        }
         for byte_count in [10, 20_000, 30] {
             wss.echo(Opcode::Binary, &some_bytes(byte_count));
             wss.stream.conn.refresh_traffic_keys().unwrap();
@@ -183,8 +238,8 @@ fn keys_are_changed_when_the_client_changes_them() {
 
 #[test]
 fn sessions_are_resumed_in_both_versions() {
-    over_each_engine(|engine| {
-        let running = Running::start(engine, &[]);
+    over_each_engine(|way| {
+        let running = Running::start(way, &[]);
         for suites in [vec![TLS13], vec![TLS12]] {
             let config = running.config(suites);
             for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
@@ -201,8 +256,8 @@ fn sessions_are_resumed_in_both_versions() {
 
 #[test]
 fn both_sides_say_when_they_are_done() {
-    over_each_engine(|engine| {
-        let running = Running::start(engine, &[]);
+    over_each_engine(|way| {
+        let running = Running::start(way, &[]);
         // The server closes after the closing handshake of WebSocket.
         let mut wss = running.open();
         wss.stream.write_all(&frame(Opcode::Close, &1000_u16.to_be_bytes())).unwrap();
@@ -223,10 +278,81 @@ fn both_sides_say_when_they_are_done() {
 }
 
 #[test]
+fn what_a_slow_reader_keeps_waiting_arrives_whole_and_the_goodbye_behind_it() {
+    over_each_engine(|way| {
+        let running = Running::start(way, &["--max-queued", "64MiB"]);
+        let (mut wss, message) = (running.open(), some_bytes(60_000));
+        for _ in 0..200 {
+            wss.stream.write_all(&frame(Opcode::Binary, &message)).unwrap();
+        }
+        wss.stream.write_all(&frame(Opcode::Close, &1000_u16.to_be_bytes())).unwrap();
+        for _ in 0..200 {
+            assert!(wss.next() == Some((Opcode::Binary, message.clone())));
+        }
+        assert_eq!(wss.next(), Some((Opcode::Close, 1000_u16.to_be_bytes().to_vec())));
+        assert_eq!(wss.next(), None, "close_notify");
+        assert!(running.server.served()[0].engine.short_sends > 0, "it was not slow enough");
+        running.until("nobody was cut off", |tls| (tls.truncated, tls.faults) == (0, 0));
+        running.server.drain(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn records_that_are_not_ours_end_their_connection_alone() {
+    over_each_engine(|way| {
+        let running = Running::start(way, &[]);
+        let mut wss = running.open();
+        wss.echo(Opcode::Text, b"hello");
+        if way.kernel {
+            running.until("it is handed over", |tls| tls.kernel == 1);
+        }
+        wss.stream.sock.write_all(&[&[23, 3, 3, 0, 64][..], &[7; 64]].concat()).unwrap();
+        let told = wss.stream.read(&mut [0; 100]).unwrap_err().to_string();
+        assert!(told.contains("BadRecordMac"), "{told}");
+        running.until("it is a fault", |tls| tls.faults == 1);
+        running.open().echo(Opcode::Text, b"others are served");
+        running.server.drain(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn what_the_kernel_refuses_is_served_by_this_process() {
+    if ktls::survey(&Probe::of_this_kernel().release).is_ok() {
+        eprintln!(
+            "SKIPPED, nothing was tested: this kernel takes keys, and which it refuses is told by another test"
+        );
+        return;
+    }
+    for engine in [EngineKind::Uring, EngineKind::Epoll] {
+        let folder = tempfile::tempdir().unwrap();
+        let saved = folder.path().join("certificate.pem");
+        let flags = ["server", "--listen", "127.0.0.1:0", "--threads", "1", "--max-connections", "100"];
+        let more =
+            ["--engine", engine.name(), "--tls-self-signed", "--tls-save-cert", saved.to_str().unwrap()];
+        let flags = Flags::parse_from(flags.into_iter().chain(more));
+        let mut plan = flags.server.validate(&Probe::of_this_kernel()).unwrap();
+        // As if it had been there when the server started.
+        plan.engine.kernel_tls = true;
+        let running = Running::of(&plan, &saved);
+        let mut all: Vec<_> = (0..20).map(|_| running.open()).collect();
+        for byte_count in [10, 65_536, 1 << 20] {
+            all.iter_mut().for_each(|wss| wss.echo(Opcode::Binary, &some_bytes(byte_count)));
+        }
+        running.until("each was refused", |tls| (tls.kernel, tls.kernel_refused) == (0, 20));
+        let mut wss = all.pop().unwrap();
+        wss.stream.write_all(&frame(Opcode::Close, &1000_u16.to_be_bytes())).unwrap();
+        assert_eq!(wss.next(), Some((Opcode::Close, 1000_u16.to_be_bytes().to_vec())));
+        assert_eq!(wss.next(), None, "close_notify");
+        drop(all);
+        running.server.drain(PATIENCE).unwrap();
+    }
+}
+
+#[test]
 fn a_reader_that_never_reads_is_not_read_from_without_end() {
     const QUEUED_BYTES_MAX: usize = 48 << 20;
-    over_each_engine(|engine| {
-        let running = Running::start(engine, &["--max-queued", "256KiB", "--close-timeout", "200ms"]);
+    over_each_engine(|way| {
+        let running = Running::start(way, &["--max-queued", "256KiB", "--close-timeout", "200ms"]);
         let mut wss = running.open();
         wss.stream.sock.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
         let (message, mut sent_bytes) = (frame(Opcode::Binary, &some_bytes(60_000)), 0);
@@ -235,14 +361,14 @@ fn a_reader_that_never_reads_is_not_read_from_without_end() {
                 break error;
             }
             sent_bytes += message.len();
-            assert!(sent_bytes < QUEUED_BYTES_MAX, "{}: it takes all there is", engine.name());
+            assert!(sent_bytes < QUEUED_BYTES_MAX, "{}: it takes all there is", way.engine.name());
         };
         // The last is what write_all makes of rustls' own buffer being full.
         let full = [ErrorKind::WouldBlock, ErrorKind::TimedOut, ErrorKind::WriteZero];
         assert!(full.contains(&error.kind()), "{error}");
         running.open().echo(Opcode::Text, b"others are served meanwhile");
         let pauses = running.server.served()[0].engine.pauses;
-        assert!(pauses > 0, "{}: it was not stopped reading from", engine.name());
+        assert!(pauses > 0, "{}: it was not stopped reading from", way.engine.name());
         drop(wss);
         running.server.drain(PATIENCE).unwrap();
     });
@@ -250,8 +376,8 @@ fn a_reader_that_never_reads_is_not_read_from_without_end() {
 
 #[test]
 fn handshakes_that_never_end_and_plain_http_leave_others_alone() {
-    over_each_engine(|engine| {
-        let running = Running::start(engine, &["--tls-handshake-timeout", "300ms"]);
+    over_each_engine(|way| {
+        let running = Running::start(way, &["--tls-handshake-timeout", "300ms"]);
         let silent: Vec<_> = (0..10).map(|_| tcp(running.address)).collect();
         let mut half = tcp(running.address);
         half.write_all(&[22, 3, 1, 2, 0, 1, 0]).unwrap();

@@ -25,7 +25,7 @@ mod sending;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::epoll::{Event, EventFlags};
 use rustix::io::Errno;
@@ -33,7 +33,7 @@ use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, acceptfrom_with
 
 use super::{
     BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Segment, Waker, clock_ns,
-    socket,
+    ktls, socket,
 };
 use crate::limits::ACCEPT_PAUSE_NS;
 use arrivals::Arrivals;
@@ -105,6 +105,8 @@ struct Link {
     readable: bool,
     /// A receive that is cut short does not mean that nothing is left.
     to_the_end: bool,
+    /// Records are opened by the kernel: a receive is cut short by one without data, of which no edge tells.
+    kernel_tls: bool,
     /// On the list of those to receive from in the next turn.
     listed: bool,
     /// Not receiving, because the peer does not read.
@@ -124,6 +126,7 @@ impl Link {
         connecting: true,
         readable: false,
         to_the_end: false,
+        kernel_tls: false,
         listed: false,
         paused: false,
         ended: false,
@@ -308,12 +311,19 @@ impl<H: Handler> Epoll<H> {
                     return self.handler.on_end(&mut self.connections, id);
                 }
                 Err(Errno::AGAIN) => {
-                    (link.readable, link.to_the_end) = (false, false);
+                    (link.readable, link.to_the_end) = (false, link.kernel_tls);
                     return;
                 }
                 // No further edge would come for what is there already.
                 Err(Errno::INTR | Errno::NOBUFS | Errno::NOMEM) => break,
-                Err(error) => return self.close(id.slot, Closed::Broken(error.into())),
+                Err(error) => {
+                    let (handler, connections) = (&mut self.handler, &mut self.connections);
+                    let code = error.raw_os_error();
+                    match ktls::on_failed_receive(handler, connections, id, socket.as_fd(), code) {
+                        Ok(()) => {}
+                        Err(why) => return self.close(id.slot, why),
+                    }
+                }
             }
         }
         if self.links[id.index()].readable {
@@ -429,15 +439,43 @@ impl<H: Handler> Epoll<H> {
     fn steer_recv(&mut self, slot: u32, was_waiting: bool) {
         let line = &self.connections.slots[slot as usize].line;
         let link = &mut self.links[slot as usize];
-        if line.holds_reading || (was_waiting && self.connections.is_too_much_waiting(slot, &self.config)) {
+        let wants_quiet = line.wants_quiet();
+        if line.holds != 0 || (was_waiting && self.connections.is_too_much_waiting(slot, &self.config)) {
             if !link.paused {
                 link.paused = true;
                 self.connections.count_pause(slot, &self.config);
+            }
+            if wants_quiet {
+                self.hand_to_kernel(slot);
             }
         } else if link.paused && (!link.behind || self.connections.is_little_waiting(slot, &self.config)) {
             link.paused = false;
             if link.readable {
                 self.list(self.connections.id_at(slot));
+            }
+        }
+    }
+
+    /// Gives the connection to the kernel's TLS, if this is the moment: receives are over when they return, so only output has
+    /// to be waited for.
+    #[cold]
+    fn hand_to_kernel(&mut self, slot: u32) {
+        let id = self.connections.id_at(slot);
+        let Some(socket) = self.links[slot as usize].socket.as_ref() else { return };
+        if !self.connections.slots[slot as usize].line.outbox.is_empty() {
+            return;
+        }
+        match ktls::hand_over(&mut self.handler, &mut self.connections, id, socket.as_fd()) {
+            Err(why) => self.close(slot, why),
+            Ok(has_keys) => {
+                let link = &mut self.links[slot as usize];
+                // What came before the kernel had the keys was told of by an edge that is gone.
+                link.readable |= has_keys;
+                (link.kernel_tls, link.to_the_end) = (has_keys, link.to_the_end || has_keys);
+                link.paused = self.connections.slots[slot as usize].line.holds != 0;
+                if link.readable {
+                    self.list(id);
+                }
             }
         }
     }
@@ -620,6 +658,9 @@ impl<H: Handler> Epoll<H> {
 
     #[cold]
     fn take_down(&mut self, slot: u32, intent: Intent) {
+        if intent != Intent::Abort && !self.say_goodbye(slot) {
+            return;
+        }
         if intent >= Intent::Close {
             return self.close(slot, Closed::ByUs);
         }
@@ -630,6 +671,17 @@ impl<H: Handler> Epoll<H> {
             link.shut_down = true;
         }
         self.steer_recv(slot, false);
+    }
+
+    /// To a peer whose records the kernel seals. Whether that is done with; else it is tried again when there is room.
+    fn say_goodbye(&mut self, slot: u32) -> bool {
+        let link = &mut self.links[slot as usize];
+        let said = link
+            .socket
+            .as_ref()
+            .is_none_or(|socket| ktls::say_goodbye(&mut self.connections, slot, socket.as_fd()));
+        link.waiting |= !said;
+        said
     }
 
     #[cold]

@@ -655,7 +655,7 @@ impl<H: Handler> Side<H> {
 
     /// Receives from a peer that reads, and stops for one that does not, or that the handler holds.
     fn steer_recv(&mut self, slot: u32) {
-        let is_held = self.connections.slots[slot as usize].line.holds_reading;
+        let is_held = self.connections.slots[slot as usize].line.holds != 0;
         let is_too_much = self.connections.is_too_much_waiting(slot, &self.config);
         let is_little = self.connections.is_little_waiting(slot, &self.config);
         let wire = self.wire(slot);

@@ -1,11 +1,11 @@
 //! Taking a connection down: in order, and not before the kernel holds nothing of it.
 
-use std::os::fd::IntoRawFd;
+use std::os::fd::{AsFd, IntoRawFd};
 
 use io_uring::squeue::Flags;
 use io_uring::{opcode, types};
 
-use super::super::{Closed, Handler, Intent};
+use super::super::{Closed, Handler, Intent, Kernel, ktls};
 use super::send::free_segment;
 use super::tag::{self, Op};
 use super::{Switch, Uring};
@@ -13,6 +13,9 @@ use super::{Switch, Uring};
 impl<H: Handler> Uring<'_, H> {
     #[cold]
     pub(super) fn take_down(&mut self, slot: u32, intent: Intent) {
+        if intent != Intent::Abort && !self.say_goodbye(slot) {
+            return;
+        }
         let state = &mut self.held[slot as usize];
         match intent {
             Intent::Keep => {}
@@ -28,6 +31,21 @@ impl<H: Handler> Uring<'_, H> {
             }
             Intent::Close | Intent::Abort => self.begin_close(slot, Closed::ByUs),
         }
+    }
+
+    /// To a peer whose records the kernel seals. Whether that is done with; else it is tried again when there is room.
+    fn say_goodbye(&mut self, slot: u32) -> bool {
+        let id = self.connections.id_at(slot);
+        let state = &mut self.held[slot as usize];
+        let Some(socket) = &state.descriptor else { return true };
+        let said = ktls::say_goodbye(&mut self.connections, slot, socket.as_fd());
+        if !said && !state.shutting_down {
+            // Of a descriptor that the slot must not lose meanwhile either.
+            state.shutting_down = true;
+            let poll = opcode::PollAdd::new(types::Fd(state.socket), libc::POLLOUT as u32).build();
+            self.push(&poll.flags(self.socket_flags).user_data(tag::pack(Op::Shutdown, id)));
+        }
+        said
     }
 
     pub(super) fn begin_close(&mut self, slot: u32, why: Closed) {
@@ -46,6 +64,11 @@ impl<H: Handler> Uring<'_, H> {
         }
         if self.held[slot as usize].connecting {
             self.cancel(Op::Connect, id);
+        }
+        if self.held[slot as usize].shutting_down
+            && self.connections.slots[slot as usize].line.kernel == Kernel::HasKeys
+        {
+            self.cancel(Op::Shutdown, id);
         }
         self.try_finish_close(slot);
     }

@@ -325,6 +325,13 @@ impl Features {
         Ok(features)
     }
 
+    /// The same, but for what does not go with the kernel's TLS: it is set up on ordinary descriptors, and takes no send with
+    /// `MSG_WAITALL`, without which a send has to complete visibly.
+    pub(in crate::engine) fn for_kernel_tls(&self) -> Self {
+        let off = DirectDescriptors.bit() | SkippedCompletions.bit();
+        Self { on: self.on & !off, ..self.clone() }
+    }
+
     fn has_all(probe: &Probe, switch: Switch) -> bool {
         // What came with the release that mended a feature tells that this kernel has it mended: see `Switch::since`.
         let mended = match switch {

@@ -29,11 +29,11 @@ mod zero_copy;
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
-use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Waker, clock_ns};
+use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Waker, clock_ns, ktls};
 use crate::limits::LARGE_RECV_BYTES;
 use accept::Caller;
 use buffers::RecvBuffers;
@@ -64,6 +64,9 @@ pub fn run<H: Handler>(
 ) -> Result<H, EngineError> {
     if config.peer_addresses {
         config.uring = config.uring.with_peer_addresses();
+    }
+    if config.kernel_tls {
+        config.uring = config.uring.for_kernel_tls();
     }
     let mut ring = ring::set_up(&config)?;
     if let Some(busy_poll_us) = config.uring.napi_us() {
@@ -351,8 +354,7 @@ impl<H: Handler> Uring<'_, H> {
     pub(super) fn steer_recv(&mut self, slot: u32) {
         let line = &self.connections.slots[slot as usize].line;
         let state = &mut self.held[slot as usize];
-        if line.holds_reading || (state.slow_send && self.connections.is_too_much_waiting(slot, &self.config))
-        {
+        if line.holds != 0 || (state.slow_send && self.connections.is_too_much_waiting(slot, &self.config)) {
             if !state.paused {
                 state.paused = true;
                 self.connections.count_pause(slot, &self.config);
@@ -360,6 +362,9 @@ impl<H: Handler> Uring<'_, H> {
                     state.recv_cancelled = true;
                     self.cancel(Op::Recv, self.connections.id_at(slot));
                 }
+            }
+            if self.connections.slots[slot as usize].line.wants_quiet() && !self.hand_to_kernel(slot) {
+                return;
             }
         } else if state.paused && (!state.behind || self.connections.is_little_waiting(slot, &self.config)) {
             // What goes to a peer that is not behind tells of its end to nobody.
@@ -369,6 +374,33 @@ impl<H: Handler> Uring<'_, H> {
         if !state.recv_armed && !state.starved && !state.paused && !state.ended {
             self.connections.counters.recv_rearms += 1;
             self.arm_recv(self.connections.id_at(slot));
+        }
+    }
+
+    /// Gives the connection to the kernel's TLS, if this is the moment: the receive that was cancelled has ended, and everything
+    /// has been sent. Whether the connection is still there.
+    #[cold]
+    fn hand_to_kernel(&mut self, slot: u32) -> bool {
+        let (state, id) = (&self.held[slot as usize], self.connections.id_at(slot));
+        if state.recv_armed || state.slow_send {
+            // Whose end has it looked at again.
+            return true;
+        }
+        let Some(socket) = state.descriptor.as_ref() else { return true };
+        if !self.connections.slots[slot as usize].line.outbox.is_empty() {
+            // It goes out in this turn, and no completion tells.
+            self.connections.mark_dirty(slot);
+            return true;
+        }
+        match ktls::hand_over(&mut self.handler, &mut self.connections, id, socket.as_fd()) {
+            Ok(_) => {
+                self.held[slot as usize].paused = self.connections.slots[slot as usize].line.holds != 0;
+                true
+            }
+            Err(why) => {
+                self.begin_close(slot, why);
+                false
+            }
         }
     }
 
@@ -587,7 +619,16 @@ impl<H: Handler> Uring<'_, H> {
                 self.starved.push_back(id);
             }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
-            error => self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(error))),
+            error => {
+                let (handler, connections) = (&mut self.handler, &mut self.connections);
+                let done = match &self.held[id.index()].descriptor {
+                    Some(socket) => ktls::on_failed_receive(handler, connections, id, socket.as_fd(), error),
+                    None => Err(Closed::Broken(io::Error::from_raw_os_error(error))),
+                };
+                if let Err(why) = done {
+                    self.begin_close(id.slot, why);
+                }
+            }
         }
     }
 
@@ -611,6 +652,9 @@ impl<H: Handler> Uring<'_, H> {
         state.shutting_down = false;
         if state.closing.is_some() {
             self.try_finish_close(id.slot);
+        } else {
+            // If it was room that was waited for, it goes on.
+            self.connections.mark_dirty(id.slot);
         }
     }
 }

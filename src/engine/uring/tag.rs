@@ -25,7 +25,7 @@ pub(super) enum Op {
     Timer = 7,
     /// Close or cancel: completes only if it failed, and then there is nothing to do.
     Forget = 8,
-    /// Shutdown of the sending side.
+    /// Shutdown of the sending side, or the wait for room to say so in.
     Shutdown = 9,
     /// A send without copy; it completes once when it is through and once when its memory is free. Its slot is a
     /// parking place.

@@ -78,7 +78,7 @@ impl<H: Handler> World<H> {
         let queued_bytes = line.outbox.queued_bytes();
         let held = &mut self.held[slot as usize];
         held.paused =
-            line.holds_reading || (held.behind && self.connections.is_too_much_waiting(slot, &self.config));
+            line.holds != 0 || (held.behind && self.connections.is_too_much_waiting(slot, &self.config));
         held.deferred = !held.behind && queued_bytes > 0 && byte_count <= DEFER_BYTES_MAX;
         if held.paused {
             self.connections.count_pause(slot, &self.config);
@@ -93,7 +93,7 @@ impl<H: Handler> World<H> {
         if held.paused {
             let line = &self.connections.slots[slot as usize].line;
             let has_room = !held.behind || self.connections.is_little_waiting(slot, &self.config);
-            if has_room && !line.holds_reading {
+            if has_room && line.holds == 0 {
                 held.paused = false;
                 wake(&mut held.task);
             }
