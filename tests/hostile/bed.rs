@@ -56,7 +56,6 @@ const TROUBLE: [&str; 7] =
 
 /// A server under attack.
 pub(crate) struct Bed {
-    pub(crate) engine: EngineKind,
     pub(crate) way: Way,
     pub(crate) address: SocketAddr,
     process: Mutex<Process>,
@@ -78,7 +77,8 @@ impl Counts {
             let in_words = first.0.parse().ok().map(|count| (first.1.to_owned(), count));
             in_words.or_else(|| Some((last.0.to_owned(), last.1.parse().ok()?)))
         };
-        let parts = |text: &'_ str| text.split([',', '|', ':', '(', ')']).filter_map(counted).collect::<Vec<_>>();
+        let parts =
+            |text: &'_ str| text.split([',', '|', ':', '(', ')']).filter_map(counted).collect::<Vec<_>>();
         let named = |(name, count): (String, u64)| {
             let names = [
                 ("without TLS", "tls_not_tls"),
@@ -154,7 +154,7 @@ impl Bed {
             [TLS13, TLS12].map(|suite| secure::config(roots.clone(), vec![suite]))
         });
         let id = process.id();
-        Self { engine, way, address, process: Mutex::new(process), id, configs, connects: AtomicU64::new(0) }
+        Self { way, address, process: Mutex::new(process), id, configs, connects: AtomicU64::new(0) }
     }
 
     /// Attacks it, again and again, and sees that nothing is left of it.
@@ -283,7 +283,7 @@ impl Bed {
     }
 
     /// Waits until every connection that was made has been accepted and is gone, but the honest client's; the counts then.
-    fn settled(&self) -> Counts {
+    pub(crate) fn settled(&self) -> Counts {
         let (made, deadline) = (self.connects.load(Ordering::Relaxed), Instant::now() + 3 * PATIENCE);
         loop {
             let counts = self.counts();

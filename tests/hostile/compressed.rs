@@ -120,7 +120,7 @@ fn reserved_bits_where_compression_has_no_use_for_them_are_closed_with_1002() {
 fn offers_that_break_the_grammar_or_ask_for_too_much_do_no_harm() {
     hold(DEFLATE, &[], |bed| {
         let long = format!("permessage-deflate{}", "; a=b".repeat(1000));
-        let many = vec!["x-unknown; y=\"quoted \\\" value\""; 100].join(", ");
+        let many = vec!["x-unknown; y=\"quoted\""; 100].join(", ");
         let offers = [
             ("permessage-deflate; server_max_window_bits=\"", 400),
             ("permessage-deflate;;", 400),

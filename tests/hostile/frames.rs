@@ -175,7 +175,7 @@ fn peers_that_never_answer_a_close_are_given_up_in_time() {
         for peer in &mut staying {
             peer.stream.write_all(&frame_beginning(0x83, b"x")).unwrap();
         }
-        bed.until("all are given up", |bed| bed.counts().get("connections") == 1);
+        bed.settled();
         drop(staying);
         expected(&[("faults", COUNT), ("timeouts", COUNT)])
     });

@@ -103,7 +103,8 @@ fn records_that_are_not_of_the_keys_agreed_on_end_the_connection() {
             ("an alert in the clear", record(21, &[2, 20])),
             ("goodbye in the clear", record(21, &[1, 0])),
             ("a hello in the clear", record(22, &[1, 0, 0, 0])),
-            ("a request in the clear", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+            // Its fourth and fifth byte are a length.
+            ("a request in the clear", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(400)),
         ];
         for version in [13, 12] {
             for (label, bytes) in &wrong {

@@ -138,6 +138,12 @@ pub(crate) fn frame_beginning(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// Bytes that do not compress.
+pub(crate) fn noise(byte_count: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(9);
+    (0..byte_count).map(|_| random.u8(..)).collect()
+}
+
 /// What the end of a flush looks like; left out of a compressed message (RFC 7692, 7.2.1).
 const FLUSHED: [u8; 4] = [0, 0, 0xFF, 0xFF];
 
