@@ -24,9 +24,10 @@ fn deafly(bed: &Bed, pattern: &[u8]) -> Peer<Stream> {
     socket2::SockRef::from(peer.stream.tcp()).set_recv_buffer_size(DEAF_BYTES).unwrap();
     let before = bed.counts().get("pauses");
     let pattern = pattern.repeat(DEAF_BYTES.div_ceil(pattern.len()));
+    let mut at = 0;
     // A writer that had to wait has not shown that nobody reads: only that, and a pause, has.
     loop {
-        let taken_bytes = peer.stream.write_until_stuck(&pattern, SENT_BYTES_MAX);
+        let taken_bytes = peer.stream.write_until_stuck(&pattern, &mut at, SENT_BYTES_MAX);
         if taken_bytes == 0 && bed.counts().get("pauses") > before {
             return peer;
         }

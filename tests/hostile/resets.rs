@@ -52,7 +52,7 @@ const STATES: [State; 15] = [
     ("with answers queued", |bed| {
         let mut peer = bed.open();
         // Noise, so that answers are no shorter where they are compressed.
-        peer.stream.write_until_stuck(&frame(Opcode::Binary, &wire::noise(60_000)), SENT_BYTES_MAX);
+        peer.stream.write_until_stuck(&frame(Opcode::Binary, &wire::noise(60_000)), &mut 0, SENT_BYTES_MAX);
         peer.stream
     }),
     ("behind its Close", |bed| said(bed, &frame(Opcode::Close, &1000_u16.to_be_bytes()))),

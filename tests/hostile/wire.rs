@@ -33,15 +33,15 @@ impl Stream {
         reset(self.tcp());
     }
 
-    /// Writes `pattern` again and again, and reads nothing, until the peer takes no more; how many bytes it took. More
-    /// than `bytes_max` are a failure.
-    pub(crate) fn write_until_stuck(&mut self, pattern: &[u8], bytes_max: usize) -> usize {
+    /// Writes `pattern` again and again, from `at` in it on, and reads nothing, until the peer takes no more; how many bytes
+    /// it took, `at` being where it stopped. More than `bytes_max` are a failure.
+    pub(crate) fn write_until_stuck(&mut self, pattern: &[u8], at: &mut usize, bytes_max: usize) -> usize {
         self.tcp().set_write_timeout(Some(STUCK)).unwrap();
-        let (mut at, mut written_bytes) = (0, 0);
+        let mut written_bytes = 0;
         loop {
-            match self.write(&pattern[at..]) {
+            match self.write(&pattern[*at..]) {
                 Ok(count) => {
-                    at = (at + count) % pattern.len();
+                    *at = (*at + count) % pattern.len();
                     written_bytes += count;
                     assert!(written_bytes < bytes_max, "it reads on and on: {written_bytes} bytes");
                 }
