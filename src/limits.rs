@@ -31,6 +31,8 @@ pub const SQ_ENTRIES_MAX: u32 = 32768;
 pub const SEND_PIECES: usize = 64;
 /// Bytes that may wait for a peer which does not read, before we stop reading from it.
 pub const OUTBOX_BYTES: usize = 1 << 20;
+/// Bytes that may wait for all peers of a server together before we stop reading from those that keep some waiting.
+pub const OUTBOX_BYTES_IN_ALL: u64 = 1 << 30;
 /// A pooled output buffer that has grown beyond this is freed rather than kept.
 pub const OUTPUT_BUFFER_KEPT_BYTES: usize = 256 * 1024;
 /// Pooled output buffers that are kept for reuse hold this much together, per thread.
@@ -55,6 +57,10 @@ pub const HANDSHAKE_HEAD_BYTES: usize = 8 * 1024;
 pub const TLS_HANDSHAKE_BYTES: usize = 128 * 1024;
 /// What records add to 64 KiB of data, generously: so that it is still one receive.
 pub const TLS_OVERHEAD_BYTES: usize = 512;
+/// Fragments of a message, unless asked otherwise: sixteen times as many as Autobahn's fuzzing client sends at most.
+pub const FRAGMENTS: u32 = 1 << 20;
+/// Pings and pongs a second and connection, unless asked otherwise.
+pub const CONTROL_FRAMES_PER_S: u32 = 100_000;
 /// Longest message, unless asked otherwise.
 pub const MESSAGE_BYTES: u64 = 64 << 20;
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use fastrand::Rng;
-use ringsock::ws::connection::{Connection, Due, Event, Timeouts};
+use ringsock::ws::connection::{Bounds, Connection, Due, Event, Timeouts};
 use ringsock::ws::frame::{ControlFrame, Fault, Header, MAX_HEADER_BYTES, Opcode, Role, parse};
 use ringsock::ws::mask::{self, Mask};
 
@@ -56,6 +56,67 @@ fn hear(connection: &mut Connection, role: Role, opcode: Opcode, payload: &[u8])
 // ---------------------------------------------------------------------------------------------------------
 // Time
 // ---------------------------------------------------------------------------------------------------------
+
+#[test]
+fn pings_and_pongs_may_come_at_their_rate_for_ever_and_for_a_second_all_at_once() {
+    const RATE: u32 = 8;
+    const INTERVAL_NS: u64 = 1_000_000_000 / RATE as u64;
+    for role in ROLES {
+        let mut connection = connection(role);
+        connection.bound(Bounds { control_frames_per_s: RATE, ..Bounds::default() });
+        let come = |connection: &mut Connection, at_ns: u64, opcode| {
+            connection.on_received(at_ns);
+            connection.next(from_peer(role, opcode, b"?").as_bytes())
+        };
+        let mut now_ns = START_NS;
+        for number in 0..100 {
+            let opcode = [Opcode::Ping, Opcode::Pong][number % 2];
+            come(&mut connection, now_ns, opcode).expect("in time");
+            now_ns += INTERVAL_NS;
+        }
+        // A second's worth more is there, and no more than that after an hour of silence.
+        for pause_ns in [0, 3_600_000_000_000] {
+            now_ns += pause_ns + 1_000_000_000;
+            for number in 0..RATE {
+                come(&mut connection, now_ns, Opcode::Ping)
+                    .unwrap_or_else(|_| panic!("ping {number} at once"));
+            }
+        }
+        now_ns += INTERVAL_NS - 1;
+        assert_eq!(come(&mut connection, now_ns, Opcode::Pong), Err(Fault::TooManyControlFrames));
+        let goodbye = connection.fail(Fault::TooManyControlFrames, now_ns, KEY);
+        let payload = close_payload(1008, &Fault::TooManyControlFrames.to_string());
+        assert_eq!(read(goodbye, role), Some((Opcode::Close, payload)));
+    }
+}
+
+#[test]
+fn a_close_is_heard_however_many_control_frames_came_before() {
+    for role in ROLES {
+        let mut connection = connection(role);
+        connection.bound(Bounds { control_frames_per_s: 1, ..Bounds::default() });
+        connection.on_received(START_NS);
+        hear(&mut connection, role, Opcode::Ping, b"");
+        assert!(matches!(hear(&mut connection, role, Opcode::Close, b""), Event::Close { code: None, .. }));
+    }
+}
+
+#[test]
+fn without_bounds_control_frames_and_fragments_may_come_in_any_number() {
+    for role in ROLES {
+        let mut connection = connection(role);
+        connection.bound(Bounds::default());
+        for number in 0..1000 {
+            hear(&mut connection, role, Opcode::Ping, b"");
+            let key = (role == Role::Server).then_some(KEY);
+            let opcode = if number == 0 { Opcode::Binary } else { Opcode::Continuation };
+            let header = Header { fin: false, opcode, mask: key, payload_bytes: 0 };
+            let mut bytes = [0; MAX_HEADER_BYTES];
+            let header_bytes = header.encode(&mut bytes);
+            connection.next(&bytes[..header_bytes]).unwrap().expect("an empty fragment");
+        }
+    }
+}
 
 #[test]
 fn without_timeouts_nothing_is_ever_due() {

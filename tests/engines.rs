@@ -13,6 +13,8 @@ mod deflate;
 mod harness;
 #[path = "engines/kernel.rs"]
 mod kernel;
+#[path = "engines/limits.rs"]
+mod limits;
 #[path = "engines/listener.rs"]
 mod listener;
 #[path = "common/peer.rs"]

@@ -17,7 +17,9 @@ fn an_idle_connection_costs_half_a_kilobyte_at_most() {
         eprintln!("SKIPPED, nothing was tested: {error}");
         return;
     }
-    let flags = ["--threads", "1", "--max-connections", "10001", "--handshake-timeout", "1h"];
+    // One timer each, as there is with the defaults, where the stall is looked for when the handshake's time is over.
+    let timeouts = ["--handshake-timeout", "1h", "--stall-timeout", "1h"];
+    let flags = [&["--threads", "1", "--max-connections", "10001"][..], &timeouts].concat();
     let (server, address) = peer::server(env!("CARGO_BIN_EXE_ringsock-server"), &flags);
     let open = |count: usize| -> Vec<Peer> {
         let mut peers: Vec<_> = (0..count).map(|_| Peer::open(address)).collect();

@@ -88,6 +88,8 @@ fn wrong_flags_are_named_with_what_would_be_right() {
         (["--sq-entries", "1000"], "--sq-entries 1000: has to be a power of two"),
         (["--cq-entries", "2"], "from --sq-entries"),
         (["--max-connections", "0"], "has to be 1 or more"),
+        (["--max-connections-per-address", "0"], "has to be 1 or more"),
+        (["--stall-timeout", "soon"], "--stall-timeout"),
         (["--listen", "nowhere"], "--listen"),
         (["--idle-timeout", "soon"], "--idle-timeout"),
     ] {
@@ -385,6 +387,50 @@ fn stats_count_what_was_done() {
         assert!(Instant::now() < deadline, "the counts do not come");
     }
     drop(server);
+}
+
+#[test]
+fn limits_are_held_as_the_flags_say_and_the_last_account_says_what_happened() {
+    let flags = [
+        "--max-fragments=2",
+        "--max-control-rate=5",
+        "--stall-timeout=200ms",
+        "--max-connections-per-address=4",
+        "--stats=1h",
+    ];
+    let (mut server, address) = server(&flags);
+    let mut honest = Peer::open(address);
+    let mut crumbs = Peer::open(address);
+    let three = [(Opcode::Binary, false), (Opcode::Continuation, false), (Opcode::Continuation, true)];
+    crumbs.stream.write_all(&three.map(|(opcode, fin)| fragment(opcode, fin, b"")).concat()).unwrap();
+    for opcode in [Opcode::Binary, Opcode::Continuation] {
+        assert_eq!(crumbs.next(), Some((false, opcode, Vec::new())));
+    }
+    crumbs.expect_close(1008);
+    let mut flood = Peer::open(address);
+    flood.stream.write_all(&frame(Opcode::Pong, b"").repeat(500)).unwrap();
+    flood.expect_close(1008);
+    let mut midway = Peer::open(address);
+    midway.stream.write_all(&frame(Opcode::Binary, b"never whole")[..4]).unwrap();
+    assert!(ends(&mut midway.stream), "it is dropped without a word");
+    // Those that were here before may not be gone yet, but there are never more than four answered with an upgrade.
+    let mut crowd: Vec<_> = (0..3).map(|_| tcp(address)).collect();
+    let deadline = Instant::now() + PATIENCE;
+    while answer_starts(address, "/") != "HTTP/1.1 429" {
+        assert!(Instant::now() < deadline, "as many get in as like to");
+        crowd.push(tcp(address));
+    }
+    honest.echo(Opcode::Binary, b"still served");
+    server.signal(Signal::TERM);
+    honest.expect_close(1001);
+    drop(crowd);
+    let (status, output, errors) = server.end();
+    assert!(status.success(), "{status}: {errors}");
+    let account = output.split_once("counted until the end:\n").expect("a last account").1;
+    for line in ["faults 2", "faults_policy 2", "timeouts_stall 1", "messages 1"] {
+        assert!(account.lines().any(|counted| counted == line), "no `{line}`: {account}");
+    }
+    assert!(account.contains("rejections_from_address "), "{account}");
 }
 
 #[test]

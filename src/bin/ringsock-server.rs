@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use ringsock::engine::Probe;
 use ringsock::report;
-use ringsock::server::{Options, OptionsError, Server, StatsLine, Survey};
+use ringsock::server::{Options, OptionsError, Server, StatsLine, Survey, closing_account};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -28,7 +28,12 @@ struct Flags {
     #[command(flatten)]
     server: Options,
 
-    /// Print what was done, this often; 0s: never
+    /// Print what was done, this often, and all counters at the end; 0s: never. Each line has what is now and rates since
+    /// the last line, then counts since the start: connections accepted, opening handshakes that led to WebSocket (upgraded)
+    /// or were turned down (rejected), connections failed for what the client sent (faults), given up for what it did not do
+    /// in time (timeouts) or lost (resets); sends of which the kernel took only a part because the client reads slowly (short
+    /// sends), and times that a client was not read from until it had read (pauses). Completions/enter is how much one
+    /// system call found to do. What follows behind a further bar are counters that say why: faults_too_big, timeouts_idle
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     stats: Option<Duration>,
 
@@ -99,7 +104,11 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         std::process::exit(128 + signal);
     });
     watch(flags.stats, &server);
-    server.drain(flags.server.close_timeout)?;
+    let served = server.drain(flags.server.close_timeout)?;
+    if flags.stats.is_some_and(|interval| !interval.is_zero()) {
+        // Who has closed our output no longer wants to know.
+        let _ = write!(std::io::stdout(), "counted until the end:\n{}", closing_account(&served));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

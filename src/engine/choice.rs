@@ -261,6 +261,15 @@ impl Chosen {
         Ok(self)
     }
 
+    /// The same, telling whose connection it is that it accepts, for [`Config::peer_addresses`](super::Config).
+    pub fn with_peer_addresses(mut self) -> Self {
+        if self.kind == EngineKind::Uring {
+            self.uring = self.uring.with_peer_addresses();
+            self.features = self.uring.names();
+        }
+        self
+    }
+
     /// Whether it uses `feature` of io_uring here.
     pub fn uses(&self, feature: Feature) -> bool {
         match self.kind {
@@ -291,6 +300,7 @@ impl fmt::Display for Chosen {
 #[cfg(test)]
 mod tests {
     use super::super::probe::Refusal;
+    use super::super::uring::Switch;
     use super::*;
 
     /// A kernel with all that was there in `since` and before.
@@ -334,6 +344,10 @@ mod tests {
         assert!(line.starts_with("uring: Linux 6.12.7-generic, "), "{line}");
         assert!(line.contains(", multishot-recv") && !line.contains("without"), "{line}");
         let older = Choice::Auto.choose(&kernel((5, 19)), &none).unwrap().to_string();
+        let telling = chosen.with_peer_addresses();
+        assert!(
+            !telling.to_string().contains("multishot-accept") && telling.uring.has(Switch::DirectDescriptors)
+        );
         assert!(older.contains(", buffer-ring") && !older.contains(", multishot-recv"), "{older}");
         assert!(older.contains("; without multishot-recv (Linux 6.0), single-issuer (Linux 6.0), defer-taskrun (Linux 6.1), skipped-completions (Linux 6.1)"), "{older}");
     }

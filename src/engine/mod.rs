@@ -10,6 +10,7 @@
 #![allow(unsafe_code)]
 
 pub mod choice;
+mod counters;
 pub mod epoll;
 mod faults;
 pub mod files;
@@ -24,20 +25,24 @@ mod timers;
 mod tls;
 pub mod tokio_uring;
 pub mod uring;
+mod waiting;
 mod wake;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::Range;
 
 use bytes::Bytes;
 
 pub use choice::{Choice, Chosen, Use};
+pub use counters::Counters;
+pub(crate) use counters::counters;
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
 pub use thread::{Switches, yield_to_all_others};
 use timers::Timers;
 pub use tls::{Ends, Tls, TlsCounters};
+use waiting::Waiting;
 pub use wake::Waker;
 
 use crate::limits;
@@ -61,10 +66,15 @@ pub struct Config {
     pub cq_entries: u32,
     /// Bytes that may wait for a peer before we stop reading from it.
     pub outbox_bytes: usize,
+    /// Bytes that may wait for all peers together before we stop reading from those that keep some waiting.
+    pub outbox_bytes_in_all: usize,
     /// What [`uring`] uses of the kernel's offer.
     pub uring: uring::Features,
     /// Whether to note when the kernel received what arrives, for [`Io::arrived_ns`]. [`epoll`] alone can.
     pub kernel_timestamps: bool,
+    /// Whether [`Handler::on_address`] is called. Over [`uring`] it costs multishot accepts, and nothing once a connection
+    /// is open.
+    pub peer_addresses: bool,
     /// What is to go wrong, for tests.
     pub faults: Faults,
 }
@@ -79,8 +89,10 @@ impl Default for Config {
             sq_entries: limits::SQ_ENTRIES,
             cq_entries: limits::CQ_ENTRIES,
             outbox_bytes: limits::OUTBOX_BYTES,
+            outbox_bytes_in_all: limits::OUTBOX_BYTES_IN_ALL as usize,
             uring: uring::Features::default(),
             kernel_timestamps: false,
+            peer_addresses: false,
             faults: Faults::default(),
         }
     }
@@ -129,6 +141,8 @@ pub trait Handler: 'static {
 
     /// A connection came to the listener.
     fn on_accept(&mut self) -> Self::Conn;
+    /// Right after `on_accept`, where [`Config::peer_addresses`] is set: whose connection it is.
+    fn on_address(&mut self, _connections: &mut Connections<Self::Conn>, _id: ConnId, _address: IpAddr) {}
     /// Under [`Tls`], right before `on_open`: what it is secured with. Between the opening of the connection below and now
     /// the handshake took `took_ns`.
     fn on_secured(
@@ -167,47 +181,6 @@ pub fn clock_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// What an engine did, since it began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections that were opened.
-    pub opened: u64,
-    /// Connections that are gone.
-    pub closed: u64,
-    /// Receives that brought bytes.
-    pub receives: u64,
-    /// Bytes received.
-    pub received_bytes: u64,
-    /// Sends that were tried.
-    pub sends: u64,
-    /// Bytes sent.
-    pub sent_bytes: u64,
-    /// Sends that the kernel took in part or not at all: the peer reads too slowly.
-    pub short_sends: u64,
-    /// Times that reading from a peer was stopped because it did not read.
-    pub pauses: u64,
-    /// System calls that submit and wait.
-    pub enters: u64,
-    /// Completions seen.
-    pub completions: u64,
-    /// Receives ended by want of a buffer.
-    pub no_buffers: u64,
-    /// Times that the completion queue was full.
-    pub cq_overflows: u64,
-    /// Receives that ended and were begun again; each one, where they are single.
-    pub recv_rearms: u64,
-    /// Accepts that ended and were begun again; each one, where they are single.
-    pub accept_rearms: u64,
-    /// Accepts that failed for want of a descriptor.
-    pub accept_refusals: u64,
-    /// Sends that were made without a copy of ours.
-    pub zero_copies: u64,
-    /// Of those, sends that the kernel copied after all.
-    pub zero_copies_copied: u64,
-    /// What [`Tls`] did.
-    pub tls: TlsCounters,
-}
-
 /// How far a connection is to be taken down, once its outbox is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Intent {
@@ -223,8 +196,7 @@ struct Line {
     generation: u32,
     in_use: bool,
     dirty: bool,
-    /// When a peer that kept output waiting last took some of it.
-    progressed_ns: Option<u64>,
+    waiting: Waiting,
     intent: Intent,
     /// The handler has received more than it can handle for now.
     holds_reading: bool,
@@ -243,6 +215,8 @@ struct Common {
     dirty: Vec<u32>,
     timers: Timers,
     pool: BufferPool,
+    /// Bytes that wait for peers which don't read.
+    waiting_bytes: usize,
     now_ns: u64,
     /// Time is fake, and stands still within a turn.
     simulated: bool,
@@ -277,6 +251,9 @@ pub struct Connections<C> {
     free: Vec<u32>,
     open_count: usize,
     connecting: Vec<(u32, SocketAddr)>,
+    /// Whose connection it is, by slot, where that is asked for.
+    addresses: Vec<Option<IpAddr>>,
+    departed: Option<IpAddr>,
     common: Common,
     counters: Counters,
 }
@@ -287,6 +264,7 @@ impl<C> Connections<C> {
             dirty: Vec::new(),
             timers: Timers::default(),
             pool: BufferPool::stocked(),
+            waiting_bytes: 0,
             now_ns: clock_ns(),
             simulated: false,
             receives_within_turns: false,
@@ -303,6 +281,8 @@ impl<C> Connections<C> {
             free: Vec::new(),
             open_count: 0,
             connecting: Vec::new(),
+            addresses: Vec::new(),
+            departed: None,
             common,
             counters: Counters::default(),
         }
@@ -358,6 +338,11 @@ impl<C> Connections<C> {
         in_use.map(|(index, slot)| ConnId { slot: index as u32, generation: slot.line.generation }).collect()
     }
 
+    /// In `on_closed`: the address that [`Handler::on_address`] was given, if it was called.
+    pub fn departed(&self) -> Option<IpAddr> {
+        self.departed
+    }
+
     /// Begins to connect; `on_open` or `on_closed` follows. For engines without a listener.
     pub fn connect(&mut self, address: SocketAddr, conn: C) -> ConnId {
         let index = self.free.pop().unwrap_or(self.slots.len() as u32);
@@ -397,7 +382,7 @@ impl<C> Connections<C> {
                 generation: 0,
                 in_use: false,
                 dirty: false,
-                progressed_ns: None,
+                waiting: Waiting::default(),
                 intent: Intent::Keep,
                 holds_reading: false,
                 outbox: Outbox::default(),
@@ -410,7 +395,7 @@ impl<C> Connections<C> {
         slot.line.in_use = true;
         slot.line.intent = Intent::Keep;
         slot.line.holds_reading = false;
-        slot.line.progressed_ns = None;
+        slot.line.waiting.begin();
         slot.line.wake_at_ns = u64::MAX;
         slot.conn = Some(conn);
         self.open_count += 1;
@@ -422,11 +407,22 @@ impl<C> Connections<C> {
     fn remove(&mut self, index: u32) -> Option<C> {
         let slot = &mut self.slots[index as usize];
         let conn = slot.conn.take();
+        self.departed = self.addresses.get_mut(index as usize).and_then(Option::take);
         slot.line.in_use = false;
         slot.line.generation = slot.line.generation.wrapping_add(1) & GENERATION_MASK;
         self.open_count -= 1;
         self.counters.closed += 1;
         conn
+    }
+
+    /// Tells the handler whose connection it is, if it is to know, and keeps that until its end.
+    fn introduce<H: Handler<Conn = C>>(&mut self, handler: &mut H, id: ConnId, address: Option<IpAddr>) {
+        let Some(address) = address else { return };
+        if self.addresses.len() <= id.index() {
+            self.addresses.resize(id.index() + 1, None);
+        }
+        self.addresses[id.index()] = Some(address);
+        handler.on_address(self, id, address);
     }
 
     fn id_at(&self, index: u32) -> ConnId {
@@ -577,7 +573,13 @@ impl Io<'_> {
     /// When a slow peer last took some of what waited for it, if it has since this was last asked, in nanoseconds of
     /// [`clock_ns`]: it was alive then, though we may not be reading from it.
     pub fn take_progress(&mut self) -> Option<u64> {
-        self.line.progressed_ns.take()
+        self.line.waiting.take_progress()
+    }
+
+    /// Since when the peer has taken nothing of what waits for it, in nanoseconds of [`clock_ns`]; `None` where nothing waits
+    /// but what is on its way.
+    pub fn waits_since_ns(&self) -> Option<u64> {
+        self.line.waiting.since_ns()
     }
 
     /// Has `on_timer` called at `at_ns` or earlier.

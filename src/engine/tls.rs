@@ -12,6 +12,7 @@
 //!
 //! Timers of the handler's are kept here, by way of [`Handler::on_turn`].
 
+use std::net::IpAddr;
 use std::ops::Range;
 
 use super::{Closed, ConnId, Connections, Counters, Handler, Intent, Received, Segment};
@@ -73,6 +74,8 @@ pub struct Tls<H: Handler> {
     waiting: Vec<u32>,
     /// What sessions say by themselves, before it is queued.
     scratch: Vec<u8>,
+    /// Whose connection is being opened, if that is told.
+    address: Option<IpAddr>,
 }
 
 /// One of the engine's connections.
@@ -138,6 +141,7 @@ impl<H: Handler> Tls<H> {
             counters: TlsCounters::default(),
             waiting: Vec::new(),
             scratch: Vec::new(),
+            address: None,
         }
     }
 
@@ -270,8 +274,8 @@ impl<H: Handler> Tls<H> {
                 continue;
             }
             io.line.wake_at_ns = u64::MAX;
-            if let Some((_, mut below)) = outer.get(self.outer_ids[id.index()]) {
-                io.line.progressed_ns = io.line.progressed_ns.or(below.take_progress());
+            if let Some((_, below)) = outer.get(self.outer_ids[id.index()]) {
+                io.line.waiting.follow(&mut below.line.waiting);
             }
             self.handler.on_timer(&mut self.inner, id);
             self.leave(outer, &[]);
@@ -412,6 +416,11 @@ impl<H: Handler> Handler for Tls<H> {
         Link::new(Inner::Accepted(self.handler.on_accept()))
     }
 
+    fn on_address(&mut self, _outer: &mut Outer<H>, _id: ConnId, address: IpAddr) {
+        // The handler's connections get to know it when it is opened, which is next.
+        self.address = Some(address);
+    }
+
     fn on_open(&mut self, outer: &mut Outer<H>, id: ConnId) {
         let now_ns = outer.now_ns();
         self.enter(outer, now_ns);
@@ -429,6 +438,12 @@ impl<H: Handler> Handler for Tls<H> {
             inner => link.inner = inner,
         }
         io.wake_by(until_ns);
+        if let (Inner::Known(inner_id), Some(address)) = (&link.inner, self.address.take()) {
+            let inner_id = *inner_id;
+            self.inner.introduce(&mut self.handler, inner_id, Some(address));
+            self.leave(outer, &[]);
+        }
+        let Some((link, _)) = outer.get(id) else { return };
         match session {
             Ok(session) => {
                 link.session = Some(Box::new(session));
@@ -511,7 +526,10 @@ impl<H: Handler> Handler for Tls<H> {
             (None, why, _) => why,
         };
         let conn = match link.inner {
-            Inner::Accepted(conn) => Some(conn),
+            Inner::Accepted(conn) => {
+                self.inner.departed = None;
+                Some(conn)
+            }
             Inner::Known(id) => {
                 let line = &mut self.inner.slots[id.index()].line;
                 while line.outbox.pop(&mut self.inner.common.pool).is_some() {}

@@ -174,7 +174,7 @@ impl Run {
         let mut progress = Progress::new(verbosity, &self.plan, endpoint, self.interrupter())?;
         let measured = self.measure(endpoint, embedded.as_ref(), &mut progress);
         progress.finish();
-        let drained = embedded.map_or(Ok(()), |server| server.drain(GOODBYE));
+        let drained = embedded.map_or(Ok(()), |server| server.drain(GOODBYE).map(drop));
         let measured = measured?;
         drained?;
         Ok(self.into_result(measured, endpoint, command_line))

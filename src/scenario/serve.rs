@@ -4,70 +4,30 @@
 //! time limit; a connection that is being turned away is read from until the peer is done, so that the answer
 //! is not lost to a reset.
 
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
+mod addresses;
+mod counters;
 mod deflated;
+mod limits;
 
 use super::echo;
 use super::stamps::{Layout, Stamper};
-use crate::engine::{Closed, ConnId, Connections, Counters, Handler, Io, Received};
-pub use crate::ws::connection::Timeouts;
+use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
+pub use crate::ws::connection::{Bounds, Timeouts};
 use crate::ws::connection::{Connection, Due};
-use crate::ws::frame::{Role, close_code};
+use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::{Rejection, ServerHandshake};
 use crate::ws::mask::Mask;
+use counters::Awaited;
+pub use counters::{Kinds, Served};
 pub use deflated::Compressed;
 use deflated::Deflation;
+pub use limits::{Limits, Shared};
 
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
-
-/// What a server puts up with.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Longest head of an opening handshake.
-    pub head_bytes: usize,
-    /// Longest message.
-    pub message_bytes: u64,
-    /// Connections of all threads together.
-    pub connections: usize,
-    /// How long the opening handshake may take.
-    pub handshake_ns: u64,
-    /// How long a closing handshake, and the end of a connection that is turned away, may take.
-    pub close_ns: u64,
-    /// Heartbeat and idleness.
-    pub timeouts: Timeouts,
-}
-
-/// What the threads of a server share.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// Connections of all threads.
-    pub open: AtomicUsize,
-    /// The server is to end: every connection is closed with 1001, and the thread ends with the last.
-    pub draining: AtomicBool,
-    /// The drain took too long: end at once.
-    pub abandon: AtomicBool,
-}
-
-/// Counts of one thread.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Served {
-    /// The engine's counters.
-    pub engine: Counters,
-    /// Connections now.
-    pub connections: u64,
-    /// Messages received whole.
-    pub messages: u64,
-    /// Opening handshakes that were accepted.
-    pub upgrades: u64,
-    /// Opening handshakes that were turned down.
-    pub rejections: u64,
-    /// Connections failed for the peer's breach of the protocol.
-    pub faults: u64,
-    /// Connections given up because the peer took too long.
-    pub timeouts: u64,
-}
 
 /// The server's [`Handler`], one a thread.
 pub struct Serve<R> {
@@ -87,8 +47,8 @@ pub enum Peer {
         handshake: ServerHandshake,
         /// When it must have come.
         until_ns: u64,
-        /// There are too many connections; it will be told so.
-        surplus: bool,
+        /// Whether it may come in, once it asks.
+        place: Place,
     },
     /// It speaks WebSocket.
     Open(Connection),
@@ -101,6 +61,26 @@ pub enum Peer {
         /// When it must be gone.
         until_ns: u64,
     },
+}
+
+/// What a connection that came is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It may come in.
+    Free,
+    /// There are as many connections as may be.
+    NoneInAll,
+    /// There are as many as may be from its address.
+    NoneForAddress,
+}
+
+impl Place {
+    fn refusal(self) -> Rejection {
+        match self {
+            Self::Free | Self::NoneInAll => Rejection::Busy,
+            Self::NoneForAddress => Rejection::TooManyFromAddress,
+        }
+    }
 }
 
 /// A connection whose answers are stamped.
@@ -127,7 +107,7 @@ impl Peer {
 }
 
 impl<R: FnMut(Served)> Serve<R> {
-    /// A handler that calls `report` with its counts when its engine is woken.
+    /// A handler that calls `report` with its counts when its engine is woken, and when it ends it.
     pub fn new(limits: Limits, shared: Arc<Shared>, report: R) -> Self {
         Self { limits, shared, served: Served::default(), report, deflation: None }
     }
@@ -138,11 +118,11 @@ impl<R: FnMut(Served)> Serve<R> {
 
     #[cold]
     fn on_head(&mut self, conn: &mut Peer, io: &mut Io<'_>, received: Received<'_>, now_ns: u64) {
-        let Peer::Opening { handshake, surplus, .. } = conn else { return };
+        let Peer::Opening { handshake, place, .. } = conn else { return };
         let head = &received.memory[received.range.clone()];
         let judged = match handshake.on_bytes(head) {
             Ok(None) => return,
-            Ok(Some(_)) if *surplus => Err(Rejection::Busy),
+            Ok(Some(_)) if *place != Place::Free => Err(place.refusal()),
             Ok(Some(upgrade)) if !matches!(upgrade.path(), "/" | "/echo") => Err(Rejection::NotFound),
             Ok(Some(upgrade)) => {
                 let stamps = Layout::asked_for(upgrade.query());
@@ -160,7 +140,8 @@ impl<R: FnMut(Served)> Serve<R> {
             Ok((response, head_bytes, stamps, agreed)) => {
                 self.served.upgrades += 1;
                 io.send(response);
-                let connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
+                let mut connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
+                connection.bound(self.limits.bounds);
                 if let Some(compressed) =
                     agreed.and_then(|agreed| self.compressed(&agreed.parameters, now_ns))
                 {
@@ -177,7 +158,7 @@ impl<R: FnMut(Served)> Serve<R> {
                 self.look_at_time(conn, io, now_ns);
             }
             Err(rejection) => {
-                self.served.rejections += 1;
+                self.served.on_rejection(&rejection);
                 io.send(rejection.response());
                 self.leave(conn, io, now_ns);
             }
@@ -197,7 +178,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let answered = echo::answer(connection, io, received, skipped_bytes, now_ns);
         self.served.messages += answered.messages;
         if !connection.is_open() || self.is_draining() {
-            self.on_frames_while_closing(conn, io, answered.fault.is_some(), now_ns);
+            self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         }
     }
 
@@ -215,15 +196,21 @@ impl<R: FnMut(Served)> Serve<R> {
         let answered = echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns);
         self.served.messages += answered.messages;
         if !connection.is_open() || self.is_draining() {
-            self.on_frames_while_closing(conn, io, answered.fault.is_some(), now_ns);
+            self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         }
     }
 
     #[cold]
-    fn on_frames_while_closing(&mut self, conn: &mut Peer, io: &mut Io<'_>, failed: bool, now_ns: u64) {
+    fn on_frames_while_closing(
+        &mut self,
+        conn: &mut Peer,
+        io: &mut Io<'_>,
+        fault: Option<Fault>,
+        now_ns: u64,
+    ) {
         let Some(connection) = conn.connection() else { return };
-        if failed {
-            self.served.faults += 1;
+        if let Some(fault) = fault {
+            self.served.on_fault(fault);
             self.leave(conn, io, now_ns);
         } else if connection.is_closed() {
             self.part(conn, io, now_ns);
@@ -262,19 +249,51 @@ impl<R: FnMut(Served)> Serve<R> {
         }
     }
 
+    /// Gives the peer up if it is time to.
+    fn wait_until(&mut self, until_ns: u64, awaited: Awaited, io: &mut Io<'_>, now_ns: u64) {
+        if until_ns <= now_ns {
+            self.served.on_timeout(awaited);
+            io.abort();
+        } else {
+            io.wake_by(until_ns);
+        }
+    }
+
+    /// Gives up a peer that has been stuck for too long; says whether it was.
+    fn drops_if_stuck(&mut self, since_ns: Option<u64>, io: &mut Io<'_>, now_ns: u64) -> bool {
+        let Some(stall_ns) = self.limits.stall_ns else { return false };
+        // What it gets stuck in from now on, it will not have been for too long before it is looked at again. So nothing has
+        // to be armed where a frame is cut or a send falls short, which is where the traffic is.
+        let until_ns = since_ns.unwrap_or(now_ns).saturating_add(stall_ns);
+        if until_ns <= now_ns {
+            self.served.on_timeout(Awaited::Progress);
+            io.abort();
+            return true;
+        }
+        io.wake_by(until_ns);
+        false
+    }
+
+    /// Leaves the counts with whoever asked for them.
+    fn tell(&mut self, connections: &Connections<Peer>) {
+        self.served.engine = connections.counters();
+        self.served.connections = connections.len() as u64;
+        (self.report)(self.served);
+    }
+
+    fn stop(&mut self, connections: &mut Connections<Peer>) {
+        self.tell(connections);
+        connections.stop();
+    }
+
     /// Does what is due and has itself called again when the next thing will be.
     fn look_at_time(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
         let owes_answers = conn.owes_answers();
         let connection = match conn {
-            Peer::Opening { until_ns, .. } | Peer::Leaving { until_ns } => {
-                if *until_ns <= now_ns {
-                    self.served.timeouts += 1;
-                    io.abort();
-                } else {
-                    io.wake_by(*until_ns);
-                }
-                return;
+            Peer::Opening { until_ns, .. } => {
+                return self.wait_until(*until_ns, Awaited::Handshake, io, now_ns);
             }
+            Peer::Leaving { until_ns } => return self.wait_until(*until_ns, Awaited::Close, io, now_ns),
             Peer::Open(connection) => connection,
             Peer::Stamped(stamped) => &mut stamped.connection,
             Peer::Compressed(compressed) => compressed.deflated.connection(),
@@ -282,6 +301,13 @@ impl<R: FnMut(Served)> Serve<R> {
         if let Some(at_ns) = io.take_progress() {
             // It reads, if slowly; meanwhile we may not be reading from it.
             connection.on_alive(at_ns);
+        }
+        if connection.is_open() {
+            // What it was in the middle of sending, we may not be reading before it reads.
+            let stuck_ns = connection.stuck_since_ns().filter(|_| !owes_answers);
+            if self.drops_if_stuck(io.waits_since_ns().or(stuck_ns), io, now_ns) {
+                return;
+            }
         }
         loop {
             match connection.on_time(now_ns, &self.limits.timeouts) {
@@ -298,12 +324,16 @@ impl<R: FnMut(Served)> Serve<R> {
                         io.write(|out| out.extend_from_slice(frame.as_bytes()));
                     }
                 }
-                Due::Idle if !owes_answers && !connection.in_frame() => {
-                    self.served.timeouts += 1;
+                Due::Idle => {
+                    self.served.on_timeout(Awaited::Bytes);
+                    if owes_answers || connection.in_frame() {
+                        return io.abort();
+                    }
                     return self.begin_close(conn, io, close_code::NORMAL, "idle for too long", now_ns);
                 }
-                Due::Idle | Due::Abort => {
-                    self.served.timeouts += 1;
+                Due::Abort => {
+                    let awaited = if connection.is_open() { Awaited::Pong } else { Awaited::Close };
+                    self.served.on_timeout(awaited);
                     return io.abort();
                 }
             }
@@ -315,8 +345,22 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     type Conn = Peer;
 
     fn on_accept(&mut self) -> Peer {
-        let surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
-        Peer::Opening { handshake: ServerHandshake::new(self.limits.head_bytes), until_ns: 0, surplus }
+        let is_surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
+        let place = if is_surplus { Place::NoneInAll } else { Place::Free };
+        Peer::Opening { handshake: ServerHandshake::new(self.limits.head_bytes), until_ns: 0, place }
+    }
+
+    /// Who is one too many is told so; but being told takes a place as well, so whoever goes on regardless is dropped.
+    fn on_address(&mut self, connections: &mut Connections<Peer>, id: ConnId, address: IpAddr) {
+        let Some(count_max) = self.limits.connections_per_address else { return };
+        let count = self.shared.addresses.enter(address);
+        let Some((conn, mut io)) = connections.get(id).filter(|_| count > count_max) else { return };
+        if count > count_max.saturating_mul(2) {
+            self.served.kinds.drops_from_address += 1;
+            io.abort();
+        } else if let Peer::Opening { place, .. } = conn {
+            *place = Place::NoneForAddress;
+        }
     }
 
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
@@ -350,6 +394,8 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         if let Some((conn, mut io)) = connections.get(id)
             && !self.awaits_answers(conn, now_ns)
         {
+            let has_closed = matches!(conn, Peer::Leaving { .. });
+            self.served.kinds.hangups += u64::from(!has_closed);
             self.part(conn, &mut io, now_ns);
         }
     }
@@ -369,17 +415,21 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         }
     }
 
-    fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, _why: Closed) {
+    fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, why: Closed) {
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) =
+            connections.departed().filter(|_| self.limits.connections_per_address.is_some())
+        {
+            self.shared.addresses.leave(address);
+        }
+        self.served.on_closed(&why);
         if self.is_draining() && connections.is_empty() {
-            connections.stop();
+            self.stop(connections);
         }
     }
 
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
-        self.served.engine = connections.counters();
-        self.served.connections = connections.len() as u64;
-        (self.report)(self.served);
+        self.tell(connections);
         if self.shared.abandon.load(Ordering::Relaxed) {
             connections.stop();
         } else if self.is_draining() {
@@ -403,7 +453,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
                 }
             }
             if connections.is_empty() {
-                connections.stop();
+                self.stop(connections);
             }
         }
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 pub use deflate::{DeflateOptions, Takeover, WindowBits};
 pub use options::{Options, OptionsError, Plan, engine_parser};
-pub use stats::StatsLine;
+pub use stats::{StatsLine, closing_account};
 pub use survey::Survey;
 pub use tls_flags::{TlsFlags, TlsPlan};
 
@@ -205,11 +205,12 @@ impl Server {
         Stopper(self.notify.clone())
     }
 
-    /// Stops accepting, closes every connection with 1001, and ends when all are gone, or after `bound`.
+    /// Stops accepting, closes every connection with 1001, and ends when all are gone, or after `bound`. Gives back what
+    /// each thread has counted.
     ///
     /// # Errors
     /// A thread had failed.
-    pub fn drain(self, bound: Duration) -> Result<(), ServerError> {
+    pub fn drain(self, bound: Duration) -> Result<Vec<Served>, ServerError> {
         self.shared.draining.store(true, Ordering::Relaxed);
         self.wakers.iter().for_each(Waker::wake);
         let until = Instant::now() + bound;
@@ -222,7 +223,9 @@ impl Server {
             self.wait(Some(left.min(JOIN_INTERVAL)));
         }
         self.shared.abandon.store(true, Ordering::Relaxed);
-        self.join()
+        let board = Arc::clone(&self.board);
+        self.join()?;
+        Ok(board.latest.lock().map(|latest| latest.0.clone()).unwrap_or_default())
     }
 
     fn join(self) -> Result<(), ServerError> {

@@ -14,7 +14,7 @@ use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, files};
 use crate::limits;
 use crate::scenario::deflate::DeflateSettings;
-use crate::scenario::serve::{Limits, Timeouts};
+use crate::scenario::serve::{Bounds, Limits, Timeouts};
 use crate::tls::IdentityError;
 
 /// Descriptors that are not connections: standard streams, and of each thread its ring or epoll instance, listener,
@@ -59,16 +59,33 @@ pub struct Options {
     #[arg(long, value_name = "SIZE", default_value = "64MiB")]
     pub max_message: ByteSize,
 
+    /// Fragments of one message, empty ones too; more close its connection with 1008. 0: any number. No message is held
+    /// together here, so what this bounds is work without an end, not memory
+    #[arg(long, value_name = "COUNT", default_value_t = limits::FRAGMENTS)]
+    pub max_fragments: u32,
+
+    /// Pings and pongs that a client may send a second, and as many at once after a second without; more close its
+    /// connection with 1008. 0: any number. The default is beyond what a client reaches that waits for each answer, over
+    /// loopback too; take 0 to measure pings with many in flight, which cost what small messages do
+    #[arg(long, value_name = "COUNT", default_value_t = limits::CONTROL_FRAMES_PER_S)]
+    pub max_control_rate: u32,
+
     /// Connections at a time; further ones are answered 503 [default: what the limit on open files allows, at
     /// most 65536]
     #[arg(long, value_name = "COUNT")]
     pub max_connections: Option<u32>,
 
+    /// Connections at a time from one address (IPv6: from one /64); as many again are answered 429, further ones dropped
+    /// [default: any number, as the load of a benchmark comes from one address; set it where strangers can connect]
+    #[arg(long, value_name = "COUNT")]
+    pub max_connections_per_address: Option<u32>,
+
     /// How long a client may take over its opening handshake; 0s: for ever
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub handshake_timeout: Duration,
 
-    /// Close connections that were silent for this long; 0s: never
+    /// Close connections that were silent for this long; 0s: never, as silence is legal, and clients that are idle are
+    /// measured too. What a silent one costs is its place among --max-connections; --ping-interval finds those that are gone
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,
 
@@ -79,6 +96,11 @@ pub struct Options {
     /// How long a closing handshake may take, and the drain after a signal; 0s: not at all
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub close_timeout: Duration,
+
+    /// Drop connections of clients that stop in the middle of a frame, or take nothing of what waits for them, for this
+    /// long; 0s: never
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    pub stall_timeout: Duration,
 
     /// Bytes that one receive can take; larger messages stream through in pieces
     #[arg(long, value_name = "SIZE", default_value = "65600B")]
@@ -99,6 +121,12 @@ pub struct Options {
     /// Bytes that may wait for a client which does not read, before we stop reading from it
     #[arg(long, value_name = "SIZE", default_value = "1MiB")]
     pub max_queued: ByteSize,
+
+    /// Bytes that may wait for all clients that do not read together, shared out evenly over the threads; beyond, each of
+    /// them is no longer read from until it has taken what waits for it. The answer to one receive may be waiting for each on
+    /// top (with --deflate up to --max-queued). Clients that read are served as ever. 0B: any number
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub max_queued_in_all: ByteSize,
 
     /// Note when the kernel received each message (engine epoll), for clients that ask: ringsock-load --anatomy
     /// --kernel-timestamps
@@ -179,6 +207,8 @@ pub struct Plan {
     pub cq_entries: u32,
     /// See [`Options::max_queued`].
     pub outbox_bytes: usize,
+    /// A thread's share of [`Options::max_queued_in_all`].
+    pub outbox_bytes_in_all: usize,
 }
 
 impl Plan {
@@ -193,6 +223,8 @@ impl Plan {
             sq_entries: self.sq_entries,
             cq_entries: self.cq_entries,
             outbox_bytes: self.outbox_bytes,
+            outbox_bytes_in_all: self.outbox_bytes_in_all,
+            peer_addresses: self.limits.connections_per_address.is_some(),
             uring: self.engine.uring.clone(),
             kernel_timestamps: self.engine.kernel_timestamps,
             faults: Faults::default(),
@@ -224,9 +256,12 @@ impl Options {
         let limits = Limits {
             head_bytes: limits::HANDSHAKE_HEAD_BYTES,
             message_bytes: self.max_message.as_u64(),
+            bounds: Bounds { fragments: self.max_fragments, control_frames_per_s: self.max_control_rate },
             connections: connections as usize,
+            connections_per_address: self.max_connections_per_address,
             handshake_ns: unless_zero(self.handshake_timeout).unwrap_or(u64::MAX / 4),
             close_ns: nanoseconds(self.close_timeout),
+            stall_ns: unless_zero(self.stall_timeout),
             timeouts: Timeouts {
                 idle_ns: unless_zero(self.idle_timeout),
                 ping_ns: unless_zero(self.ping_interval),
@@ -236,6 +271,9 @@ impl Options {
         let mut engine = self.engine.choose(probe, &self.uring_features).map_err(OptionsError::Engine)?;
         if self.kernel_timestamps {
             engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
+        if limits.connections_per_address.is_some() {
+            engine = engine.with_peer_addresses();
         }
         Ok(Plan {
             listen: self.listen,
@@ -251,12 +289,18 @@ impl Options {
             sq_entries: self.sq_entries,
             cq_entries: self.cq_entries,
             outbox_bytes: self.max_queued.as_u64() as usize,
+            outbox_bytes_in_all: match self.max_queued_in_all.as_u64() {
+                0 => usize::MAX,
+                in_all => (in_all as usize / threads).max(1),
+            },
         })
     }
 
     fn check_sizes(&self) -> Result<(), OptionsError> {
         let message = self.max_message.as_u64();
         check("--max-message", message, message > 0, "has to be 1 byte or more")?;
+        let per_address = self.max_connections_per_address.unwrap_or(1);
+        check("--max-connections-per-address", per_address.into(), per_address > 0, "has to be 1 or more")?;
         let (least, most) = limits::RECV_BUFFER_BYTES_RANGE;
         let size = self.buffer_size.as_u64();
         check(
@@ -312,5 +356,6 @@ mod tests {
         assert_eq!(options.buffer_size.as_u64(), limits::RECV_BUFFER_BYTES as u64);
         assert_eq!(options.max_queued.as_u64(), limits::OUTBOX_BYTES as u64);
         assert_eq!(options.max_message.as_u64(), limits::MESSAGE_BYTES);
+        assert_eq!(options.max_queued_in_all.as_u64(), limits::OUTBOX_BYTES_IN_ALL);
     }
 }

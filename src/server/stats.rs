@@ -1,8 +1,10 @@
-//! The line that `ringsock-server --stats` prints: rates since the last one, and what needs attention.
+//! What `ringsock-server --stats` prints: a line now and then, and everything that was counted at the end.
+//!
+//! A line has three parts: what is, and rates since the last line; what befell connections since the start; and by their
+//! names, which [`Served`] explains, those counters that say why. What never happened is left out of the last part.
 
 use std::time::Instant;
 
-use crate::engine::TlsCounters;
 use crate::scenario::serve::Served;
 
 /// Turns counts into rates.
@@ -34,8 +36,8 @@ impl StatsLine {
         };
         let line = format!(
             "{} connections, {:.0} messages/s, in {:.2} MB/s, out {:.2} MB/s, {batch} completions/enter | \
-             total: {} accepted, {} upgraded, {} rejected, {} faults, {} timeouts, {} short sends, {} pauses, \
-             {} out of buffers, {} CQ overflows",
+             since the start: {} accepted, {} upgraded, {} rejected, {} faults, {} timeouts, {} resets, {} short sends, \
+             {} pauses{}",
             total.connections,
             rate(total.messages, self.before.messages),
             rate(engine.received_bytes, before.received_bytes) / 1e6,
@@ -45,47 +47,71 @@ impl StatsLine {
             total.rejections,
             total.faults,
             total.timeouts,
+            total.kinds.resets,
             engine.short_sends,
             engine.pauses,
-            engine.no_buffers,
-            engine.cq_overflows,
+            of_kinds(&total),
         );
-        let line = line + &of_tls(&engine.tls);
         (self.since, self.before) = (now, total);
         line
     }
 }
 
+/// Engine counters that are of no interest while they are 0, and explain something when they aren't.
+const SYMPTOMS: [&str; 4] = ["pauses_in_all", "no_buffers", "cq_overflows", "accept_refusals"];
+
 /// Nothing where nothing was.
-fn of_tls(tls: &TlsCounters) -> String {
-    if *tls == TlsCounters::default() {
-        return String::new();
-    }
-    format!(
-        ", TLS: {} handshakes ({} resumed), {} without TLS, {} failed, {} timed out, {} faults, {} cut off",
-        tls.handshakes, tls.resumed, tls.not_tls, tls.failures, tls.timeouts, tls.faults, tls.truncated
-    )
+fn of_kinds(total: &Served) -> String {
+    let symptoms = total.engine.named().filter(|(name, _)| SYMPTOMS.contains(name));
+    let named = total.kinds.named().filter(|(name, _)| *name != "resets");
+    let named = named.chain(total.engine.named_of_tls()).chain(symptoms).filter(|(_, count)| *count != 0);
+    let parts: Vec<_> = named.map(|(name, count)| format!("{name} {count}")).collect();
+    if parts.is_empty() { String::new() } else { format!(" | {}", parts.join(", ")) }
+}
+
+/// Every counter of all `threads` that is not 0, a line each: its name, a space, its value.
+pub fn closing_account(threads: &[Served]) -> String {
+    let total = sum(threads);
+    let counted = total.all_named().filter(|(_, count)| *count != 0);
+    counted.map(|(name, count)| format!("{name} {count}\n")).collect()
 }
 
 fn sum(threads: &[Served]) -> Served {
     let mut total = Served::default();
-    for served in threads {
-        total.connections += served.connections;
-        total.messages += served.messages;
-        total.upgrades += served.upgrades;
-        total.rejections += served.rejections;
-        total.faults += served.faults;
-        total.timeouts += served.timeouts;
-        total.engine.opened += served.engine.opened;
-        total.engine.received_bytes += served.engine.received_bytes;
-        total.engine.sent_bytes += served.engine.sent_bytes;
-        total.engine.short_sends += served.engine.short_sends;
-        total.engine.pauses += served.engine.pauses;
-        total.engine.enters += served.engine.enters;
-        total.engine.completions += served.engine.completions;
-        total.engine.no_buffers += served.engine.no_buffers;
-        total.engine.cq_overflows += served.engine.cq_overflows;
-        total.engine.tls += served.engine.tls;
-    }
+    threads.iter().for_each(|&served| total += served);
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_line_says_in_words_what_happened_and_by_name_why() {
+        let start = Instant::now();
+        let mut stats = StatsLine::new(start);
+        let mut served = Served { connections: 2, messages: 50, upgrades: 3, ..Served::default() };
+        (served.engine.opened, served.engine.received_bytes) = (4, 1_500_000);
+        let line = stats.line(start + Duration::from_secs(1), &[served, Served::default()]);
+        assert_eq!(
+            line,
+            "2 connections, 50 messages/s, in 1.50 MB/s, out 0.00 MB/s, ? completions/enter | since the start: \
+             4 accepted, 3 upgraded, 0 rejected, 0 faults, 0 timeouts, 0 resets, 0 short sends, 0 pauses"
+        );
+        (served.rejections, served.kinds.rejections_not_found, served.engine.tls.not_tls) = (1, 1, 2);
+        let line = stats.line(start + Duration::from_secs(2), &[served]);
+        assert!(line.contains(" 0 messages/s, "), "a rate is of what is new: {line}");
+        assert!(
+            line.contains("1 rejected") && line.ends_with(" | rejections_not_found 1, tls_not_tls 2"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn the_closing_account_leaves_out_what_never_happened() {
+        let served = Served { messages: 7, faults: 1, ..Served::default() };
+        assert_eq!(closing_account(&[served, served]), "messages 14\nfaults 2\n");
+    }
 }

@@ -82,6 +82,15 @@ pub struct Timeouts {
     pub close_ns: Option<u64>,
 }
 
+/// What a connection puts up with beside the length of messages; 0 is no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bounds {
+    /// Fragments of one message, empty ones too.
+    pub fragments: u32,
+    /// Pings and pongs a second, and as many at once after a second without.
+    pub control_frames_per_s: u32,
+}
+
 /// What [`Connection::on_time`] found due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -116,6 +125,19 @@ enum Signal {
 struct Control {
     payload: [u8; MAX_CONTROL_BYTES],
     length: u8,
+    /// When all pings and pongs so far would have come, had they come no faster than they may.
+    due_ns: u64,
+}
+
+/// How far ahead of their rate control frames may come: as many at once as in a second.
+const CONTROL_BURST_NS: u64 = 1_000_000_000;
+
+impl Control {
+    /// A ping or pong came at `now_ns`: a bucket that `interval_ns` fill by one and a second to the brim.
+    fn count(&mut self, now_ns: u64, interval_ns: u32) -> Result<(), Fault> {
+        self.due_ns = self.due_ns.max(now_ns) + u64::from(interval_ns);
+        if self.due_ns > now_ns + CONTROL_BURST_NS { Err(Fault::TooManyControlFrames) } else { Ok(()) }
+    }
 }
 
 /// See the module's text.
@@ -129,6 +151,11 @@ pub struct Connection {
     pinged: bool,
     /// Payload of the last control frame; most connections never get one.
     control: Option<Box<Control>>,
+    /// Continuation frames of the message under way, and how many there may be.
+    continuation_count: u32,
+    continuation_count_max: u32,
+    /// From one ping or pong to the next, on average; 0: no bound.
+    control_interval_ns: u32,
     message_bytes: u64,
     message_bytes_max: u64,
     last_received_ns: u64,
@@ -152,11 +179,21 @@ impl Connection {
             utf8: Utf8::default(),
             pinged: false,
             control: None,
+            continuation_count: 0,
+            continuation_count_max: u32::MAX,
+            control_interval_ns: 0,
             message_bytes: 0,
             message_bytes_max,
             last_received_ns: now_ns,
             asked_ns: now_ns,
         }
+    }
+
+    /// Has the connection put up with this much, of what comes from now on.
+    pub fn bound(&mut self, bounds: Bounds) {
+        // The first fragment is no continuation; without a bound, one less than none is as many as can be counted.
+        self.continuation_count_max = bounds.fragments.wrapping_sub(1);
+        self.control_interval_ns = 1_000_000_000_u32.checked_div(bounds.control_frames_per_s).unwrap_or(0);
     }
 
     /// Whether messages may still be sent.
@@ -188,6 +225,11 @@ impl Connection {
     #[inline(always)]
     pub(super) fn check_whole_text(&mut self, text: &[u8]) -> Result<(), Fault> {
         self.check_text(text, true)
+    }
+
+    /// Since when a peer that has sent part of a frame keeps the rest to itself.
+    pub fn stuck_since_ns(&self) -> Option<u64> {
+        self.in_frame().then_some(self.last_received_ns)
     }
 
     /// Bytes arrived from the peer: it is alive.
@@ -241,6 +283,7 @@ impl Connection {
             if !self.in_message {
                 return Err(Fault::NothingToContinue);
             }
+            self.on_continuation(chunk.fin)?;
         } else {
             if self.in_message {
                 return Err(Fault::MessageInterrupted);
@@ -251,6 +294,20 @@ impl Connection {
         }
         self.message_bytes = self.message_bytes.saturating_add(chunk.frame_bytes);
         if self.message_bytes > self.message_bytes_max { Err(Fault::MessageTooBig) } else { Ok(()) }
+    }
+
+    /// Out of line, and counted back to 0 where a fragmented message ends rather than where any begins: what is not
+    /// fragmented passes as if there were no limit.
+    #[inline(never)]
+    fn on_continuation(&mut self, fin: bool) -> Result<(), Fault> {
+        self.continuation_count = self.continuation_count.saturating_add(1);
+        if self.continuation_count > self.continuation_count_max {
+            return Err(Fault::TooManyFragments);
+        }
+        if fin {
+            self.continuation_count = 0;
+        }
+        Ok(())
     }
 
     /// Unmasks the payload of `data`, `memory[from..]`, to `memory[to..]` in one pass, and validates text.
@@ -284,9 +341,14 @@ impl Connection {
     #[cold]
     #[inline(never)]
     fn on_control(&mut self, chunk: Chunk, bytes: &[u8]) -> Result<Option<Signal>, Fault> {
-        let control = self.control.get_or_insert_with(|| Box::new(Control { payload: [0; 125], length: 0 }));
+        let none_yet = || Box::new(Control { payload: [0; MAX_CONTROL_BYTES], length: 0, due_ns: 0 });
+        let control = self.control.get_or_insert_with(none_yet);
         if chunk.first {
             control.length = 0;
+            // A Close is the last of them anyway.
+            if chunk.opcode != Opcode::Close {
+                control.count(self.last_received_ns, self.control_interval_ns)?;
+            }
         }
         let consumed = chunk.header_bytes + chunk.payload_bytes;
         let held = usize::from(control.length);

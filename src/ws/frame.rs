@@ -76,6 +76,8 @@ pub mod close_code {
     pub const PROTOCOL_ERROR: u16 = 1002;
     /// A text message was not UTF-8, or a compressed one not DEFLATE.
     pub const INVALID_PAYLOAD: u16 = 1007;
+    /// More of something than we put up with, where no other code fits.
+    pub const POLICY_VIOLATION: u16 = 1008;
     /// A message was longer than we take.
     pub const TOO_BIG: u16 = 1009;
 
@@ -123,6 +125,12 @@ pub enum Fault {
     /// A message beyond the limit that was set.
     #[error("message longer than the limit")]
     MessageTooBig,
+    /// A message in more fragments than the limit that was set (5.4 sets none).
+    #[error("more fragments in a message than the limit")]
+    TooManyFragments,
+    /// More pings and pongs in a second than the limit that was set (5.5 sets none).
+    #[error("more pings and pongs a second than the limit")]
+    TooManyControlFrames,
     /// A text message or a close reason that is not UTF-8 (8.1).
     #[error("text is not valid UTF-8")]
     InvalidUtf8,
@@ -142,6 +150,9 @@ impl Fault {
     pub fn close_code(self) -> u16 {
         match self {
             Self::MessageTooBig => close_code::TOO_BIG,
+            // Not 1009: no message is too big, there is too much of what carries it. The JavaScript libraries that have
+            // such a limit (ws, undici) close with this code as well.
+            Self::TooManyFragments | Self::TooManyControlFrames => close_code::POLICY_VIOLATION,
             Self::InvalidUtf8 | Self::NotDeflate => close_code::INVALID_PAYLOAD,
             _ => close_code::PROTOCOL_ERROR,
         }

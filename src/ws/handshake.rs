@@ -195,10 +195,14 @@ pub enum Rejection {
     /// The caller's verdict on its own load.
     #[error("there are as many connections as this server takes")]
     Busy,
+    /// The caller's verdict on how many connections the client's address has. 429 (RFC 6585, 4) tells the client that it is
+    /// about itself; 503 would have a proxy take the server for overloaded.
+    #[error("there are as many connections from this address as this server takes")]
+    TooManyFromAddress,
 }
 
 impl Rejection {
-    /// The HTTP status of the response: 400, 404, 405, 426, 431 or 503.
+    /// The HTTP status of the response: 400, 404, 405, 426, 429, 431 or 503.
     pub fn status_code(&self) -> u16 {
         match self {
             Self::Head(HeadError::TooLong { .. } | HeadError::TooManyHeaders) => 431,
@@ -207,6 +211,7 @@ impl Rejection {
             Self::NotFound => 404,
             Self::Method => 405,
             Self::UpgradeRequired | Self::WebSocketVersion => 426,
+            Self::TooManyFromAddress => 429,
             Self::Busy => 503,
         }
     }
@@ -222,6 +227,7 @@ impl Rejection {
                 "Upgrade Required",
                 "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: close, Upgrade\r\n",
             ),
+            429 => ("Too Many Requests", "Connection: close\r\n"),
             503 => ("Service Unavailable", "Connection: close\r\n"),
             431 => ("Request Header Fields Too Large", "Connection: close\r\n"),
             _ => ("Bad Request", "Connection: close\r\n"),

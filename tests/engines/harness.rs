@@ -207,8 +207,10 @@ pub(crate) fn connecting() -> Config {
         sq_entries: 64,
         cq_entries: 256,
         outbox_bytes: 64 * 1024,
+        outbox_bytes_in_all: usize::MAX,
         uring: Features::default(),
         kernel_timestamps: false,
+        peer_addresses: false,
         faults: Faults::default(),
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn limits() -> Limits {
         handshake_ns: 60 * SECOND_NS,
         close_ns: 60 * SECOND_NS,
         timeouts: Timeouts { close_ns: Some(60 * SECOND_NS), ..Timeouts::default() },
+        ..Limits::default()
     }
 }
 
@@ -138,6 +139,7 @@ impl Serving {
     pub(crate) fn stop(self) {
         self.until("all connections are gone", |served| served.connections == 0);
         assert_eq!(self.shared.open.load(Ordering::Relaxed), 0, "connections counted as open");
+        assert!(self.shared.addresses.is_empty(), "addresses of connections that are gone");
         self.drain();
         self.wait();
     }

@@ -25,7 +25,7 @@ crate::conversations!("server":
 );
 
 /// Closes with a reset instead of FIN.
-fn reset(stream: TcpStream) {
+pub(crate) fn reset(stream: TcpStream) {
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
@@ -34,7 +34,7 @@ fn client(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Writes until the peer takes nothing more for a while; how much it took.
-fn fill(stream: &mut TcpStream, bytes: &[u8], until: impl Fn() -> bool) -> usize {
+pub(crate) fn fill(stream: &mut TcpStream, bytes: &[u8], until: impl Fn() -> bool) -> usize {
     stream.set_nonblocking(true).unwrap();
     let deadline = Instant::now() + PATIENCE;
     let (mut at, mut stuck_count) = (0, 0);
@@ -55,7 +55,7 @@ fn fill(stream: &mut TcpStream, bytes: &[u8], until: impl Fn() -> bool) -> usize
 }
 
 /// Messages with a number each, one behind the other, from `numbers`.
-fn numbered(numbers: std::ops::Range<u32>, payload_bytes: usize) -> Vec<u8> {
+pub(crate) fn numbered(numbers: std::ops::Range<u32>, payload_bytes: usize) -> Vec<u8> {
     numbers.flat_map(|number| client(Opcode::Binary, &payload(number, payload_bytes))).collect()
 }
 
@@ -65,7 +65,7 @@ fn payload(number: u32, payload_bytes: usize) -> Vec<u8> {
 
 /// Reads to the stream's end. Gives back the whole messages heard, which must be the first of [`numbered`], and
 /// the close code, which is answered.
-fn hear_numbered(peer: &mut Peer, payload_bytes: usize) -> (u32, Option<u16>) {
+pub(crate) fn hear_numbered(peer: &mut Peer, payload_bytes: usize) -> (u32, Option<u16>) {
     let mut count = 0;
     let mut code = None;
     while let Some((_, opcode, bytes)) = peer.next() {

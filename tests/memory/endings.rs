@@ -2,13 +2,19 @@
 //!
 //! What is due at a time is done then, or as much later as the network and a sleepy engine may take; never before.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use ringsock::engine::Config;
-use ringsock::engine::memory::{Ended, Plan};
-use ringsock::scenario::serve::{Limits, Served, Timeouts};
+use ringsock::engine::memory::{End, Ended, Plan, run_pair};
+use ringsock::engine::{Config, Connections};
+use ringsock::scenario::serve::{Limits, Serve, Served, Shared, Timeouts};
 use ringsock::ws::frame::Opcode;
+use ringsock::ws::handshake::ClientHandshake;
 
+use super::actor::{Actor, Conn, Event};
 use super::talk::{Heard, Script, Talk, frame};
 use super::websocket::{Played, patient, play};
 use super::{SECOND_NS, SEEDS, seed};
@@ -130,6 +136,100 @@ fn a_goodbye_that_the_peer_does_not_take_is_given_up_in_time() {
         assert_eq!(heard, [&Heard::Close(Some(1002)), &Heard::Closed { by_end: true }], "seed {seed}");
         assert_due(seed, &talk, 1, 0, slack_ns);
         assert_eq!((served.faults, served.timeouts), (1, 0), "seed {seed}: it left by itself");
+    });
+}
+
+#[test]
+fn a_peer_that_stops_in_the_middle_of_a_frame_is_dropped_in_time() {
+    seed::each(SEEDS, |seed| {
+        let limits = Limits { stall_ns: Some(60 * SECOND_NS), ..patient() };
+        let mut frames = Vec::new();
+        frame(Opcode::Binary, true, &[7; 200], &mut frames);
+        frames.truncate(1 + seed as usize % (frames.len() - 1));
+        let (talk, served, slack_ns) = alone(seed, limits, Script { frames, ..Script::default() }, HOUR_NS);
+        assert!(matches!(talk.said_to(0)[..], [Heard::Closed { .. }]), "seed {seed}: {:?}", talk.heard);
+        assert_due(seed, &talk, 0, 60 * SECOND_NS, slack_ns);
+        assert_eq!((served.timeouts, served.kinds.timeouts_stall), (1, 1), "seed {seed}");
+    });
+}
+
+#[test]
+fn silence_between_frames_is_no_stall() {
+    seed::each(SEEDS / 3, |seed| {
+        let limits = Limits { stall_ns: Some(60 * SECOND_NS), ..patient() };
+        let mut frames = Vec::new();
+        frame(Opcode::Binary, false, b"a fragment", &mut frames);
+        let (talk, served, _) = alone(seed, limits, Script { frames, ..Script::default() }, HOUR_NS);
+        let hears = [&Heard::Close(Some(1001)), &Heard::Closed { by_end: true }];
+        assert_eq!(talk.said_to(0), hears, "seed {seed}: it stayed until the end");
+        assert_eq!(served.timeouts, 0, "seed {seed}");
+    });
+}
+
+/// A client that asks for far more than a pipe holds, and how it reads what comes back.
+struct Reader {
+    /// It takes some this often, or nothing at all, until it goes.
+    every_ns: Option<u64>,
+    opened_ns: u64,
+}
+
+impl Reader {
+    const GOES_NS: u64 = 4000 * SECOND_NS;
+
+    fn behave(&mut self, connections: &mut Connections<Conn>, event: Event<'_>) {
+        let now_ns = connections.now_ns();
+        match event {
+            Event::Wake => super::actor::connect(connections, 0),
+            Event::Open(id, _) => {
+                self.opened_ns = now_ns;
+                let (_, mut io) = connections.get(id).unwrap();
+                io.send(ClientHandshake::new("here", 80, "/", [1; 16], 8192).unwrap().request());
+                let mut frames = Vec::new();
+                (0..64).for_each(|_| frame(Opcode::Binary, true, &[3; 1000], &mut frames));
+                io.write(|out| out.append(&mut frames));
+                io.hold_reading(true);
+                io.wake_by(now_ns + self.every_ns.unwrap_or(Self::GOES_NS));
+            }
+            Event::Timer(id, _) => {
+                let (_, mut io) = connections.get(id).unwrap();
+                if now_ns >= self.opened_ns + Self::GOES_NS {
+                    return io.abort();
+                }
+                io.hold_reading(false);
+                io.wake_by(now_ns + self.every_ns.unwrap_or(Self::GOES_NS));
+            }
+            Event::Bytes(id, ..) => connections.get(id).unwrap().1.hold_reading(true),
+            Event::End(id) => connections.get(id).unwrap().1.close(),
+            Event::Closed(..) => connections.stop(),
+            Event::Writable(_) => {}
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_is_dropped_in_time_and_one_that_takes_little_is_not() {
+    seed::each(SEEDS / 3, |seed| {
+        for (every_ns, dropped) in [(None, 1), (Some(50 * SECOND_NS), 0)] {
+            let limits = Limits { stall_ns: Some(60 * SECOND_NS), ..patient() };
+            let mut plan = Plan { pipe_bytes: PIPE_BYTES, until_ns: 3 * HOUR_NS, ..Plan::seeded(seed) };
+            plan.wakes = vec![(End::Client, 0), (End::Server, HOUR_NS)];
+            let (shared, counted) = (Arc::new(Shared::default()), Rc::new(Cell::new(Served::default())));
+            let (theirs, leave) = (Arc::clone(&shared), Rc::clone(&counted));
+            let report = move |served: Served| {
+                if !theirs.draining.swap(true, Ordering::Relaxed) {
+                    leave.set(served);
+                }
+            };
+            let config = || Config { recv_buffers: 4, ..Config::default() };
+            let reader = Reader { every_ns, opened_ns: 0 };
+            let client = (config(), Actor::new(reader, Reader::behave));
+            let (_, _, course) = run_pair(&plan, (config(), Serve::new(limits, shared, report)), client);
+            assert_eq!(course.ended, Ended::Stopped, "seed {seed}, every {every_ns:?}");
+            let served = counted.get();
+            let stalls = (served.timeouts, served.kinds.timeouts_stall);
+            assert_eq!(stalls, (dropped, dropped), "seed {seed}, every {every_ns:?}");
+            assert_eq!(served.connections, 1 - dropped, "seed {seed}, every {every_ns:?}");
+        }
     });
 }
 

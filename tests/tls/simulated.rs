@@ -32,6 +32,8 @@ fn patient() -> Limits {
         handshake_ns: HOUR_NS,
         close_ns: HOUR_NS,
         timeouts: Timeouts::default(),
+        stall_ns: None,
+        ..Limits::default()
     }
 }
 

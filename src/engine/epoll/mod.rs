@@ -24,12 +24,12 @@ mod poll;
 mod sending;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use rustix::event::epoll::{Event, EventFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, recv, shutdown, sockopt};
+use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, acceptfrom_with, recv, shutdown, sockopt};
 
 use super::{
     BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Segment, Waker, clock_ns,
@@ -408,7 +408,9 @@ impl<H: Handler> Epoll<H> {
             return;
         }
         let was_waiting = link.waiting;
-        if intent != Intent::Abort && !was_waiting {
+        if was_waiting {
+            self.connections.note_waiting(slot);
+        } else if intent != Intent::Abort {
             self.send(slot);
         }
         let line = &self.connections.slots[slot as usize].line;
@@ -426,14 +428,13 @@ impl<H: Handler> Epoll<H> {
     #[inline]
     fn steer_recv(&mut self, slot: u32, was_waiting: bool) {
         let line = &self.connections.slots[slot as usize].line;
-        let queued_bytes = line.outbox.queued_bytes();
         let link = &mut self.links[slot as usize];
-        if line.holds_reading || (queued_bytes > self.config.outbox_bytes && was_waiting) {
+        if line.holds_reading || (was_waiting && self.connections.is_too_much_waiting(slot, &self.config)) {
             if !link.paused {
                 link.paused = true;
-                self.connections.counters.pauses += 1;
+                self.connections.count_pause(slot, &self.config);
             }
-        } else if link.paused && (queued_bytes <= self.config.outbox_bytes / 2 || !link.behind) {
+        } else if link.paused && (!link.behind || self.connections.is_little_waiting(slot, &self.config)) {
             link.paused = false;
             if link.readable {
                 self.list(self.connections.id_at(slot));
@@ -481,10 +482,10 @@ impl<H: Handler> Epoll<H> {
         let common = &mut self.connections.common;
         let uses = &mut common.current_uses;
         line.outbox.advance(&mut common.pool, byte_count, |pool, segment| free_segment(uses, pool, segment));
-        if self.links[slot as usize].behind && byte_count != 0 {
-            line.progressed_ns = Some(common.now_ns);
-        }
         self.connections.counters.sent_bytes += byte_count as u64;
+        if self.links[slot as usize].behind && byte_count != 0 {
+            self.connections.note_progress(slot);
+        }
     }
 
     /// Keeps what was not sent: until the kernel tells that there is room, or else until the next turn.
@@ -492,6 +493,7 @@ impl<H: Handler> Epoll<H> {
     fn fall_behind(&mut self, slot: u32, will_be_told: bool) {
         self.connections.counters.short_sends += 1;
         self.own_output(slot);
+        self.connections.note_waiting(slot);
         let link = &mut self.links[slot as usize];
         (link.waiting, link.behind) = (will_be_told, true);
         if !will_be_told {
@@ -503,6 +505,7 @@ impl<H: Handler> Epoll<H> {
     #[cold]
     fn catch_up(&mut self, slot: u32) {
         self.links[slot as usize].behind = false;
+        self.connections.note_waiting(slot);
         let id = self.connections.id_at(slot);
         self.handler.on_writable(&mut self.connections, id);
     }
@@ -532,10 +535,10 @@ impl<H: Handler> Epoll<H> {
                 return;
             };
             let accepted = match self.config.faults.accept() {
-                None => accept_from(listener),
+                None => accept_from(listener, self.config.peer_addresses),
                 Some(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),
             };
-            match accepted.and_then(|socket| self.let_in(socket)) {
+            match accepted.and_then(|(socket, address)| self.let_in(socket, address)) {
                 Ok(()) => {}
                 Err(Errno::AGAIN) => {
                     self.accept_again_ns = None;
@@ -554,7 +557,7 @@ impl<H: Handler> Epoll<H> {
     }
 
     /// Gives a slot to an accepted connection; where there is none, the connection is closed.
-    fn let_in(&mut self, socket: OwnedFd) -> Result<(), Errno> {
+    fn let_in(&mut self, socket: OwnedFd, address: Option<IpAddr>) -> Result<(), Errno> {
         let slots = &self.connections.slots;
         let slot = self.connections.free.last().copied().unwrap_or(slots.len() as u32);
         if slot >= self.config.connections_max {
@@ -571,6 +574,7 @@ impl<H: Handler> Epoll<H> {
         let conn = self.handler.on_accept();
         let id = self.connections.insert(slot, conn);
         *self.link(slot) = Link { socket: Some(socket), connecting: false, ..Link::UNOPENED };
+        self.connections.introduce(&mut self.handler, id, address);
         self.handler.on_open(&mut self.connections, id);
         Ok(())
     }
@@ -635,6 +639,7 @@ impl<H: Handler> Epoll<H> {
         while let Some(segment) = outbox.pop(&mut common.pool) {
             free_segment(&mut common.current_uses, &mut common.pool, segment);
         }
+        self.connections.note_waiting(slot);
         // Closes the socket, and epoll forgets it.
         self.links[slot as usize] = Link::UNOPENED;
         let conn = self.connections.remove(slot);
@@ -652,8 +657,15 @@ impl<H: Handler> Epoll<H> {
     }
 }
 
-fn accept_from(listener: &TcpListener) -> Result<OwnedFd, Errno> {
-    accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+/// With the peer's address, if that is asked for.
+fn accept_from(listener: &TcpListener, with_address: bool) -> Result<(OwnedFd, Option<IpAddr>), Errno> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    if !with_address {
+        return Ok((accept_with(listener, flags)?, None));
+    }
+    let (socket, address) = acceptfrom_with(listener, flags)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    Ok((socket, address.map(|address| address.ip())))
 }
 
 /// Whether a failed accept says something of that connection alone, and the next may be better: see accept(2).

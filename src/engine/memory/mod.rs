@@ -10,7 +10,8 @@
 //! what is ready, anything may come first, and nothing is left out for ever; receive buffers are overwritten as
 //! soon as they are free.
 //!
-//! Not an engine to be chosen by name: it has no sockets, and addresses mean nothing to it.
+//! Not an engine to be chosen by name: it has no sockets. An address means no more to it than that the server's handler, where
+//! it asks, is told the one that was connected to as if it were the client's.
 
 mod net;
 
@@ -469,7 +470,7 @@ impl<H: Handler> Side<H> {
     // ---- opening ----
 
     fn open_connections(&mut self, net: &mut Net) {
-        for (slot, _) in std::mem::take(&mut self.connections.connecting) {
+        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
             assert!(!self.accepts, "the server's handler connects");
             if slot >= self.config.connections_max {
                 let mut wire = Wire::new(None, None);
@@ -477,7 +478,7 @@ impl<H: Handler> Side<H> {
                 self.set_wire(slot, wire);
                 self.finish_close(net, slot);
             } else {
-                let (until_ns, link) = net.connect();
+                let (until_ns, link) = net.connect(address.ip());
                 self.set_wire(slot, Wire::new(link, Some(until_ns)));
             }
         }
@@ -514,6 +515,8 @@ impl<H: Handler> Side<H> {
             let slot = self.connections.free.pop().unwrap_or(self.connections.slots.len() as u32);
             let id = self.connections.insert(slot, conn);
             self.set_wire(slot, Wire::new(Some(link), None));
+            let address = self.config.peer_addresses.then(|| net.name(link));
+            self.connections.introduce(&mut self.handler, id, address);
             self.handler.on_open(&mut self.connections, id);
         }
     }
@@ -584,14 +587,14 @@ impl<H: Handler> Side<H> {
         if sent_bytes < queued_bytes {
             self.connections.counters.short_sends += 1;
             self.own_output(slot);
+            self.connections.note_waiting(slot);
         }
         let was_behind = std::mem::replace(&mut self.wire(slot).behind, sent_bytes < queued_bytes);
         if was_behind {
-            let line = &mut self.connections.slots[slot as usize].line;
             if sent_bytes > 0 {
-                line.progressed_ns = Some(self.connections.common.now_ns);
+                self.connections.note_progress(slot);
             }
-            if line.outbox.is_empty() {
+            if self.connections.slots[slot as usize].line.outbox.is_empty() {
                 let id = self.connections.id_at(slot);
                 self.handler.on_writable(&mut self.connections, id);
             }
@@ -636,6 +639,7 @@ impl<H: Handler> Side<H> {
         if has_output && intent != Intent::Abort {
             if wire.behind {
                 self.own_output(slot);
+                self.connections.note_waiting(slot);
             } else {
                 self.send(net, slot);
             }
@@ -651,14 +655,14 @@ impl<H: Handler> Side<H> {
 
     /// Receives from a peer that reads, and stops for one that does not, or that the handler holds.
     fn steer_recv(&mut self, slot: u32) {
-        let line = &self.connections.slots[slot as usize].line;
-        let (queued_bytes, is_held) = (line.outbox.queued_bytes(), line.holds_reading);
-        let (most, enough) = (self.config.outbox_bytes, self.config.outbox_bytes / 2);
+        let is_held = self.connections.slots[slot as usize].line.holds_reading;
+        let is_too_much = self.connections.is_too_much_waiting(slot, &self.config);
+        let is_little = self.connections.is_little_waiting(slot, &self.config);
         let wire = self.wire(slot);
-        if (is_held || (queued_bytes > most && wire.behind)) && !wire.paused {
+        if (is_held || (is_too_much && wire.behind)) && !wire.paused {
             wire.paused = true;
-            self.connections.counters.pauses += 1;
-        } else if wire.paused && (queued_bytes <= enough || !wire.behind) && !is_held {
+            self.connections.count_pause(slot, &self.config);
+        } else if wire.paused && (is_little || !wire.behind) && !is_held {
             wire.paused = false;
         }
     }
@@ -683,6 +687,7 @@ impl<H: Handler> Side<H> {
         while let Some(segment) = outbox.pop(&mut self.connections.common.pool) {
             self.buffers.free_segment(&mut self.connections.common.pool, segment);
         }
+        self.connections.note_waiting(slot);
     }
 
     fn finish_close(&mut self, net: &mut Net, slot: u32) {

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 
 use super::Plan;
 
@@ -74,6 +75,8 @@ pub(super) struct Net {
     plan: Plan,
     /// Each link's pipes, by the end that they lead to.
     links: Vec<[Pipe; 2]>,
+    /// What the client called the server on each.
+    names: Vec<IpAddr>,
     /// Links that the server has yet to accept, and when they are there.
     backlog: VecDeque<(u64, usize)>,
 }
@@ -88,6 +91,7 @@ impl Net {
             listening: true,
             plan: plan.clone(),
             links: Vec::new(),
+            names: Vec::new(),
             backlog: VecDeque::new(),
         }
     }
@@ -134,7 +138,7 @@ impl Net {
     // ---- opening ----
 
     /// A link from the client to the server, and when it is there; `None` for a refusal.
-    pub(super) fn connect(&mut self) -> (u64, Option<usize>) {
+    pub(super) fn connect(&mut self, name: IpAddr) -> (u64, Option<usize>) {
         let at_ns = self.later();
         let by_chance = self.one_in(self.plan.refuse_one_in);
         if by_chance || !self.listening {
@@ -143,8 +147,14 @@ impl Net {
         }
         let link = self.links.len();
         self.links.push(Default::default());
+        self.names.push(name);
         self.backlog.push_back((at_ns, link));
         (at_ns, Some(link))
+    }
+
+    /// What the client called the server when it made this link.
+    pub(super) fn name(&self, link: usize) -> IpAddr {
+        self.names[link]
     }
 
     /// When there will be a link to accept.

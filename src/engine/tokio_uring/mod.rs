@@ -192,7 +192,7 @@ async fn accept<H: Handler>(world: Shared<H>, listener: TcpListener) {
     while poll_fn(|cx| world.borrow_mut().poll_may_accept(cx)).await {
         let fault = world.borrow_mut().accept_fault();
         let accepted = match fault {
-            None => listener.accept().await.map(|(stream, _)| stream),
+            None => listener.accept().await,
             Some(error) => Err(error),
         };
         world.borrow_mut().on_accept(accepted);

@@ -64,6 +64,7 @@ impl<H: Handler> Uring<'_, H> {
         while let Some(segment) = outbox.pop(&mut self.connections.common.pool) {
             free_segment(&mut self.recv, &mut self.connections.common.pool, segment);
         }
+        self.connections.note_waiting(slot);
         if installed {
             let close = match self.held[slot as usize].descriptor.take() {
                 None => opcode::Close::new(types::Fixed(slot)).build(),

@@ -335,6 +335,13 @@ impl Features {
         probe.has(switch.feature()) && mended
     }
 
+    /// The same, where whose connection it is must be known. The kernel writes the address where the accept says, and goes
+    /// on: of accepts that follow on each other unasked there would be one address left.
+    pub(in super::super) fn with_peer_addresses(mut self) -> Self {
+        self.on &= !MultishotAccept.bit();
+        self
+    }
+
     /// Whether it is used.
     #[inline]
     pub const fn has(&self, switch: Switch) -> bool {

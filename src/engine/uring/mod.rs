@@ -17,6 +17,7 @@
 //! is next best: single-shot accepts and receives, buffers lent one by one, ordinary descriptors, sends that
 //! complete visibly.
 
+mod accept;
 mod buffers;
 mod close;
 mod features;
@@ -33,7 +34,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
 use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Waker, clock_ns};
-use crate::limits::{ACCEPT_PAUSE_NS, LARGE_RECV_BYTES};
+use crate::limits::LARGE_RECV_BYTES;
+use accept::Caller;
 use buffers::RecvBuffers;
 pub(super) use features::REQUIRED;
 pub use features::{Features, Switch, Switches, SwitchesError};
@@ -55,11 +57,14 @@ const GATHERS_AT_FIRST: usize = 32;
 /// # Errors
 /// The ring could not be set up, or entering it failed; every connection is lost then.
 pub fn run<H: Handler>(
-    config: Config,
+    mut config: Config,
     waker: &Waker,
     handler: H,
     ready: impl FnOnce(),
 ) -> Result<H, EngineError> {
+    if config.peer_addresses {
+        config.uring = config.uring.with_peer_addresses();
+    }
     let mut ring = ring::set_up(&config)?;
     if let Some(busy_poll_us) = config.uring.napi_us() {
         ring::register_napi(&ring, busy_poll_us)?;
@@ -91,6 +96,7 @@ pub fn run<H: Handler>(
             handler,
             waker: waker.clone(),
             wake_count: Box::new(0),
+            caller: Box::default(),
             accept_again_ns: Some(0),
             accepts: config.listener.is_some(),
             timer_ns: None,
@@ -119,7 +125,8 @@ pub fn run<H: Handler>(
         engine.arm_wake();
         ready();
         let result = engine.run().and_then(|()| engine.quiesce());
-        (engine.handler, (engine.recv, engine.connections, engine.wake_count, engine.parked), result)
+        let memory = (engine.recv, engine.connections, engine.wake_count, engine.parked, engine.caller);
+        (engine.handler, memory, result)
     };
     if let Err(error) = result {
         // What is under way may still be written to, for as long as the kernel likes.
@@ -190,6 +197,8 @@ struct Uring<'r, H: Handler> {
     waker: Waker,
     /// What the eventfd's read writes to.
     wake_count: Box<u64>,
+    /// Where the kernel writes whose connection was accepted.
+    caller: Box<Caller>,
     /// When to arm the accept; `None` while it is armed.
     accept_again_ns: Option<u64>,
     /// Connections come from a listener.
@@ -327,6 +336,7 @@ impl<H: Handler> Uring<'_, H> {
         if !line.outbox.is_empty() && intent != Intent::Abort {
             if state.slow_send {
                 self.own_output(slot);
+                self.connections.note_waiting(slot);
             } else {
                 self.send(slot);
             }
@@ -340,18 +350,18 @@ impl<H: Handler> Uring<'_, H> {
     #[inline]
     pub(super) fn steer_recv(&mut self, slot: u32) {
         let line = &self.connections.slots[slot as usize].line;
-        let queued_bytes = line.outbox.queued_bytes();
         let state = &mut self.held[slot as usize];
-        if line.holds_reading || (queued_bytes > self.config.outbox_bytes && state.slow_send) {
+        if line.holds_reading || (state.slow_send && self.connections.is_too_much_waiting(slot, &self.config))
+        {
             if !state.paused {
                 state.paused = true;
-                self.connections.counters.pauses += 1;
+                self.connections.count_pause(slot, &self.config);
                 if state.recv_armed && !state.recv_cancelled {
                     state.recv_cancelled = true;
                     self.cancel(Op::Recv, self.connections.id_at(slot));
                 }
             }
-        } else if state.paused && (queued_bytes <= self.config.outbox_bytes / 2 || !state.behind) {
+        } else if state.paused && (!state.behind || self.connections.is_little_waiting(slot, &self.config)) {
             // What goes to a peer that is not behind tells of its end to nobody.
             state.paused = false;
         }
@@ -579,42 +589,6 @@ impl<H: Handler> Uring<'_, H> {
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             error => self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(error))),
         }
-    }
-
-    #[cold]
-    fn on_accept(&mut self, result: i32, flags: u32) {
-        if result >= 0 {
-            if self.features.has(Switch::DirectDescriptors) {
-                self.open_accepted(result as u32, result, None);
-            } else {
-                // SAFETY: the kernel made this descriptor for us just now; nothing else owns it.
-                let descriptor = unsafe { OwnedFd::from_raw_fd(result) };
-                match self.connections.take_slot(self.config.connections_max) {
-                    Some(slot) => self.open_accepted(slot, result, Some(descriptor)),
-                    // Closed, as the kernel does where its table of direct descriptors is full.
-                    None => self.connections.counters.accept_refusals += 1,
-                }
-            }
-        }
-        if !cqueue::more(flags) {
-            self.connections.counters.accept_rearms += 1;
-            let mut again_ns = self.connections.common.now_ns;
-            if matches!(-result, libc::ENFILE | libc::EMFILE | libc::ENOMEM | libc::ENOBUFS) {
-                self.connections.counters.accept_refusals += 1;
-                again_ns += ACCEPT_PAUSE_NS;
-            }
-            self.accept_again_ns = Some(again_ns);
-        }
-    }
-
-    fn open_accepted(&mut self, slot: u32, socket: i32, descriptor: Option<OwnedFd>) {
-        self.ensure_held(slot);
-        let state = &mut self.held[slot as usize];
-        (state.socket, state.descriptor) = (socket, descriptor);
-        let conn = self.handler.on_accept();
-        let id = self.connections.insert(slot, conn);
-        self.handler.on_open(&mut self.connections, id);
-        self.arm_recv(id);
     }
 
     fn on_connect(&mut self, id: ConnId, result: i32) {

@@ -79,6 +79,7 @@ impl<H: Handler> Uring<'_, H> {
     /// A send that waits until the peer takes something; one segment at a time, and it completes visibly.
     pub(super) fn send_slowly(&mut self, slot: u32) {
         self.own_output(slot);
+        self.connections.note_waiting(slot);
         let line = &mut self.connections.slots[slot as usize].line;
         line.outbox.set_in_flight(1);
         let id = ConnId { slot, generation: line.generation };
@@ -156,6 +157,7 @@ impl<H: Handler> Uring<'_, H> {
             line.mark_dirty(flight.slot, &mut self.connections.common);
         }
         if behind {
+            self.connections.note_progress(flight.slot);
             self.tell_writable(flight.slot);
         }
     }
@@ -166,6 +168,7 @@ impl<H: Handler> Uring<'_, H> {
         let state = &mut self.held[slot as usize];
         if state.behind && self.connections.slots[slot as usize].line.outbox.is_empty() {
             state.behind = false;
+            self.connections.note_waiting(slot);
             let id = self.connections.id_at(slot);
             self.handler.on_writable(&mut self.connections, id);
         }
@@ -176,7 +179,12 @@ impl<H: Handler> Uring<'_, H> {
         let slot = flight.slot;
         self.connections.slots[slot as usize].line.outbox.set_in_flight(0);
         match result {
-            0.. => self.advance(slot, result as usize),
+            0.. => {
+                self.advance(slot, result as usize);
+                if result > 0 && self.held[slot as usize].behind {
+                    self.connections.note_progress(slot);
+                }
+            }
             _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
             error => return self.begin_close(slot, Closed::Broken(io::Error::from_raw_os_error(-error))),
         }
@@ -206,11 +214,10 @@ impl<H: Handler> Uring<'_, H> {
         }
         match result {
             0.. => {
-                if result > 0 {
-                    let now_ns = self.connections.common.now_ns;
-                    self.connections.slots[id.index()].line.progressed_ns = Some(now_ns);
-                }
                 self.advance(id.slot, result as usize);
+                if result > 0 {
+                    self.connections.note_progress(id.slot);
+                }
             }
             _ if matches!(-result, libc::EAGAIN | libc::ENOBUFS | libc::EINTR) => {}
             error => return self.begin_close(id.slot, Closed::Broken(io::Error::from_raw_os_error(-error))),

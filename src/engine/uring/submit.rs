@@ -47,45 +47,6 @@ impl<H: Handler> Uring<'_, H> {
         self.push(&read.build().user_data(tag::pack_alone(Op::Wake)));
     }
 
-    /// Arms the accept if it is time to; else says when it will be.
-    pub(super) fn arm_accept(&mut self) -> Option<u64> {
-        if !self.connections.common.accepting {
-            self.stop_accepting();
-        }
-        let listener = self.config.listener.as_ref()?.as_raw_fd();
-        let direct = self.features.has(Switch::DirectDescriptors);
-        let again_ns = self.accept_again_ns?;
-        if again_ns > self.connections.common.now_ns {
-            return Some(again_ns);
-        }
-        self.accept_again_ns = None;
-        if let Some(error) = self.config.faults.accept() {
-            self.pretend(tag::pack_alone(Op::Accept), &error);
-            return None;
-        }
-        let listener = types::Fd(listener);
-        let accept = match self.features.has(Switch::MultishotAccept) {
-            true => opcode::AcceptMulti::new(listener).allocate_file_index(direct).build(),
-            false => {
-                let slot = direct.then(types::DestinationSlot::auto_target);
-                let (nobody, no_length) = (std::ptr::null_mut(), std::ptr::null_mut());
-                opcode::Accept::new(listener, nobody, no_length).file_index(slot).build()
-            }
-        };
-        self.push(&accept.user_data(tag::pack_alone(Op::Accept)));
-        None
-    }
-
-    pub(super) fn stop_accepting(&mut self) {
-        let Some(listener) = self.config.listener.take() else { return };
-        let alone = ConnId { slot: 0, generation: 0 };
-        if self.accept_again_ns.is_none() {
-            self.cancel(Op::Accept, alone);
-        }
-        // The kernel holds the listener open until the cancel is through.
-        drop(listener);
-    }
-
     /// Has the kernel end the wait when the next timer is due.
     pub(super) fn arm_timer(&mut self) {
         let Some(next_ns) = self.connections.common.timers.next_ns() else { return };

@@ -4,7 +4,7 @@
 //! A connection waits where its answers do: what it sent is answered further when they have gone, which `on_writable` tells of
 //! a slow peer, and a timer of a quick one.
 
-use super::{Peer, Serve, Served};
+use super::{Awaited, Peer, Serve, Served};
 use crate::engine::{Io, Received};
 use crate::scenario::deflate::{Compression, DeflateParameters, DeflateSettings, Deflated, Workspace};
 use crate::scenario::echo::Answered;
@@ -58,7 +58,8 @@ impl<R: FnMut(Served)> Serve<R> {
     pub(super) fn compressed(&self, parameters: &DeflateParameters, now_ns: u64) -> Option<Peer> {
         let compression = self.deflation.as_ref()?.settings.compression;
         let message_bytes_max = self.limits.message_bytes;
-        let compressed = Compressed::new(parameters, compression, message_bytes_max, now_ns);
+        let mut compressed = Compressed::new(parameters, compression, message_bytes_max, now_ns);
+        compressed.deflated.connection().bound(self.limits.bounds);
         Some(Peer::Compressed(Box::new(compressed)))
     }
 
@@ -91,7 +92,7 @@ impl<R: FnMut(Served)> Serve<R> {
             return;
         }
         if compressed.ended_until_ns.is_some_and(|until_ns| until_ns <= now_ns) {
-            self.served.timeouts += 1;
+            self.served.on_timeout(Awaited::Progress);
             return io.abort();
         }
         let answered = compressed.deflated.go_on(&mut deflation.space, io, now_ns);
@@ -114,8 +115,9 @@ impl<R: FnMut(Served)> Serve<R> {
         }
         let has_ended = compressed.ended_until_ns.is_some();
         if !is_open || self.is_draining() {
-            self.on_frames_while_closing(conn, io, answered.fault.is_some(), now_ns);
+            self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         } else if has_ended {
+            self.served.kinds.hangups += 1;
             self.part(conn, io, now_ns);
         }
     }

@@ -58,6 +58,7 @@ impl<H: Handler> World<H> {
                 Segment::Shared(_) => {}
             }
         }
+        self.connections.note_waiting(slot);
         let Held { closing, .. } = std::mem::take(&mut self.held[slot as usize]);
         let conn = self.connections.remove(slot);
         if slot < self.config.connections_max {

@@ -4,7 +4,7 @@
 //! descriptor left; then the listener is left alone for a while.
 
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -55,15 +55,15 @@ impl<H: Handler> World<H> {
         }
     }
 
-    pub(in super::super) fn on_accept(&mut self, accepted: io::Result<TcpStream>) {
+    pub(in super::super) fn on_accept(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
         self.want_turn();
         self.connections.counters.completions += 1;
         if self.ending || self.listener.is_none() {
             return;
         }
         let error = match accepted {
-            Ok(stream) => match self.free_slot() {
-                Some(slot) => return self.open_accepted(slot, stream),
+            Ok((stream, peer)) => match self.free_slot() {
+                Some(slot) => return self.open_accepted(slot, stream, peer),
                 None => io::Error::from_raw_os_error(libc::ENFILE),
             },
             Err(error) => error,
@@ -80,10 +80,12 @@ impl<H: Handler> World<H> {
         self.connections.free.pop().or(unused)
     }
 
-    pub(super) fn open_accepted(&mut self, slot: u32, stream: TcpStream) {
+    pub(super) fn open_accepted(&mut self, slot: u32, stream: TcpStream, peer: SocketAddr) {
         self.ensure_held(slot);
         let conn = self.handler.on_accept();
         let id = self.connections.insert(slot, conn);
+        let address = self.config.peer_addresses.then(|| peer.ip());
+        self.connections.introduce(&mut self.handler, id, address);
         self.open(id, stream);
     }
 

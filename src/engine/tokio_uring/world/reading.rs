@@ -77,9 +77,12 @@ impl<H: Handler> World<H> {
         let line = &self.connections.slots[slot as usize].line;
         let queued_bytes = line.outbox.queued_bytes();
         let held = &mut self.held[slot as usize];
-        held.paused = line.holds_reading || (held.behind && queued_bytes > self.config.outbox_bytes);
+        held.paused =
+            line.holds_reading || (held.behind && self.connections.is_too_much_waiting(slot, &self.config));
         held.deferred = !held.behind && queued_bytes > 0 && byte_count <= DEFER_BYTES_MAX;
-        self.connections.counters.pauses += u64::from(held.paused);
+        if held.paused {
+            self.connections.count_pause(slot, &self.config);
+        }
         held.paused || held.deferred
     }
 
@@ -89,8 +92,8 @@ impl<H: Handler> World<H> {
         let held = &mut self.held[slot as usize];
         if held.paused {
             let line = &self.connections.slots[slot as usize].line;
-            let has_room = line.outbox.queued_bytes() <= self.config.outbox_bytes / 2;
-            if (has_room || !held.behind) && !line.holds_reading {
+            let has_room = !held.behind || self.connections.is_little_waiting(slot, &self.config);
+            if has_room && !line.holds_reading {
                 held.paused = false;
                 wake(&mut held.task);
             }

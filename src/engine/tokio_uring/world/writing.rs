@@ -51,6 +51,9 @@ impl<H: Handler> World<H> {
         if !line.outbox.is_empty() && intent != Intent::Abort {
             if held.writing {
                 self.own_output(slot);
+                if self.held[slot as usize].behind {
+                    self.connections.note_waiting(slot);
+                }
             } else {
                 self.write(slot);
             }
@@ -146,6 +149,7 @@ impl<H: Handler> World<H> {
         held.counted = !held.cut;
         self.connections.counters.short_sends += u64::from(held.counted);
         held.resume();
+        self.connections.note_waiting(write.slot);
         self.start(|world| await_write(world, write));
     }
 
@@ -172,9 +176,6 @@ impl<H: Handler> World<H> {
                 return self.begin_close(slot, Closed::Broken(error));
             }
         };
-        if held.behind && byte_count > 0 {
-            line.progressed_ns = Some(self.connections.common.now_ns);
-        }
         let (recv, pool) = (&mut self.recv, &mut self.connections.common.pool);
         line.outbox.advance(pool, byte_count, |pool, segment| match segment {
             Segment::InPlace { buffer, .. } => recv.release(buffer),
@@ -188,6 +189,10 @@ impl<H: Handler> World<H> {
             self.connections.counters.short_sends += u64::from(!counted);
             held.behind = true;
         }
+        if held.behind && byte_count > 0 {
+            self.connections.note_progress(slot);
+        }
+        let line = &self.connections.slots[slot as usize].line;
         if held.behind || !line.outbox.is_empty() || line.intent != Intent::Keep {
             self.want_turn();
             self.connections.mark_dirty(slot);
@@ -200,6 +205,7 @@ impl<H: Handler> World<H> {
         let held = &mut self.held[slot as usize];
         if held.behind && self.connections.slots[slot as usize].line.outbox.is_empty() {
             held.behind = false;
+            self.connections.note_waiting(slot);
             let id = self.connections.id_at(slot);
             self.handler.on_writable(&mut self.connections, id);
         }

@@ -1,0 +1,98 @@
+//! Output that waits for peers which do not read: since when, and how much of it on all connections of a thread together.
+//!
+//! Invariants: a connection counts from the send that fell short until all of its output has gone or it is closed; the sum
+//! is that of what is queued on those connections, to the byte. What is queued on the others is on its way, and is not
+//! looked at: ordinary traffic never comes by here.
+//!
+//! Two bounds stop an engine from reading from a peer that keeps output waiting: its own ([`Config::outbox_bytes`]), and
+//! that of all together ([`Config::outbox_bytes_in_all`]). Whoever has taken all that waited for it is read from again,
+//! however much waits for others: so who reads is served whatever the others do, and who waits for nothing but its own
+//! reading cannot wait for ever.
+
+use super::{Config, Connections};
+
+/// Of one connection. Most never keep anything waiting, and own no memory here.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Option<Box<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// What was queued when it was last looked at; 0 where nothing waits.
+    bytes: usize,
+    /// When the peer last took some of it, or, if it has not, when it began to wait; `None` where nothing waits.
+    since_ns: Option<u64>,
+    /// When the peer last took some, if nobody has asked since.
+    progressed_ns: Option<u64>,
+}
+
+impl Waiting {
+    pub(super) fn since_ns(&self) -> Option<u64> {
+        self.0.as_ref()?.since_ns
+    }
+
+    pub(super) fn take_progress(&mut self) -> Option<u64> {
+        self.0.as_mut()?.progressed_ns.take()
+    }
+
+    /// For another connection in the same slot.
+    pub(super) fn begin(&mut self) {
+        let left = self.0.take();
+        debug_assert!(left.is_none_or(|left| left.bytes == 0), "who is gone was counted out");
+    }
+
+    /// Takes over what is known of the same connection one layer below, where its output waits.
+    pub(super) fn follow(&mut self, below: &mut Self) {
+        let (since_ns, progressed_ns) = (below.since_ns(), below.take_progress());
+        if since_ns.is_some() || progressed_ns.is_some() || self.0.is_some() {
+            let state = self.0.get_or_insert_default();
+            state.since_ns = since_ns;
+            state.progressed_ns = state.progressed_ns.or(progressed_ns);
+        }
+    }
+}
+
+impl<C> Connections<C> {
+    /// The peer keeps what is queued waiting, which may have become more or less, or nothing.
+    #[cold]
+    pub(super) fn note_waiting(&mut self, slot: u32) {
+        let (line, common) = (&mut self.slots[slot as usize].line, &mut self.common);
+        let queued_bytes = line.outbox.queued_bytes();
+        if queued_bytes == 0 && line.waiting.0.is_none() {
+            return;
+        }
+        let state = line.waiting.0.get_or_insert_default();
+        common.waiting_bytes = common.waiting_bytes - state.bytes + queued_bytes;
+        state.bytes = queued_bytes;
+        state.since_ns = if queued_bytes == 0 { None } else { state.since_ns.or(Some(common.now_ns)) };
+    }
+
+    /// The same, and it has just taken some.
+    #[cold]
+    pub(super) fn note_progress(&mut self, slot: u32) {
+        let now_ns = Some(self.common.now_ns);
+        let state = self.slots[slot as usize].line.waiting.0.get_or_insert_default();
+        (state.since_ns, state.progressed_ns) = (now_ns, now_ns);
+        self.note_waiting(slot);
+    }
+
+    /// Whether a peer that keeps its output waiting is not to be read from any more.
+    pub(super) fn is_too_much_waiting(&self, slot: u32, config: &Config) -> bool {
+        let queued_bytes = self.slots[slot as usize].line.outbox.queued_bytes();
+        queued_bytes > config.outbox_bytes || self.common.waiting_bytes > config.outbox_bytes_in_all
+    }
+
+    /// Whether one that is not read from for that reason, and still keeps output waiting, may be again.
+    pub(super) fn is_little_waiting(&self, slot: u32, config: &Config) -> bool {
+        let queued_bytes = self.slots[slot as usize].line.outbox.queued_bytes();
+        queued_bytes <= config.outbox_bytes / 2 && self.common.waiting_bytes <= config.outbox_bytes_in_all
+    }
+
+    /// Counts that a connection is not read from any more.
+    #[cold]
+    pub(super) fn count_pause(&mut self, slot: u32, config: &Config) {
+        let line = &self.slots[slot as usize].line;
+        let of_all = !line.holds_reading && line.outbox.queued_bytes() <= config.outbox_bytes;
+        self.counters.pauses += 1;
+        self.counters.pauses_in_all += u64::from(of_all);
+    }
+}
