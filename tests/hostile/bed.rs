@@ -47,6 +47,10 @@ pub(crate) enum Way {
 pub(crate) const PLAIN_AND_TLS: &[Way] = &[Way::Plain, Way::Tls];
 pub(crate) const EVERY_WAY: &[Way] = &[Way::Plain, Way::Tls, Way::Deflate];
 
+/// Flags of a server that finds who has vanished; see [`Bed::found_by_time`].
+pub(crate) const FINDING: &[&str] =
+    &["--handshake-timeout", "3s", "--ping-interval", "2s", "--close-timeout", "2s"];
+
 /// Counts that an attack must have raised, and by how much; all other counts of [`TROUBLE`] must stand still.
 pub(crate) type Expected = Vec<(&'static str, RangeInclusive<u64>)>;
 
@@ -56,6 +60,7 @@ const TROUBLE: [&str; 7] =
 
 /// A server under attack.
 pub(crate) struct Bed {
+    engine: EngineKind,
     pub(crate) way: Way,
     pub(crate) address: SocketAddr,
     process: Mutex<Process>,
@@ -71,26 +76,12 @@ pub(crate) struct Counts(BTreeMap<String, u64>);
 impl Counts {
     /// Of a line of `--stats`: `7 faults` in its words, `tls_faults 7` by name.
     fn parse(line: &str) -> Self {
-        let (words, of_tls) = line.split_once(", TLS:").unwrap_or((line, ""));
         let counted = |part: &str| {
             let (first, last) = (part.trim().split_once(' ')?, part.trim().rsplit_once(' ')?);
             let in_words = first.0.parse().ok().map(|count| (first.1.to_owned(), count));
             in_words.or_else(|| Some((last.0.to_owned(), last.1.parse().ok()?)))
         };
-        let parts =
-            |text: &'_ str| text.split([',', '|', ':', '(', ')']).filter_map(counted).collect::<Vec<_>>();
-        let named = |(name, count): (String, u64)| {
-            let names = [
-                ("without TLS", "tls_not_tls"),
-                ("failed", "tls_failures"),
-                ("timed out", "tls_timeouts"),
-                ("faults", "tls_faults"),
-                ("cut off", "tls_truncated"),
-            ];
-            let found = names.iter().find(|(said, _)| *said == name);
-            (found.map_or(name, |(_, known)| (*known).to_owned()), count)
-        };
-        Self(parts(words).into_iter().chain(parts(of_tls).into_iter().map(named)).collect())
+        Self(line.split([',', '|', ':']).filter_map(counted).collect())
     }
 
     pub(crate) fn get(&self, name: &str) -> u64 {
@@ -154,7 +145,7 @@ impl Bed {
             [TLS13, TLS12].map(|suite| secure::config(roots.clone(), vec![suite]))
         });
         let id = process.id();
-        Self { way, address, process: Mutex::new(process), id, configs, connects: AtomicU64::new(0) }
+        Self { engine, way, address, process: Mutex::new(process), id, configs, connects: AtomicU64::new(0) }
     }
 
     /// Attacks it, again and again, and sees that nothing is left of it.
@@ -298,6 +289,14 @@ impl Bed {
             }
             assert!(Instant::now() < deadline, "{made} connections were made: {counts:?}");
         }
+    }
+
+    /// Of connections that are reset right behind data, io_uring's multishot receive may never tell of the end: seen on Linux
+    /// 6.18, and akin to what "io_uring/poll: fix multishot recv missing EOF on wakeup race" mends. Time limits find these
+    /// then, a few in ten thousand; over other engines there are none.
+    pub(crate) fn found_by_time(&self, resets: u64) -> (&'static str, RangeInclusive<u64>) {
+        let most = if self.engine == EngineKind::Uring { resets } else { 0 };
+        ("timeouts", 0..=most)
     }
 
     fn compare(&self, before: &Counts, after: &Counts, expected: &Expected) {

@@ -7,7 +7,7 @@ use ringsock::ws::frame::Opcode;
 use crate::bed::{Bed, EVERY_WAY, Expected, hold};
 use crate::openings::expected;
 use crate::peer::{Peer, fragment, frame};
-use crate::wire::{Stream, noise};
+use crate::wire::{Stream, expect_close, noise};
 
 /// What a deaf peer may get rid of: both kernels' buffers, and what the server takes before it stops reading.
 const SENT_BYTES_MAX: usize = 256 << 20;
@@ -36,7 +36,7 @@ fn deafly(bed: &Bed, pattern: &[u8]) -> Peer<Stream> {
 
 #[test]
 fn peers_that_say_much_and_never_read_are_not_read_from_without_end() {
-    hold(EVERY_WAY, &[], |bed| {
+    hold(EVERY_WAY, &["--max-control-rate", "0"], |bed| {
         let before = bed.resident_bytes();
         let deaf = [
             deafly(bed, &frame(Opcode::Ping, &[9; 125])),
@@ -58,7 +58,7 @@ fn peers_that_fall_silent_with_answers_waiting_are_dropped_when_pings_are_asked_
         let never_read = bed.open();
         bed.settled();
         drop((vanished, never_read));
-        expected(&[("timeouts", 2)])
+        expected(&[("timeouts", 2), ("timeouts_ping", 2)])
     });
 }
 
@@ -101,7 +101,7 @@ fn answered(stream: &mut Stream) {
 
 #[test]
 fn floods_of_pings_and_tiny_messages_are_answered_while_they_are_read() {
-    hold(EVERY_WAY, &[], |bed| {
+    hold(EVERY_WAY, &["--max-control-rate", "0"], |bed| {
         let goodbye = frame(Opcode::Close, &1000_u16.to_be_bytes());
         for flood in [frame(Opcode::Ping, b""), frame(Opcode::Pong, b"unasked"), frame(Opcode::Text, b"")] {
             while_reading(bed.open(), &[flood.repeat(20_000), goodbye.clone()].concat());
@@ -125,5 +125,20 @@ fn floods_of_empty_fragments_leave_nothing_behind() {
             peer.stream.reset();
         }
         Expected::new()
+    });
+}
+
+#[test]
+fn more_fragments_and_pings_than_are_put_up_with_are_closed_with_1008() {
+    hold(EVERY_WAY, &["--max-fragments", "1000", "--max-control-rate", "1000"], |bed| {
+        let fragments = fragment(Opcode::Continuation, false, b"").repeat(2000);
+        let begun = fragment(Opcode::Binary, false, b"");
+        let floods = [[begun, fragments].concat(), frame(Opcode::Ping, b"").repeat(3000)];
+        for flood in &floods {
+            let mut peer = bed.open();
+            peer.stream.write_all(flood).unwrap();
+            expect_close(&mut peer, 1008, "a flood");
+        }
+        expected(&[("faults", floods.len()), ("faults_policy", floods.len())])
     });
 }

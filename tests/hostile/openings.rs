@@ -27,7 +27,7 @@ fn heads_that_come_byte_by_byte_are_cut_off_in_time() {
             std::thread::sleep(Duration::from_millis(100));
         }
         slow.iter_mut().for_each(|stream| assert_eq!(stream.read_all(), b""));
-        expected(&[("timeouts", MANY)])
+        expected(&[("timeouts", MANY), ("timeouts_handshake", MANY)])
     });
 }
 
@@ -39,7 +39,7 @@ fn connections_that_say_nothing_are_given_up_in_time() {
             stream.write_all(&peer::request(bed.address, "/")[..50]).unwrap();
         }
         silent.iter_mut().for_each(|stream| assert_eq!(stream.read_all(), b""));
-        expected(&[("timeouts", MANY)])
+        expected(&[("timeouts", MANY), ("timeouts_handshake", MANY)])
     });
 }
 
@@ -162,7 +162,7 @@ fn a_second_request_behind_an_upgrade_is_taken_for_what_it_is_no_frame() {
             // `G` has FIN clear, RSV1 set and opcode 7.
             expect_close(&mut peer, 1002, "a request for a frame");
         }
-        expected(&[("faults", COUNT)])
+        expected(&[("faults", COUNT), ("faults_protocol", COUNT)])
     });
 }
 
@@ -194,7 +194,7 @@ fn connections_beyond_the_limit_are_turned_away_and_those_within_it_served() {
             assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
         }
         within.iter_mut().for_each(|peer| peer.echo(Opcode::Text, b"within"));
-        expected(&[("rejected", MANY)])
+        expected(&[("rejected", MANY), ("rejections_full", MANY)])
     });
 }
 
@@ -213,7 +213,12 @@ fn answers_to_a_refused_peer_that_never_reads_nor_goes_are_given_up_in_time() {
                 assert_eq!(&answer, b"HTTP/1.1 404");
             }
         });
-        expected(&[("rejected", MANY), ("timeouts", MANY)])
+        expected(&[
+            ("rejected", MANY),
+            ("rejections_not_found", MANY),
+            ("timeouts", MANY),
+            ("timeouts_close", MANY),
+        ])
     });
 }
 

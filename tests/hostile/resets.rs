@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use ringsock::ws::frame::Opcode;
 
-use crate::bed::{Bed, EVERY_WAY, Way, hold};
+use crate::bed::{Bed, EVERY_WAY, FINDING, Way, hold};
 use crate::openings::expected;
 use crate::peer::{self, fragment, frame};
 use crate::wire::{self, Stream, frame_beginning};
@@ -65,7 +65,7 @@ const STATES: [State; 15] = [
 
 #[test]
 fn connections_that_end_at_any_moment_leave_nothing_behind() {
-    hold(EVERY_WAY, &["--close-timeout", "1s"], |bed| {
+    hold(EVERY_WAY, FINDING, |bed| {
         for (_, state) in STATES {
             let mut streams: Vec<Stream> = (0..EACH).map(|_| state(bed)).collect();
             for stream in streams.split_off(EACH / 2) {
@@ -81,7 +81,8 @@ fn connections_that_end_at_any_moment_leave_nothing_behind() {
             }
         }
         // Whether a refusal was sent before its peer was gone.
-        vec![("rejected", 0..=EACH as u64), ("tls_failures", 0..=EACH as u64)]
+        let lost = bed.found_by_time((STATES.len() * EACH) as u64);
+        vec![("rejected", 0..=EACH as u64), ("tls_failures", 0..=EACH as u64), lost]
     });
 }
 
