@@ -49,7 +49,7 @@ pub(crate) const EVERY_WAY: &[Way] = &[Way::Plain, Way::Tls, Way::Deflate];
 
 /// Flags of a server that finds who has vanished; see [`Bed::found_by_time`].
 pub(crate) const FINDING: &[&str] =
-    &["--handshake-timeout", "3s", "--ping-interval", "2s", "--close-timeout", "2s"];
+    &["--handshake-timeout", "3s", "--ping-interval", "10s", "--close-timeout", "2s"];
 
 /// Counts that an attack must have raised, and by how much; all other counts of [`TROUBLE`] must stand still.
 pub(crate) type Expected = Vec<(&'static str, RangeInclusive<u64>)>;
