@@ -7,6 +7,8 @@
 mod flags;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "common/secure.rs"]
+mod secure;
 #[path = "common/seed.rs"]
 mod seed;
 #[path = "tls/simulated.rs"]

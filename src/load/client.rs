@@ -813,6 +813,10 @@ impl Handler for Client {
             return self.on_opened_or_failed();
         }
         if self.stage == Stage::Closing {
+            // The server said goodbye during the run, and hung up only now, or never.
+            if let Some(failure) = &conn.failure {
+                self.tally.accounting.count_error(failure);
+            }
             if connections.is_empty() {
                 connections.stop();
             }

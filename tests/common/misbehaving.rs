@@ -4,8 +4,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
+use bytes::Bytes;
 use ringsock::ws::frame::{Header, MAX_HEADER_BYTES, Opcode, Role, parse};
-use ringsock::ws::handshake::ServerHandshake;
+use ringsock::ws::handshake::{ServerHandshake, Upgrade};
 use ringsock::ws::mask;
 
 use crate::peer::PATIENCE;
@@ -38,33 +39,46 @@ impl Answer<'_> {
     }
 }
 
-/// A server that calls `react` with the count of messages so far, for each that comes.
-pub(crate) fn misbehaving(react: impl FnMut(usize, &mut Answer<'_>) + Clone + Send + 'static) -> SocketAddr {
+/// A server that does this with each connection, in a thread of its own.
+pub(crate) fn accepting(deed: impl FnOnce(TcpStream) + Clone + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            let react = react.clone();
-            std::thread::spawn(move || converse(stream, react));
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+            stream.set_nodelay(true).unwrap();
+            let deed = deed.clone();
+            std::thread::spawn(move || deed(stream));
         }
     });
     address
 }
 
-fn converse(mut stream: TcpStream, mut react: impl FnMut(usize, &mut Answer<'_>)) {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_nodelay(true).unwrap();
+/// Reads a request for an upgrade and answers it so; what came behind it, unless the client has gone.
+pub(crate) fn upgraded(
+    stream: &mut TcpStream,
+    answer: impl FnOnce(&Upgrade<'_>) -> Bytes,
+) -> Option<Vec<u8>> {
     let mut handshake = ServerHandshake::new(8192);
     let mut buffer = [0; 16 * 1024];
-    let mut unread = Vec::new();
     loop {
-        let Ok(count @ 1..) = stream.read(&mut buffer) else { return };
+        let Ok(count @ 1..) = stream.read(&mut buffer) else { return None };
         if let Some(upgrade) = handshake.on_bytes(&buffer[..count]).unwrap() {
-            unread.extend_from_slice(&buffer[upgrade.consumed_bytes()..count]);
-            stream.write_all(&upgrade.accept()).unwrap();
-            break;
+            stream.write_all(&answer(&upgrade)).ok()?;
+            return Some(buffer[upgrade.consumed_bytes()..count].to_vec());
         }
     }
+}
+
+/// A server that calls `react` with the count of messages so far, for each that comes.
+pub(crate) fn misbehaving(react: impl FnMut(usize, &mut Answer<'_>) + Clone + Send + 'static) -> SocketAddr {
+    accepting(move |stream| converse(stream, react))
+}
+
+fn converse(mut stream: TcpStream, mut react: impl FnMut(usize, &mut Answer<'_>)) {
+    let Some(mut unread) = upgraded(&mut stream, |upgrade| upgrade.accept()) else { return };
+    let mut buffer = [0; 16 * 1024];
     let mut messages: Vec<Vec<u8>> = Vec::new();
     loop {
         while let Some((header, header_bytes)) = parse(&unread, Role::Client).unwrap() {

@@ -15,10 +15,13 @@ use ringsock::ws::mask::{self, Mask};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const KEY: Mask = Mask::from_bytes([0x12, 0x34, 0x56, 0x78]);
 
-/// A client's end of a connection.
-pub(crate) struct Peer {
-    pub(crate) stream: TcpStream,
+/// A client's end of a connection, over TCP unless said otherwise.
+pub(crate) struct Peer<S = TcpStream> {
+    pub(crate) stream: S,
     unread: Vec<u8>,
+    /// Frames may be compressed messages; whether the last one began one.
+    pub(crate) deflates: bool,
+    pub(crate) was_compressed: bool,
 }
 
 /// The upgrade request for `target`.
@@ -26,7 +29,7 @@ pub(crate) fn request(address: SocketAddr, target: &str) -> Vec<u8> {
     handshake(address, target).request().to_vec()
 }
 
-fn handshake(address: SocketAddr, target: &str) -> ClientHandshake {
+pub(crate) fn handshake(address: SocketAddr, target: &str) -> ClientHandshake {
     ClientHandshake::new(&address.ip().to_string(), address.port(), target, [7; 16], 8192).unwrap()
 }
 
@@ -61,11 +64,17 @@ impl Peer {
         stream.write_all(&request(address, "/")).unwrap();
         Self::after_request(stream, address)
     }
+}
 
+impl<S: Read + Write> Peer<S> {
     /// Reads the answer to [`request`].
-    pub(crate) fn after_request(stream: TcpStream, address: SocketAddr) -> Self {
-        let mut peer = Self { stream, unread: Vec::new() };
-        let mut handshake = handshake(address, "/");
+    pub(crate) fn after_request(stream: S, address: SocketAddr) -> Self {
+        Self::after_handshake(stream, handshake(address, "/"))
+    }
+
+    /// Reads the answer to a handshake's request.
+    pub(crate) fn after_handshake(stream: S, mut handshake: ClientHandshake) -> Self {
+        let mut peer = Self { stream, unread: Vec::new(), deflates: false, was_compressed: false };
         let mut head = [0; 1];
         loop {
             peer.stream.read_exact(&mut head).unwrap();
@@ -81,8 +90,14 @@ impl Peer {
 
     /// The next frame: FIN, opcode and payload; `None` at the stream's end.
     pub(crate) fn next(&mut self) -> Option<(bool, Opcode, Vec<u8>)> {
+        const RSV1: u8 = 0x40;
         let mut buffer = [0; 16 * 1024];
+        self.was_compressed = false;
         loop {
+            if let Some(first) = self.unread.first_mut().filter(|_| self.deflates) {
+                self.was_compressed |= *first & RSV1 != 0;
+                *first &= !RSV1;
+            }
             if let Some((header, header_bytes)) = parse(&self.unread, Role::Server).unwrap() {
                 let end = header_bytes + header.payload_bytes as usize;
                 if self.unread.len() >= end {
@@ -204,7 +219,8 @@ fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
 pub(crate) fn server(binary: &str, flags: &[&str]) -> (Process, SocketAddr) {
     let process = Process::start(Command::new(binary).args(["--listen", "127.0.0.1:0"]).args(flags));
     let line = process.line();
-    let address = line.strip_prefix("listening on ws://").and_then(|rest| rest.strip_suffix('/'));
+    let rest = line.strip_prefix("listening on ws://").or(line.strip_prefix("listening on wss://"));
+    let address = rest.and_then(|rest| rest.strip_suffix('/'));
     let address = address.unwrap_or_else(|| panic!("no address: {line}")).parse().unwrap();
     (process, address)
 }

@@ -5,7 +5,7 @@
 //! `RINGSOCK_KTLS` says `require`: `bench-scripts/tests/ktls` does, in kernels that can.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,15 +15,11 @@ use ringsock::engine::{EngineKind, Probe, TlsCounters, ktls};
 use ringsock::server;
 use ringsock::ws::frame::{Opcode, Role, parse};
 use ringsock::ws::handshake::ClientHandshake;
-use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::{self, cipher_suite};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned, SupportedCipherSuite,
-};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedCipherSuite};
 
 use super::peer::{PATIENCE, frame, request, tcp};
+use super::secure::{self, Secured, TLS12, TLS13};
 
 #[derive(Parser)]
 struct Flags {
@@ -62,19 +58,12 @@ impl Running {
 
     fn of(plan: &server::Plan, saved: &Path) -> Self {
         let server = server::Server::start(plan).unwrap();
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(saved).unwrap()).unwrap();
-        Self { address: server.address(), server, roots }
+        Self { address: server.address(), server, roots: secure::roots(saved) }
     }
 
     /// A client that trusts it, and can do so much.
     fn config(&self, cipher_suites: Vec<SupportedCipherSuite>) -> Arc<ClientConfig> {
-        let provider = CryptoProvider { cipher_suites, ..ring::default_provider() };
-        let builder = ClientConfig::builder_with_provider(Arc::new(provider));
-        let builder = builder.with_safe_default_protocol_versions().unwrap();
-        let mut config = builder.with_root_certificates(self.roots.clone()).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Arc::new(config)
+        secure::config(self.roots.clone(), cipher_suites)
     }
 
     fn open(&self) -> Wss {
@@ -95,20 +84,15 @@ impl Running {
     }
 }
 
-const TLS12: SupportedCipherSuite = cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
-const TLS13: SupportedCipherSuite = cipher_suite::TLS13_AES_128_GCM_SHA256;
-
 /// A client.
 struct Wss {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+    stream: Secured,
     unread: Vec<u8>,
 }
 
 impl Wss {
     fn open(address: SocketAddr, config: Arc<ClientConfig>) -> Self {
-        let name = ServerName::from(address.ip());
-        let connection = ClientConnection::new(config, name).unwrap();
-        let mut stream = StreamOwned::new(connection, tcp(address));
+        let mut stream = secure::secured(config, tcp(address));
         stream.write_all(&request(address, "/")).unwrap();
         let mut handshake = ClientHandshake::new("127.0.0.1", address.port(), "/", [7; 16], 8192).unwrap();
         let mut byte = [0];
