@@ -122,7 +122,7 @@ fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<Ex
         report::print(&config::render(command, &values, &config::chosen(&plan, &values)))?;
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(agent) = &flags.plan.autobahn {
+    if let Some(agent) = &flags.series.autobahn {
         return hold_autobahn(flags, &plan, agent);
     }
     store::prepare(&flags.load.results)?;

@@ -75,6 +75,10 @@ fn facts_of(run: &Run) -> Facts {
     flatten("environment", &json(&run.environment), &mut facts);
     flatten("io_uring", &json(&run.io_uring), &mut facts);
     flatten("target", &json(&run.target), &mut facts);
+    if run.target.tls.is_some() {
+        // How many connections went which way is chance where sessions are resumed.
+        facts.insert("target.tls.negotiated".to_owned(), key::secured_with(run));
+    }
     flatten("tool", &json(&run.tool), &mut facts);
     flatten("guest", &json(&run.guest), &mut facts);
     flatten("plan", &json(&run.plan), &mut facts);
@@ -89,7 +93,7 @@ fn facts_of(run: &Run) -> Facts {
 }
 
 /// Flags whose effect is in the plan, the target or the workload.
-const ELSEWHERE: [&str; 32] = [
+const ELSEWHERE: [&str; 34] = [
     "url",
     "connections",
     "threads",
@@ -120,6 +124,8 @@ const ELSEWHERE: [&str; 32] = [
     "tls-version",
     "tls-cipher",
     "tls-resume",
+    "ktls",
+    "subprotocol",
     "ca",
     "insecure",
 ];
@@ -187,7 +193,7 @@ const FEATURES: [&str; 3] = ["features", "engine", "load-engine"];
 
 /// All rules; the first that fits decides.
 #[rustfmt::skip]
-const RULES: [Rule; 51] = [
+const RULES: [Rule; 52] = [
     ("environment.kernel.release", By(&["kernel"]), Bearing::Expected, IT),
     ("environment.kernel.release", Always, Bearing::Confounder, "the kernel is not the same"),
     ("environment.kernel.version", OfKernel, Bearing::Expected, "it names the build of the kernel that is compared"),
@@ -235,7 +241,8 @@ const RULES: [Rule; 51] = [
     ("target.tls", By(&["tls"]), Bearing::Expected, IT),
     ("target.tls.trusts", Always, Bearing::Harmless, "whom the generator trusts"),
     ("target.tls", Always, Bearing::Confounder,
-        "handshakes were not alike: give all runs the same --tls-version, --tls-cipher and --tls-resume"),
+        "they were not secured alike: give all runs the same --tls-version and --tls-cipher"),
+    ("target.subprotocol", Always, Bearing::Confounder, "a subprotocol may change what a server does: offer all the same"),
     ("target.deflate", By(&["deflate"]), Bearing::Expected, IT),
     ("target.url", OwnServers, Bearing::Harmless, "a server of the run's own, on any free port"),
     ("target.url", By(&["server", "tls"]), Bearing::Harmless, "the address of what is compared"),

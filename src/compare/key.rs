@@ -89,7 +89,7 @@ pub const KEYS: [Key; KEY_COUNT] = [
     Key {
         name: "tls",
         about: "what connections were secured with: version and cipher suite",
-        value: tls,
+        value: secured_with,
         order: plain_first,
         splits: Splits::Always,
     },
@@ -247,7 +247,7 @@ fn features(run: &Run) -> String {
 }
 
 /// Every version and suite that was agreed on, once, whatever the number of connections.
-fn tls(run: &Run) -> String {
+pub fn secured_with(run: &Run) -> String {
     let Some(tls) = &run.target.tls else { return NONE.to_owned() };
     let agreed = |agreed: &Negotiated| format!("{} {}", agreed.version, agreed.cipher_suite);
     let agreed: BTreeSet<String> = tls.negotiated.iter().map(agreed).collect();

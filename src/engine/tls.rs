@@ -325,7 +325,11 @@ impl<H: Handler> Tls<H> {
         self.waiting.retain(|&slot| {
             let line = &mut inner.slots[slot as usize].line;
             let waiting_bytes = match outer.get(outer_ids[slot as usize]) {
-                Some((_, io)) if line.in_use => io.queued_bytes(),
+                Some((_, io)) if line.in_use => {
+                    // A handler may have a layer of its own between, which looks for it here.
+                    line.waiting.follow(&mut io.line.waiting);
+                    io.queued_bytes()
+                }
                 _ => 0,
             };
             if line.outbox.is_empty() {

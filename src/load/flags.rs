@@ -27,19 +27,6 @@ pub struct PlanFlags {
     /// Run nothing: print every flag in effect as a file for --config, and what was chosen for this machine
     #[arg(help_heading = OUTPUT, long)]
     pub dry_run: bool,
-
-    /// Measure nothing: hold every case of the Autobahn|Testsuite's fuzzing server at the URL, as the client AGENT. For
-    /// bench-scripts/autobahn, which judges them
-    #[arg(
-        help_heading = OUTPUT,
-        long,
-        value_name = "AGENT",
-        hide = true,
-        value_parser = autobahn::parse_agent,
-        requires = "url",
-        conflicts_with_all = ["dry_run", "calibrate", "runs", "contender", "find_max_rate", "curve", "resume"]
-    )]
-    pub autobahn: Option<String>,
 }
 
 /// Which runs are made.
@@ -120,6 +107,19 @@ pub struct SeriesFlags {
     /// Go on with the series in this folder, which Ctrl-C, a crash or a reboot has ended; its flags are taken from there
     #[arg(help_heading = SERIES, long, value_name = "FOLDER", conflicts_with_all = ["config", "replay", "results", "calibrate"])]
     pub resume: Option<PathBuf>,
+
+    /// Measure nothing: hold every case of the Autobahn|Testsuite's fuzzing server at the URL, as the client AGENT. For
+    /// bench-scripts/autobahn, which judges them
+    #[arg(
+        help_heading = SERIES,
+        long,
+        value_name = "AGENT",
+        hide = true,
+        value_parser = autobahn::parse_agent,
+        requires = "url",
+        conflicts_with_all = ["dry_run", "calibrate", "runs", "contender", "find_max_rate", "curve", "resume"]
+    )]
+    pub autobahn: Option<String>,
 }
 
 /// A share, from per cent: `3%`.

@@ -23,6 +23,13 @@ use crate::tls::IdentityError;
 const OTHER_FILES: u64 = 64;
 const FILES_PER_THREAD: u64 = 16;
 
+/// The groups of `--help`.
+const MACHINE: &str = "Engine and CPUs";
+const HANDSHAKE: &str = "Opening handshake";
+const LIMITS: &str = "Limits";
+const COMPRESSION: &str = "Compression";
+const TLS: &str = "TLS";
+
 /// What was typed.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
@@ -32,14 +39,13 @@ pub struct Options {
     pub listen: SocketAddr,
 
     /// I/O engine; auto takes the best that this kernel runs, and says which and why
-    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = engine_parser())]
+    #[arg(help_heading = MACHINE, long, value_name = "NAME", default_value = "auto", value_parser = engine_parser())]
     pub engine: Choice,
 
     /// Features of io_uring to switch off or on for the engine uring, as -multishot-recv,+zero-copy=64KiB. On where the
     /// kernel has them: multishot-accept, multishot-recv, buffer-ring, direct-descriptors, single-issuer, defer-taskrun,
     /// registered-ring, skipped-completions. Off: sqpoll[=CPU], napi[=TIME], zero-copy[=SIZE], bundles
-    #[arg(
-        long,
+    #[arg(help_heading = MACHINE, long,
         value_name = "LIST",
         default_value = "",
         hide_default_value = true,
@@ -49,108 +55,108 @@ pub struct Options {
 
     /// Threads, each with its own ring, listener and connections [default: one for each of --cpus, else one
     /// for each CPU this process may use]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(help_heading = MACHINE, long, value_name = "COUNT")]
     pub threads: Option<usize>,
 
     /// CPUs to bind the threads to, in turn, as 0,2-3 [default: those this process may use]
-    #[arg(long, value_name = "LIST")]
+    #[arg(help_heading = MACHINE, long, value_name = "LIST")]
     pub cpus: Option<CpuList>,
 
     /// Longest message that is taken; a longer one closes its connection with 1009
-    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "64MiB")]
     pub max_message: ByteSize,
 
     /// Fragments of one message, empty ones too; more close its connection with 1008. 0: any number. No message is held
     /// together here, so what this bounds is work without an end, not memory
-    #[arg(long, value_name = "COUNT", default_value_t = limits::FRAGMENTS)]
+    #[arg(help_heading = LIMITS, long, value_name = "COUNT", default_value_t = limits::FRAGMENTS)]
     pub max_fragments: u32,
 
     /// Pings and pongs that a client may send a second, and as many at once after a second without; more close its
     /// connection with 1008. 0: any number. The default is beyond what a client reaches that waits for each answer, over
     /// loopback too; take 0 to measure pings with many in flight, which cost what small messages do
-    #[arg(long, value_name = "COUNT", default_value_t = limits::CONTROL_FRAMES_PER_S)]
+    #[arg(help_heading = LIMITS, long, value_name = "COUNT", default_value_t = limits::CONTROL_FRAMES_PER_S)]
     pub max_control_rate: u32,
 
     /// Connections at a time; further ones are answered 503 [default: what the limit on open files allows, at
     /// most 65536]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(help_heading = LIMITS, long, value_name = "COUNT")]
     pub max_connections: Option<u32>,
 
     /// Connections at a time from one address (IPv6: from one /64); as many again are answered 429, further ones dropped
     /// [default: any number, as the load of a benchmark comes from one address; set it where strangers can connect]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(help_heading = LIMITS, long, value_name = "COUNT")]
     pub max_connections_per_address: Option<u32>,
 
     /// Longest head of an opening handshake that is taken; a longer one is answered 431
-    #[arg(long, value_name = "SIZE", default_value = "8KiB")]
+    #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "8KiB")]
     pub max_head: ByteSize,
 
     /// Header lines that the head of an opening handshake may have; with more, it is answered 431
-    #[arg(long, value_name = "COUNT", default_value_t = limits::HANDSHAKE_HEADERS)]
+    #[arg(help_heading = LIMITS, long, value_name = "COUNT", default_value_t = limits::HANDSHAKE_HEADERS)]
     pub max_headers: usize,
 
     /// A subprotocol that is spoken; may be given several times, or several with commas between. Of those that a client
     /// offers, in the order that it likes them, the first of these is chosen; where there is none, the connection has none
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(help_heading = HANDSHAKE, long, value_name = "NAME", value_delimiter = ',')]
     pub subprotocol: Vec<Subprotocol>,
 
     /// An origin whose pages may connect, as https://example.com or null; may be given several times, or several with commas
     /// between. Other pages are answered 403. A request without Origin is let in: browsers always send one for a page, and
     /// other clients could write there what they like [default: any, as an echo has no secrets]
-    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    #[arg(help_heading = HANDSHAKE, long, value_name = "ORIGIN", value_delimiter = ',')]
     pub allow_origin: Vec<Origin>,
 
     /// How long a client may take over its opening handshake; 0s: for ever
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(help_heading = LIMITS, long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub handshake_timeout: Duration,
 
     /// Close connections that were silent for this long; 0s: never, as silence is legal, and clients that are idle are
     /// measured too. What a silent one costs is its place among --max-connections; --ping-interval finds those that are gone
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(help_heading = LIMITS, long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,
 
     /// Ping connections that were silent for this long, and drop them after as long again; 0s: never
-    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    #[arg(help_heading = LIMITS, long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub ping_interval: Duration,
 
     /// How long a closing handshake may take, and the drain after a signal; 0s: not at all
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(help_heading = LIMITS, long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     pub close_timeout: Duration,
 
     /// Drop connections of clients that stop in the middle of a frame, or take nothing of what waits for them, for this
     /// long; 0s: never
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(help_heading = LIMITS, long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub stall_timeout: Duration,
 
     /// Bytes that one receive can take; larger messages stream through in pieces
-    #[arg(long, value_name = "SIZE", default_value = "65600B")]
+    #[arg(help_heading = MACHINE, long, value_name = "SIZE", default_value = "65600B")]
     pub buffer_size: ByteSize,
 
     /// Receive buffers per thread of the engine uring, a power of two; only those that the load needs are touched
-    #[arg(long, value_name = "COUNT", default_value_t = limits::RECV_BUFFERS)]
+    #[arg(help_heading = MACHINE, long, value_name = "COUNT", default_value_t = limits::RECV_BUFFERS)]
     pub buffers: u16,
 
     /// Submission queue entries per ring (engines uring and tokio-uring), a power of two
-    #[arg(long, value_name = "COUNT", default_value_t = limits::SQ_ENTRIES)]
+    #[arg(help_heading = MACHINE, long, value_name = "COUNT", default_value_t = limits::SQ_ENTRIES)]
     pub sq_entries: u32,
 
     /// Completion queue entries per ring (engines uring and tokio-uring), a power of two
-    #[arg(long, value_name = "COUNT", default_value_t = limits::CQ_ENTRIES)]
+    #[arg(help_heading = MACHINE, long, value_name = "COUNT", default_value_t = limits::CQ_ENTRIES)]
     pub cq_entries: u32,
 
     /// Bytes that may wait for a client which does not read, before we stop reading from it
-    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "1MiB")]
     pub max_queued: ByteSize,
 
     /// Bytes that may wait for all clients that do not read together, shared out evenly over the threads; beyond, each of
     /// them is no longer read from until it has taken what waits for it. The answer to one receive may be waiting for each on
     /// top (with --deflate up to --max-queued). Clients that read are served as ever. 0B: any number
-    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "1GiB")]
     pub max_queued_in_all: ByteSize,
 
     /// Note when the kernel received each message (engine epoll), for clients that ask: ringsock-load --anatomy
     /// --kernel-timestamps
-    #[arg(long)]
+    #[arg(help_heading = MACHINE, long)]
     pub kernel_timestamps: bool,
 
     /// Write a line to standard error for each frame, both ways, for what opens a connection and for what fails it: seconds since
@@ -160,7 +166,7 @@ pub struct Options {
     pub trace_frames: bool,
 
     /// See there.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = COMPRESSION)]
     pub deflate: DeflateOptions,
 
     /// Send bytes back as they came, without WebSocket: the floor to measure against
@@ -168,7 +174,7 @@ pub struct Options {
     pub bare: bool,
 
     /// What is spoken below WebSocket.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = TLS)]
     pub tls: TlsFlags,
 }
 
