@@ -115,8 +115,9 @@ pub struct Options {
     #[arg(help_heading = LIMITS, long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
     pub idle_timeout: Duration,
 
-    /// Ping connections that were silent for this long, and drop them after as long again; 0s: never
-    #[arg(help_heading = LIMITS, long, value_name = "TIME", default_value = "0s", value_parser = humantime::parse_duration)]
+    /// Ping connections that were silent for this long, and drop them after as long again: so peers that vanished are found.
+    /// 0s: never
+    #[arg(help_heading = LIMITS, long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     pub ping_interval: Duration,
 
     /// How long a closing handshake may take, and the drain after a signal; 0s: not at all
