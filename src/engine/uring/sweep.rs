@@ -1,10 +1,11 @@
 //! Looking after connections that fell silent: the kernel may have kept their end to itself.
 //!
-//! A multishot receive is woken for data and for the end behind it. Where both come before it runs, it may take the data and go
-//! back to waiting, and nothing will ever wake it again: the peer is gone, and the connection stays for good. This is what
-//! "io_uring/poll: fix multishot recv missing EOF on wakeup race" (a68ed2df7213, Linux 7.0) is about. With peers that reset right
-//! behind their data it is still seen on Linux 6.18.44, one to six times in ten thousand: the receive is armed, no work is
-//! queued for it, and the socket is closed. It takes no more than a peer that means harm.
+//! A multishot receive is woken for data and for the end behind it. Where both come close together, it may take the data and
+//! go back to waiting, and nothing will ever wake it again: the peer is gone, and the connection stays for good. One such race
+//! is what "io_uring/poll: fix multishot recv missing EOF on wakeup race" (a68ed2df7213, Linux 7.0) mends. On Linux 6.18.44
+//! both may come while nobody runs, and the end is told; yet of peers that reset right behind their data a few in ten thousand
+//! or in a hundred thousand are still missed: the receive is armed, no work is queued for it, and the socket is closed. Peers
+//! that mean harm have the patience.
 //!
 //! So a connection that was heard from, and then not for a whole [`SWEEP_NS`], has its receive cancelled, once, until it is
 //! heard from again. What is cancelled is begun anew like any other receive that ended, and that looks at the socket itself:
