@@ -11,6 +11,8 @@ mod client;
 mod deflate;
 #[path = "engines/echo_client.rs"]
 mod echo_client;
+#[path = "engines/ends.rs"]
+mod ends;
 #[path = "engines/harness.rs"]
 mod harness;
 #[path = "engines/kernel.rs"]

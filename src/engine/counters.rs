@@ -61,7 +61,8 @@ counters! {
         no_buffers,
         /// Times that the completion queue was full.
         cq_overflows,
-        /// Receives that ended and were begun again; each one, where they are single.
+        /// Receives that ended and were begun again; each one, where they are single. Over [`uring`](super::uring), multishots
+        /// end so of connections that fell silent, too.
         recv_rearms,
         /// Accepts that ended and were begun again; each one, where they are single.
         accept_rearms,

@@ -71,7 +71,6 @@ fn crowd(bed: &Bed, count: usize) -> Expected {
         ("upgraded", 4 * share..=4 * share),
         ("rejected", share..=share),
         ("faults", share..=share),
-        bed.found_by_time(3 * share),
         ("tls_not_tls", 0..=if bed.way == Way::Tls { share } else { 0 }),
         ("tls_failures", 0..=failed),
     ]
@@ -98,6 +97,6 @@ fn connections_that_vanish_all_at_once_leave_nothing_behind() {
                 wire::reset(peer.stream.tcp());
             }
         }
-        vec![bed.found_by_time(300)]
+        vec![]
     });
 }

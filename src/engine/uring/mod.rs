@@ -10,6 +10,8 @@
 //! short send counts as failed under `MSG_WAITALL` and thus always completes visibly. Only when the peer's
 //! window is full is the rest copied out of the receive buffers and sent by a request that does wait.
 //!
+//! **Silence is doubted.** A multishot receive may have missed its connection's end; see `sweep`.
+//!
 //! Invariants: at most one send is in flight per connection; a slot is given up only when the kernel holds
 //! nothing of it any more; completions of a turn's sends are all read before any arrival is handled.
 //!
@@ -24,6 +26,7 @@ mod features;
 mod ring;
 mod send;
 mod submit;
+mod sweep;
 mod tag;
 mod zero_copy;
 
@@ -41,6 +44,7 @@ pub(super) use features::REQUIRED;
 pub use features::{Features, Switch, Switches, SwitchesError};
 pub(super) use ring::explain_set_up;
 use send::{Flight, Gather};
+use sweep::Sweep;
 use tag::Op;
 use zero_copy::Parked;
 
@@ -123,6 +127,7 @@ pub fn run<H: Handler>(
             starved: VecDeque::new(),
             receives_large: false,
             received_before: (0, 0),
+            sweep: Sweep::default(),
             config,
         };
         engine.arm_wake();
@@ -156,6 +161,8 @@ struct Held {
     slow_send: bool,
     /// The peer kept output waiting, and not all of it has been sent yet.
     behind: bool,
+    /// Once the multishot receive has brought something: how many sweeps from now it is to be doubted.
+    sweeps_to_silence: u8,
     shut_down: bool,
     /// The kernel has yet to carry the shutdown out.
     shutting_down: bool,
@@ -244,6 +251,8 @@ struct Uring<'r, H: Handler> {
     receives_large: bool,
     /// Bytes and receives counted when that was last looked at.
     received_before: (u64, u64),
+    /// Of connections that may have ended without a word.
+    sweep: Sweep,
 }
 
 impl<H: Handler> Uring<'_, H> {
@@ -261,6 +270,7 @@ impl<H: Handler> Uring<'_, H> {
                 return self.enter(None);
             }
             let again_by = self.arm_accept();
+            self.sweep_in_time();
             self.arm_timer();
             self.size_pool();
             self.recv.publish();
@@ -516,9 +526,11 @@ impl<H: Handler> Uring<'_, H> {
             true => cqueue::buffer_select(flags).map(u32::from),
             false => Some(state.buffer),
         };
+        state.sweeps_to_silence = sweep::SWEEPS_TO_SILENCE;
         if !cqueue::more(flags) {
             state.recv_armed = false;
             state.recv_cancelled = false;
+            state.sweeps_to_silence = 0;
             // Begun again, if it is to be, when the connection is flushed.
             self.connections.mark_dirty(id.slot);
         }

@@ -47,9 +47,10 @@ impl<H: Handler> Uring<'_, H> {
         self.push(&read.build().user_data(tag::pack_alone(Op::Wake)));
     }
 
-    /// Has the kernel end the wait when the next timer is due.
+    /// Has the kernel end the wait when the next timer or sweep is due.
     pub(super) fn arm_timer(&mut self) {
-        let Some(next_ns) = self.connections.common.timers.next_ns() else { return };
+        let timers_ns = self.connections.common.timers.next_ns();
+        let Some(next_ns) = timers_ns.into_iter().chain(self.sweep_by()).min() else { return };
         if self.timer_ns.is_some_and(|armed_ns| armed_ns <= next_ns) {
             return;
         }
