@@ -297,7 +297,7 @@ mod conversation {
         };
         // Of a closed loop: the message behind an answer comes behind its pongs.
         each_with(engine, "fragments", ECHO + 150, &["--closed-loop"], script, |label, ended| {
-            assert!(assert_right(label, ended).accounting.answered > 1, "{label}");
+            assert_right(label, ended);
         });
     }
 
