@@ -223,7 +223,7 @@ fn judge_all(cases: &'static [Case], judge: fn(&Case, crate::run::Ended)) {
 fn ended(case: &Case, engine: EngineKind) -> crate::run::Ended {
     let address = accepting(case.deed).to_string();
     let flags: Vec<String> = case.flags.iter().map(|flag| flag.replace("{}", &address)).collect();
-    let mut all = vec!["--engine", engine.name(), "-c", "4", "--connect-timeout", "2s"];
+    let mut all = vec!["--engine", engine.name(), "-c", "4", "--connect-timeout", "5s"];
     if !case.flags.contains(&"--closed-loop") {
         all.extend(["--rate", "2000"]);
     }
