@@ -21,7 +21,6 @@ use crate::ws::mask::Mask;
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
 
 /// What the connections of a thread share.
-#[derive(Debug)]
 pub struct Workspace {
     inflate: InflateSpace,
     deflate: DeflateSpace,
