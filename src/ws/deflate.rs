@@ -416,7 +416,8 @@ fn ends_with_tail(state: &mut Inflate) -> bool {
         let (took, made) = (state.total_in() - taken_before, state.total_out() - made_before);
         inflated == Ok(Status::Ok) && took == bytes.len() as u64 - 1 && made == 0
     };
-    takes_all_but_one(&[0x00, 0x00, 0xFF, 0xFF, 0x00]) && takes_all_but_one(&[0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00])
+    takes_all_but_one(&[0x00, 0x00, 0xFF, 0xFF, 0x00])
+        && takes_all_but_one(&[0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00])
 }
 
 #[cfg(test)]

@@ -47,8 +47,7 @@ fn leaves_what_follows_alone(role: Role, parameters: &DeflateParameters, payload
 /// A frame for the end `role`, that is a compressed binary message with this payload.
 fn compressed(role: Role, payload: &[u8]) -> Vec<u8> {
     let key = (role == Role::Server).then_some(KEY);
-    let header =
-        Header { fin: true, opcode: Opcode::Binary, mask: key, payload_bytes: payload.len() as u64 };
+    let header = Header { fin: true, opcode: Opcode::Binary, mask: key, payload_bytes: payload.len() as u64 };
     let mut encoded = [0; MAX_HEADER_BYTES];
     let header_bytes = header.encode(&mut encoded);
     encoded[0] |= RSV1;

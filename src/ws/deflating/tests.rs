@@ -195,7 +195,8 @@ fn what_is_no_deflate_and_text_that_is_no_text_is_refused_with_1007() {
 #[test]
 fn a_message_that_ends_within_a_block_is_refused_and_its_tail_is_never_payload() {
     let hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
-    let stored = |length: u16| [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), b"abcdef"].concat();
+    let stored =
+        |length: u16| [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), b"abcdef"].concat();
     let cases = [
         ("a block that the tail would fill", stored(10)),
         ("one that it would fill in part", stored(20)),
