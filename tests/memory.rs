@@ -5,6 +5,8 @@
 
 #[path = "memory/actor.rs"]
 mod actor;
+#[path = "memory/bombs.rs"]
+mod bombs;
 #[path = "memory/deflate.rs"]
 mod deflate;
 #[path = "memory/endings.rs"]

@@ -231,6 +231,8 @@ struct Line {
     holds: u8,
     kernel: Kernel,
     outbox: Outbox,
+    /// Received bytes that the handler keeps.
+    kept_bytes: usize,
     wake_at_ns: u64,
 }
 
@@ -245,7 +247,7 @@ struct Common {
     dirty: Vec<u32>,
     timers: Timers,
     pool: BufferPool,
-    /// Bytes that wait for peers which don't read.
+    /// Bytes that wait for peers which don't read, and received ones that handlers keep.
     waiting_bytes: usize,
     now_ns: u64,
     /// Time is fake, and stands still within a turn.
@@ -417,6 +419,7 @@ impl<C> Connections<C> {
                 holds: 0,
                 kernel: Kernel::Without,
                 outbox: Outbox::default(),
+                kept_bytes: 0,
                 wake_at_ns: u64::MAX,
             };
             self.slots.push(Slot { line, conn: None });
@@ -441,6 +444,7 @@ impl<C> Connections<C> {
         let conn = slot.conn.take();
         self.departed = self.addresses.get_mut(index as usize).and_then(Option::take);
         slot.line.in_use = false;
+        self.common.waiting_bytes -= std::mem::take(&mut slot.line.kept_bytes);
         slot.line.generation = slot.line.generation.wrapping_add(1) & GENERATION_MASK;
         self.open_count -= 1;
         self.counters.closed += 1;

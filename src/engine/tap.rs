@@ -142,6 +142,7 @@ impl<H: Handler, T: Tap> Tapped<H, T> {
             }
         }
         io.hold_reading(line.is_held_by_handler());
+        io.keep(line.kept_bytes);
         match line.intent {
             Intent::Keep => {}
             Intent::ShutDown => io.shut_down(),

@@ -295,6 +295,7 @@ impl<H: Handler> Tls<H> {
             }
         }
         io.hold_reading(line.is_held_by_handler());
+        io.keep(line.kept_bytes);
         if line.intent > link.intent {
             link.intent = line.intent;
             if let Some(session) = link.session.as_deref_mut().filter(|_| line.intent != Intent::Abort) {

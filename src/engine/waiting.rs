@@ -2,14 +2,15 @@
 //!
 //! Invariants: a connection counts from the send that fell short until all of its output has gone or it is closed; the sum
 //! is that of what is queued on those connections, to the byte. What is queued on the others is on its way, and is not
-//! looked at: ordinary traffic never comes by here.
+//! looked at: ordinary traffic never comes by here. What handlers keep of what was received, until they can go on, is in the sum
+//! as well ([`Io::keep`]).
 //!
 //! Two bounds stop an engine from reading from a peer that keeps output waiting: its own ([`Config::outbox_bytes`]), and
 //! that of all together ([`Config::outbox_bytes_in_all`]). Whoever has taken all that waited for it is read from again,
 //! however much waits for others: so who reads is served whatever the others do, and who waits for nothing but its own
 //! reading cannot wait for ever.
 
-use super::{Config, Connections};
+use super::{Config, ConnId, Connections, Io};
 
 /// Of one connection. Most never keep anything waiting, and own no memory here.
 #[derive(Debug, Default)]
@@ -48,6 +49,23 @@ impl Waiting {
             state.since_ns = since_ns;
             state.progressed_ns = state.progressed_ns.or(progressed_ns);
         }
+    }
+}
+
+impl Io<'_> {
+    /// Says how many received bytes of this connection the handler keeps, until it can go on: they count as what waits for
+    /// all peers together does.
+    pub fn keep(&mut self, byte_count: usize) {
+        if self.line.kept_bytes != byte_count {
+            self.common.waiting_bytes = self.common.waiting_bytes - self.line.kept_bytes + byte_count;
+            self.line.kept_bytes = byte_count;
+            self.line.mark_dirty(self.index, self.common);
+        }
+    }
+
+    /// The connection's name.
+    pub fn id(&self) -> ConnId {
+        ConnId { slot: self.index, generation: self.line.generation }
     }
 }
 

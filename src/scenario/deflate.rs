@@ -4,14 +4,23 @@
 //! inflated piece at a time; the echo's fragments are its own, cut where the thread turns to another connection.
 //!
 //! Invariants: no more is inflated while more than the bound waits to be sent (a request of a kilobyte may make an answer
-//! of a megabyte), and then the engine is told to read no further, so what has come and was not looked at stays small. Text
-//! is judged before any of it is passed on. Every frame is queued whole, so a Close or ping may follow at any time.
+//! of a megabyte), nor in a turn than `turns` allows; and then the engine is told to read no further. What it had received by then is
+//! kept, counted by the engine as what waits to be sent is, and bounded in all. What compression itself keeps is bounded in
+//! all as well. Text is judged before any of it is passed on. Every frame is queued whole, so a Close or ping may follow at any
+//! time.
+
+mod account;
+mod turns;
 
 use super::echo::Answered;
-use crate::engine::Io;
+pub use account::{Account, Entry};
+pub use turns::WORK_MAX;
+use turns::{CALL_WORK, MESSAGE_WORK, PIECE_BYTES, Turns};
+
+use crate::engine::{ConnId, Io};
 use crate::ws::connection::{Connection, Event};
 pub use crate::ws::deflate::{Compression, DeflateSettings};
-use crate::ws::deflate::{Compressor, DeflateSpace, InflateSpace};
+use crate::ws::deflate::{Compressor, Decompressor, DeflateSpace, InflateSpace};
 use crate::ws::deflating::{Deflating, Payload};
 pub use crate::ws::extensions::{DeflateParameters, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use crate::ws::frame::{ControlFrame, Fault, Role};
@@ -20,13 +29,21 @@ use crate::ws::mask::Mask;
 /// Servers don't mask (RFC 6455, 5.1).
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
 
+/// How often the answers that a connection waits for are looked at, where no slow peer keeps them.
+const LOOK_NS: u64 = 1_000_000;
+
 /// What the connections of a thread share.
-#[derive(Debug)]
 pub struct Workspace {
     inflate: InflateSpace,
     deflate: DeflateSpace,
     /// Bytes that may wait to be sent before no more is inflated.
     queued_bytes_max: usize,
+    /// What compression keeps.
+    kept: Account,
+    /// What was received and not read yet.
+    unread: Account,
+    turns: Turns,
+    inflated_bytes: u64,
     keys: Keys,
 }
 
@@ -44,13 +61,55 @@ impl Keys {
 impl Workspace {
     /// For a server's connections, with this bound on what waits to be sent.
     pub fn new(queued_bytes_max: usize) -> Self {
-        let (inflate, deflate) = (InflateSpace::default(), DeflateSpace::default());
-        Self { inflate, deflate, queued_bytes_max, keys: Keys(None) }
+        Self {
+            inflate: InflateSpace::default(),
+            deflate: DeflateSpace::default(),
+            queued_bytes_max,
+            kept: Account::default(),
+            unread: Account::default(),
+            turns: Turns::default(),
+            inflated_bytes: 0,
+            keys: Keys(None),
+        }
     }
 
     /// The same for a client's, whose frames are masked with keys drawn from `random`.
     pub fn masking(self, random: fastrand::Rng) -> Self {
         Self { keys: Keys(Some(random)), ..self }
+    }
+
+    /// The same, and what compression keeps, and what is received before it can be read, are put to these accounts.
+    pub fn accounting(self, kept: Account, unread: Account) -> Self {
+        Self { kept, unread, ..self }
+    }
+
+    /// Puts what a connection with these parameters keeps from message to message to its account; `None`: there is no room.
+    pub fn reserve(&self, parameters: &DeflateParameters) -> Option<Entry> {
+        let role = self.role();
+        let kept_bytes =
+            Compressor::takeover_bytes(parameters, role) + Decompressor::takeover_bytes(parameters, role);
+        let mut entry = self.kept.entry();
+        entry.set(kept_bytes).then_some(entry)
+    }
+
+    /// The sockets have been looked at: there may be done some more. Then serve whoever is next, until nobody is.
+    pub fn begin_turn(&mut self) {
+        self.turns.begin();
+    }
+
+    /// Who is to be served next, with [`Deflated::take_turn`], if anybody still is in this turn.
+    pub fn next_in_line(&mut self) -> Option<ConnId> {
+        self.turns.next()
+    }
+
+    /// There is more to do: the thread may look at its sockets, and must not sleep.
+    pub fn is_anybody_in_line(&self) -> bool {
+        self.turns.is_anybody_left()
+    }
+
+    /// Bytes that all messages came to so far.
+    pub fn inflated_bytes(&self) -> u64 {
+        self.inflated_bytes
     }
 
     fn role(&self) -> Role {
@@ -63,6 +122,15 @@ impl Workspace {
     }
 }
 
+/// What a connection that has something left to read waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stall {
+    /// Its answers have to go first.
+    Output,
+    /// Others have their turn; it stands in line.
+    Turn,
+}
+
 /// One connection.
 pub struct Deflated {
     messages: Deflating,
@@ -71,15 +139,20 @@ pub struct Deflated {
     current: Option<(Payload, usize)>,
     /// What came and was not looked at yet, from the payload's rest on.
     unread: Vec<u8>,
+    stall: Option<Stall>,
     /// Of the message under way.
     text: bool,
+    kept_entry: Entry,
+    unread_entry: Entry,
 }
 
 impl Deflated {
-    /// An open connection with these parameters, at the end that `space` is for.
+    /// An open connection with these parameters, at the end that `space` is for, and what was [reserved](Workspace::reserve) for
+    /// it.
     pub fn new(
         space: &Workspace,
         parameters: &DeflateParameters,
+        reserved: Entry,
         compression: Compression,
         message_bytes_max: u64,
         now_ns: u64,
@@ -90,7 +163,10 @@ impl Deflated {
             compressor: Compressor::new(parameters, role, compression),
             current: None,
             unread: Vec::new(),
+            stall: None,
             text: false,
+            kept_entry: reserved,
+            unread_entry: space.unread.entry(),
         }
     }
 
@@ -99,9 +175,9 @@ impl Deflated {
         self.messages.connection()
     }
 
-    /// Something came that waits for output to be sent: go on with [`Deflated::go_on`].
+    /// Something came that waits to be answered.
     pub fn is_stalled(&self) -> bool {
-        self.current.is_some() || !self.unread.is_empty()
+        self.stall.is_some()
     }
 
     /// Answers what arrived.
@@ -113,24 +189,91 @@ impl Deflated {
         now_ns: u64,
     ) -> Answered {
         self.connection().on_received(now_ns);
-        if self.is_stalled() {
-            self.unread.extend_from_slice(arrived);
-            return self.go_on(space, io, now_ns);
+        if self.stall.is_none() && space.turns.may_begin() {
+            let (answered, read_bytes) = self.converse(space, io, arrived, now_ns);
+            return self.settle(space, io, &arrived[read_bytes..], answered, now_ns);
         }
-        let (answered, read_bytes) = self.converse(space, io, arrived, now_ns);
-        self.unread.extend_from_slice(&arrived[read_bytes..]);
+        if self.stall.is_none() {
+            self.stall = Some(Stall::Turn);
+            space.turns.line_up(io.id(), false);
+        }
+        self.settle(space, io, arrived, Answered::default(), now_ns)
+    }
+
+    /// All that waited to be sent has been: answers what came before, as far as there is room for the answers.
+    pub fn on_sent(&mut self, space: &mut Workspace, io: &mut Io<'_>, now_ns: u64) -> Answered {
+        if self.stall != Some(Stall::Output) {
+            return Answered::default();
+        }
+        if !space.turns.may_begin() {
+            self.stall = Some(Stall::Turn);
+            space.turns.line_up(io.id(), true);
+            return Answered::default();
+        }
+        self.go_on(space, io, now_ns)
+    }
+
+    /// The time that was asked for has come: the same, if a quick peer was waited for. Of a slow one the engine tells.
+    pub fn on_time(&mut self, space: &mut Workspace, io: &mut Io<'_>, now_ns: u64) -> Answered {
+        if self.stall != Some(Stall::Output) || io.waits_since_ns().is_some() {
+            return Answered::default();
+        }
+        if io.queued_bytes() > space.queued_bytes_max {
+            io.wake_by(now_ns + LOOK_NS);
+            return Answered::default();
+        }
+        self.on_sent(space, io, now_ns)
+    }
+
+    /// It is [next in line](Workspace::next_in_line): answers more of what came before.
+    pub fn take_turn(&mut self, space: &mut Workspace, io: &mut Io<'_>, now_ns: u64) -> Answered {
+        if self.stall != Some(Stall::Turn) {
+            return Answered::default();
+        }
+        // It is we who let it wait.
+        self.connection().on_alive(now_ns);
+        self.go_on(space, io, now_ns)
+    }
+
+    fn go_on(&mut self, space: &mut Workspace, io: &mut Io<'_>, now_ns: u64) -> Answered {
+        let mut unread = std::mem::take(&mut self.unread);
+        self.stall = None;
+        let (answered, read_bytes) = self.converse(space, io, &mut unread, now_ns);
+        unread.drain(..read_bytes);
+        self.unread = if unread.is_empty() { Vec::new() } else { unread };
+        self.settle(space, io, &[], answered, now_ns)
+    }
+
+    /// Keeps what was not read, and counts what is kept.
+    fn settle(
+        &mut self,
+        space: &mut Workspace,
+        io: &mut Io<'_>,
+        unread: &[u8],
+        mut answered: Answered,
+        now_ns: u64,
+    ) -> Answered {
+        let kept_bytes = self.compressor.kept_bytes() + self.messages.decompressor().kept_bytes();
+        let has_room = self.kept_entry.set(kept_bytes) && {
+            self.unread.extend_from_slice(unread);
+            self.unread_entry.set(self.unread.len())
+        };
+        if !has_room && answered.fault.is_none() {
+            answered.fault = Some(self.fail(Fault::NoMemory, space, now_ns));
+            flush(space, io);
+        }
+        io.keep(self.unread.len());
         io.hold_reading(self.is_stalled());
         answered
     }
 
-    /// Answers what came before, as far as there is room for the answers now.
-    pub fn go_on(&mut self, space: &mut Workspace, io: &mut Io<'_>, now_ns: u64) -> Answered {
-        let mut unread = std::mem::take(&mut self.unread);
-        let (answered, read_bytes) = self.converse(space, io, &mut unread, now_ns);
-        unread.drain(..read_bytes);
-        self.unread = if unread.is_empty() { Vec::new() } else { unread };
-        io.hold_reading(self.is_stalled());
-        answered
+    /// Nothing more of what came will be looked at.
+    fn fail(&mut self, fault: Fault, space: &mut Workspace, now_ns: u64) -> Fault {
+        (self.current, self.unread, self.stall) = (None, Vec::new(), None);
+        // Less is always right.
+        let _ = self.unread_entry.set(0);
+        queue(self.connection().fail(fault, now_ns, space.key()), space);
+        fault
     }
 
     /// Says what happened, and how many bytes of `memory` were read.
@@ -149,19 +292,21 @@ impl Deflated {
             space.deflate.give_up();
         }
         let read_bytes = judged.unwrap_or_else(|fault| {
-            answered.fault = Some(fault);
-            self.current = None;
-            queue(self.connection().fail(fault, now_ns, space.key()), space);
+            answered.fault = Some(self.fail(fault, space, now_ns));
             memory.len()
         });
-        if !space.deflate.frames.is_empty() {
-            io.write(|out| out.extend_from_slice(&space.deflate.frames));
-            space.deflate.clear_frames();
+        flush(space, io);
+        match self.stall {
+            None => {}
+            // Not before this turn's output was tried.
+            Some(Stall::Output) => io.wake_by(now_ns + 1),
+            Some(Stall::Turn) => space.turns.line_up(io.id(), true),
         }
         (answered, read_bytes)
     }
 
-    /// Reads until there is nothing left, or too much of answers in `space` beside the `queued_bytes`; says how much.
+    /// Reads until there is nothing left, or too much of answers in `space` beside the `queued_bytes`, or enough was done; says how
+    /// much.
     fn read(
         &mut self,
         space: &mut Workspace,
@@ -169,23 +314,38 @@ impl Deflated {
         queued_bytes: usize,
         answered: &mut Answered,
     ) -> Result<usize, Fault> {
-        let mut at = 0;
+        let (mut at, mut work) = (0, 0);
         if !self.connection().is_open() {
             // Closed while it waited.
             at = self.current.take().map_or(0, |(_, left_bytes)| left_bytes);
         }
         loop {
             while let Some((payload, left_bytes)) = self.current {
-                if queued_bytes + space.deflate.frames.len() > space.queued_bytes_max {
+                self.stall = if queued_bytes + space.deflate.made_bytes() > space.queued_bytes_max {
+                    Some(Stall::Output)
+                } else if work >= CALL_WORK {
+                    Some(Stall::Turn)
+                } else {
+                    None
+                };
+                if self.stall.is_some() {
                     return Ok(at);
                 }
-                let piece = self.messages.read(payload, &memory[at..at + left_bytes], &mut space.inflate)?;
-                let ends = payload.ends_message && piece.is_last;
+                let part = &memory[at..at + left_bytes.min(PIECE_BYTES)];
+                let ends_with_part = payload.ends_message && part.len() == left_bytes;
+                let of_part = Payload { ends_message: ends_with_part, ..payload };
+                let piece = self.messages.read(of_part, part, &mut space.inflate)?;
+                let ends = ends_with_part && piece.is_last;
                 let key = || space.keys.draw();
                 self.compressor.write(piece.bytes, payload.text, ends, &mut space.deflate, key);
                 at += piece.taken;
-                self.current = (!piece.is_last).then_some((payload, left_bytes - piece.taken));
+                let is_last = piece.is_last && part.len() == left_bytes;
+                self.current = (!is_last).then_some((payload, left_bytes - piece.taken));
                 answered.messages += u64::from(ends);
+                space.inflated_bytes += piece.bytes.len() as u64;
+                let done = piece.taken + piece.bytes.len() + if ends { MESSAGE_WORK } else { 0 };
+                work += done;
+                space.turns.spend(done);
             }
             let Some(event) = self.messages.next(&mut memory[at..])? else { return Ok(memory.len()) };
             let start = at;
@@ -204,6 +364,14 @@ impl Deflated {
                 Event::Close { .. } => queue(self.connection().reply_to_close(space.key()), space),
             }
         }
+    }
+}
+
+/// Hands what was made to the engine.
+fn flush(space: &mut Workspace, io: &mut Io<'_>) {
+    if !space.deflate.frames.is_empty() {
+        io.write(|out| out.extend_from_slice(&space.deflate.frames));
+        space.deflate.clear_frames();
     }
 }
 

@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 
 use super::deflate::{DeflateSettings, Deflated, Workspace};
+use super::echo::Answered;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
 use crate::limits;
 use crate::ws::connection::{Connection, Data, Event};
@@ -20,8 +21,6 @@ use crate::ws::frame::{Fault, Header, MAX_HEADER_BYTES, Opcode, Role};
 use crate::ws::handshake::ClientHandshake;
 use crate::ws::mask::{self, Mask};
 
-/// How often the answers that a compressed connection waits for are looked at.
-const LOOK_NS: u64 = 1_000_000;
 /// What is kept of a message that is read and not echoed.
 const KEPT_BYTES_MAX: usize = 1024;
 
@@ -76,6 +75,9 @@ pub struct EchoClient<N> {
     before: Option<Visited>,
 }
 
+/// One of the calls by which a connection that had to wait goes on.
+type GoOn = fn(&mut Deflated, &mut Workspace, &mut Io<'_>, u64) -> Answered;
+
 enum Protocol {
     Connecting,
     Handshake(Box<ClientHandshake>),
@@ -115,11 +117,25 @@ impl<N: FnMut(Option<Visited>) -> Option<Visit>> EchoClient<N> {
             Ok(None) => None,
             Ok(Some(head_bytes)) => {
                 let agreed = handshake.deflate();
-                conn.protocol = match (&self.deflate, &agreed) {
-                    (Some((settings, space)), Some(parameters)) => Protocol::Compressed(Box::new(
-                        Deflated::new(space, parameters, settings.compression, limits::MESSAGE_BYTES, now_ns),
-                    )),
-                    _ => Protocol::Open(Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns)),
+                let reserved = match (&self.deflate, &agreed) {
+                    (Some((settings, space)), Some(parameters)) => {
+                        space.reserve(parameters).map(|reserved| (settings, space, parameters, reserved))
+                    }
+                    _ => None,
+                };
+                conn.protocol = match reserved {
+                    Some((settings, space, parameters, reserved)) => {
+                        let (compression, bytes_max) = (settings.compression, limits::MESSAGE_BYTES);
+                        Protocol::Compressed(Box::new(Deflated::new(
+                            space,
+                            parameters,
+                            reserved,
+                            compression,
+                            bytes_max,
+                            now_ns,
+                        )))
+                    }
+                    None => Protocol::Open(Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns)),
                 };
                 Some(head_bytes)
             }
@@ -198,28 +214,26 @@ impl<N: FnMut(Option<Visited>) -> Option<Visit>> EchoClient<N> {
         Ok(())
     }
 
-    /// Goes on where a compressed connection had to wait, as far as it can.
-    fn go_on(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
+    /// Has a compressed connection that had to wait go on, as far as it can.
+    fn go_on(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64, go_on: GoOn) {
         let (Protocol::Compressed(deflated), Some((_, space))) = (&mut conn.protocol, &mut self.deflate)
         else {
             return;
         };
         if deflated.is_stalled() {
-            let fault = deflated.go_on(space, io, now_ns).fault;
+            let fault = go_on(deflated, space, io, now_ns).fault;
             self.on_compressed(conn, io, fault, now_ns);
         }
     }
 
     fn on_compressed(&mut self, conn: &mut Peer, io: &mut Io<'_>, fault: Option<Fault>, now_ns: u64) {
         let Protocol::Compressed(deflated) = &mut conn.protocol else { return };
-        let (is_stalled, is_open) = (deflated.is_stalled(), deflated.connection().is_open());
+        let is_open = deflated.connection().is_open();
         if let Some(fault) = fault {
             self.on_fault(conn, io, fault, now_ns);
         } else if !is_open {
             conn.is_closing = true;
             conn.end_by(io, now_ns + self.limits.close_ns);
-        } else if is_stalled {
-            io.wake_by(now_ns + LOOK_NS);
         }
     }
 
@@ -231,6 +245,18 @@ impl<N: FnMut(Option<Visited>) -> Option<Visit>> EchoClient<N> {
         if !conn.visit.echoes {
             conn.visited.failure = Some(format!("protocol: {fault}"));
         }
+    }
+
+    /// The socket has been looked at: what is left to do goes on, and the engine must not sleep meanwhile.
+    fn serve_line(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
+        let now_ns = connections.now_ns();
+        self.deflate.as_mut()?.1.begin_turn();
+        while let Some(id) = self.deflate.as_mut()?.1.next_in_line() {
+            if let Some((conn, mut io)) = connections.get(id) {
+                self.go_on(conn, &mut io, now_ns, Deflated::take_turn);
+            }
+        }
+        self.deflate.as_ref()?.1.is_anybody_in_line().then_some(now_ns)
     }
 
     fn key(&mut self) -> Mask {
@@ -328,13 +354,13 @@ impl<N: FnMut(Option<Visited>) -> Option<Visit> + 'static> Handler for EchoClien
             return conn.on_deadline(&mut io);
         }
         io.wake_by(conn.until_ns);
-        self.go_on(conn, &mut io, now_ns);
+        self.go_on(conn, &mut io, now_ns, Deflated::on_time);
     }
 
     fn on_writable(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let now_ns = connections.now_ns();
         if let Some((conn, mut io)) = connections.get(id) {
-            self.go_on(conn, &mut io, now_ns);
+            self.go_on(conn, &mut io, now_ns, Deflated::on_sent);
         }
     }
 
@@ -368,6 +394,6 @@ impl<N: FnMut(Option<Visited>) -> Option<Visit> + 'static> Handler for EchoClien
                 None => connections.stop(),
             }
         }
-        None
+        self.serve_line(connections)
     }
 }

@@ -230,6 +230,7 @@ impl<R: FnMut(Served)> Serve<R> {
 
     /// Leaves the counts with whoever asked for them.
     fn tell(&mut self, connections: &Connections<Peer>) {
+        self.served.inflated_bytes = self.inflated_bytes();
         self.served.engine = connections.counters();
         self.served.connections = connections.len() as u64;
         (self.report)(self.served);
@@ -347,7 +348,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     fn on_end(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let now_ns = connections.now_ns();
         if let Some((conn, mut io)) = connections.get(id)
-            && !self.awaits_answers(conn, now_ns)
+            && !self.awaits_answers(conn, &mut io, now_ns)
         {
             let has_closed = matches!(conn, Peer::Leaving { .. });
             self.served.kinds.hangups += u64::from(!has_closed);
@@ -358,7 +359,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     fn on_writable(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let now_ns = connections.now_ns();
         if let Some((conn, mut io)) = connections.get(id) {
-            self.go_on(conn, &mut io, now_ns);
+            self.on_sent(conn, &mut io, now_ns);
         }
     }
 
@@ -368,6 +369,11 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
             self.go_on(conn, &mut io, now_ns);
             self.look_at_time(conn, &mut io, now_ns);
         }
+    }
+
+    #[inline]
+    fn on_turn(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
+        self.begin_turn(connections)
     }
 
     fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, why: Closed) {

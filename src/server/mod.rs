@@ -24,6 +24,7 @@ pub use tls_flags::{TlsFlags, TlsPlan};
 use crate::cpu;
 use crate::engine::{Config, Ends, EngineError, Handler, Tapped, Tls, Waker, socket};
 use crate::scenario::bare::Bare;
+use crate::scenario::deflate::Account;
 use crate::scenario::serve::{Serve, Served, Shared};
 use crate::scenario::trace::{Role, Trace};
 
@@ -126,7 +127,10 @@ impl Server {
             threads: Vec::new(),
             thread_ids: Vec::new(),
             wakers: Vec::new(),
-            shared: Arc::new(Shared::default()),
+            shared: Arc::new(Shared {
+                deflate_memory: Account::new(plan.deflate_bytes_in_all),
+                ..Shared::default()
+            }),
             board,
             notices,
             notify,

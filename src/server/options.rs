@@ -151,7 +151,8 @@ pub struct Options {
 
     /// Bytes that may wait for all clients that do not read together, shared out evenly over the threads; beyond, each of
     /// them is no longer read from until it has taken what waits for it. The answer to one receive may be waiting for each on
-    /// top (with --deflate up to --max-queued). Clients that read are served as ever. 0B: any number
+    /// top (with --deflate up to --max-queued). Clients that read are served as ever. What compressed clients sent ahead of being
+    /// inflated counts too; who would have more of that wait is closed with 1013. 0B: any number
     #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "1GiB")]
     pub max_queued_in_all: ByteSize,
 
@@ -169,6 +170,13 @@ pub struct Options {
     /// See there.
     #[command(flatten, next_help_heading = COMPRESSION)]
     pub deflate: DeflateOptions,
+
+    /// With --deflate: memory that compression may keep for all clients together. What a client's windows take is set aside when it
+    /// connects, 422 KiB by default; where there is no room, it is agreed that neither end keeps its window. A client without
+    /// windows has memory only while a message has come in part, and is closed with 1013 where there is no room for that.
+    /// 0B: any number
+    #[arg(help_heading = COMPRESSION, long, value_name = "SIZE", default_value = "1GiB", requires = "deflate")]
+    pub max_deflate_memory: ByteSize,
 
     /// Send bytes back as they came, without WebSocket: the floor to measure against
     #[arg(long, hide = true)]
@@ -235,6 +243,8 @@ pub struct Plan {
     pub bare: bool,
     /// Compression, if it is agreed to.
     pub deflate: Option<DeflateSettings>,
+    /// See [`Options::max_deflate_memory`].
+    pub deflate_bytes_in_all: usize,
     /// How connections are secured, if they are.
     pub tls: Option<TlsPlan>,
     /// Direct descriptors per ring: all connections may fall to one thread.
@@ -296,12 +306,17 @@ impl Options {
         let nanoseconds =
             |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
         let unless_zero = |time: Duration| Some(nanoseconds(time)).filter(|&ns| ns != 0);
+        let outbox_bytes_in_all = match self.max_queued_in_all.as_u64() {
+            0 => usize::MAX,
+            in_all => (in_all as usize / threads).max(1),
+        };
         let limits = Limits {
             head_bytes: self.max_head.as_u64() as usize,
             message_bytes: self.max_message.as_u64(),
             bounds: Bounds { fragments: self.max_fragments, control_frames_per_s: self.max_control_rate },
             connections: connections as usize,
             connections_per_address: self.max_connections_per_address,
+            queued_bytes_in_all: outbox_bytes_in_all,
             handshake_ns: unless_zero(self.handshake_timeout).unwrap_or(u64::MAX / 4),
             close_ns: nanoseconds(self.close_timeout),
             stall_ns: unless_zero(self.stall_timeout),
@@ -333,6 +348,10 @@ impl Options {
             trace: self.trace_frames.then(|| Numbers::new(clock_ns())),
             bare: self.bare,
             deflate: self.deflate.settings(),
+            deflate_bytes_in_all: match self.max_deflate_memory.as_u64() {
+                0 => usize::MAX,
+                in_all => in_all as usize,
+            },
             tls,
             slots: connections + limits::REFUSED_CONNECTIONS,
             recv_buffer_bytes: self.buffer_size.as_u64() as usize,
@@ -340,10 +359,7 @@ impl Options {
             sq_entries: self.sq_entries,
             cq_entries: self.cq_entries,
             outbox_bytes: self.max_queued.as_u64() as usize,
-            outbox_bytes_in_all: match self.max_queued_in_all.as_u64() {
-                0 => usize::MAX,
-                in_all => (in_all as usize / threads).max(1),
-            },
+            outbox_bytes_in_all,
         })
     }
 
@@ -415,6 +431,7 @@ mod tests {
         assert_eq!(options.max_queued.as_u64(), limits::OUTBOX_BYTES as u64);
         assert_eq!(options.max_message.as_u64(), limits::MESSAGE_BYTES);
         assert_eq!(options.max_queued_in_all.as_u64(), limits::OUTBOX_BYTES_IN_ALL);
+        assert_eq!(options.max_deflate_memory.as_u64(), limits::DEFLATE_BYTES_IN_ALL);
         assert_eq!(options.max_head.as_u64(), limits::HANDSHAKE_HEAD_BYTES as u64);
         assert_eq!(options.max_headers, limits::HANDSHAKE_HEADERS);
     }

@@ -13,9 +13,15 @@
 //! empty window. zlib's compressors do the same; one that ended its stream and still referred to what was before it would
 //! be refused.
 //!
+//! **Ends of messages.** What is left out at a message's end is the lengths of an empty block (7.2.1), so a message is sound only
+//! where [`TAIL`] is nothing but that: it gives no byte, and leaves the decompressor between blocks, at a whole byte. Else the
+//! tail would be taken for payload, and the next message for the rest of this one's block.
+//!
 //! Deliberately absent: anything about who agreed to what (`extensions`) and what frames mean to each other (`deflating`).
 
-use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Compress, Compression as Level, FlushCompress};
+// Beneath flate2, which has no way to stop at a block's end.
+use zlib_rs::{Inflate, InflateFlush, Status};
 
 use super::extensions::{DeflateParameters, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use super::frame::{Fault, Header, MAX_HEADER_BYTES, Opcode, RSV1, Role};
@@ -27,6 +33,8 @@ const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
 pub const FRAGMENT_BYTES: usize = 64 << 10;
 /// Inflated bytes that one step gives at most.
 pub const INFLATED_BYTES: usize = 16 << 10;
+/// What zlib-rs keeps to inflate: a window of 32 KiB, tables, and itself.
+const INFLATE_STATE_BYTES: usize = 48 << 10;
 /// States without a message that a thread keeps for the next.
 const IDLE_STATES: usize = 4;
 /// Output memory that a thread keeps from message to message.
@@ -66,6 +74,11 @@ impl DeflateSpace {
     /// Drops what was compressed of a message that will not be sent any further.
     pub fn give_up(&mut self) {
         self.payload.clear();
+    }
+
+    /// Bytes that were made and not sent yet.
+    pub fn made_bytes(&self) -> usize {
+        self.frames.len() + self.payload.len()
     }
 
     /// Whoever has sent [`DeflateSpace::frames`] says so.
@@ -118,6 +131,26 @@ impl Compressor {
             held: Vec::new(),
             state: None,
         }
+    }
+
+    /// What it keeps from message to message, once it has compressed one, in bytes: nothing without context takeover.
+    pub fn takeover_bytes(parameters: &DeflateParameters, role: Role) -> usize {
+        let (no_takeover, window_bits) = match role {
+            Role::Server => (parameters.server_no_context_takeover, parameters.server_max_window_bits),
+            Role::Client => (parameters.client_no_context_takeover, parameters.client_max_window_bits),
+        };
+        if no_takeover { 0 } else { Self::state_bytes(window_bits) }
+    }
+
+    fn state_bytes(window_bits: u8) -> usize {
+        ((128 + 64 + 48 + 6) << 10) + (4 << window_bits)
+    }
+
+    /// What it keeps now, or will from its first message on, in bytes; less than a page is not counted.
+    pub fn kept_bytes(&self) -> usize {
+        let has_state = self.takes_over || self.state.is_some();
+        let state_bytes = if has_state { Self::state_bytes(self.window_bits) } else { 0 };
+        state_bytes + (self.held.capacity() & !0xFFF)
     }
 
     /// Takes the next piece of a message, and its end with the last; frames that are due are added to `space`. `key` draws the
@@ -240,11 +273,10 @@ fn frame(opcode: Opcode, rsv1: bool, fin: bool, key: Option<Mask>, payload: [&[u
 // ---------------------------------------------------------------------------------------------------- receiving
 
 /// What the decompressors of a thread share.
-#[derive(Debug)]
 pub struct InflateSpace {
     /// Where pieces of messages are inflated to: [`INFLATED_BYTES`].
     pub room: Box<[u8]>,
-    idle: Vec<Decompress>,
+    idle: Vec<Inflate>,
 }
 
 impl Default for InflateSpace {
@@ -261,7 +293,7 @@ impl InflateSpace {
 }
 
 /// States of decompressors that keep no context.
-pub(super) struct Idle<'a>(&'a mut Vec<Decompress>);
+pub(super) struct Idle<'a>(&'a mut Vec<Inflate>);
 
 /// What a step came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,13 +312,11 @@ pub struct Step {
 /// one that was agreed on saves nothing here.
 pub struct Decompressor {
     takes_over: bool,
-    /// Bytes of [`TAIL`] that were given to the message under way.
-    tail_given: usize,
     /// The last step filled its room: there may be more.
     is_full: bool,
     /// What comes next is no DEFLATE; what stood before it was given out first, so that all splits come to the same.
     has_failed: bool,
-    state: Option<Decompress>,
+    state: Option<Inflate>,
 }
 
 impl Decompressor {
@@ -296,7 +326,17 @@ impl Decompressor {
             Role::Server => parameters.client_no_context_takeover,
             Role::Client => parameters.server_no_context_takeover,
         };
-        Self { takes_over: !no_takeover, tail_given: 0, is_full: false, has_failed: false, state: None }
+        Self { takes_over: !no_takeover, is_full: false, has_failed: false, state: None }
+    }
+
+    /// What it keeps from message to message, once it has inflated one, in bytes: nothing without context takeover.
+    pub fn takeover_bytes(parameters: &DeflateParameters, role: Role) -> usize {
+        if Self::new(parameters, role).takes_over { INFLATE_STATE_BYTES } else { 0 }
+    }
+
+    /// What it keeps now, or will from its first message on, in bytes.
+    pub fn kept_bytes(&self) -> usize {
+        if self.takes_over || self.state.is_some() { INFLATE_STATE_BYTES } else { 0 }
     }
 
     /// Inflates some of `input` into `out`. Call again, with what was not taken, until it is done; `ends_message`: the
@@ -311,7 +351,7 @@ impl Decompressor {
         out: &mut [u8],
         idle: &mut Idle<'_>,
     ) -> Result<Step, Fault> {
-        let new_state = || Decompress::new_with_window_bits(false, WINDOW_BITS_MAX);
+        let new_state = || Inflate::new(false, WINDOW_BITS_MAX);
         let state = self.state.get_or_insert_with(|| idle.0.pop().unwrap_or_else(new_state));
         let (mut taken, mut made) = (0, 0);
         if self.has_failed {
@@ -319,31 +359,25 @@ impl Decompressor {
         }
         loop {
             let rest = &input[taken..];
-            let tail = if ends_message { &TAIL[self.tail_given..] } else { &[] };
-            let source = if rest.is_empty() { tail } else { rest };
-            if source.is_empty() && !self.is_full {
+            if rest.is_empty() && !self.is_full {
                 break;
             }
             if made == out.len() {
                 return Ok(Step { taken, made, is_done: false });
             }
             let (taken_before, made_before) = (state.total_in(), state.total_out());
-            let inflated = state.decompress(source, &mut out[made..], FlushDecompress::None);
+            let inflated = state.decompress(rest, &mut out[made..], InflateFlush::NoFlush);
             let took = (state.total_in() - taken_before) as usize;
             let added = (state.total_out() - made_before) as usize;
+            taken += took;
             made += added;
             self.is_full = made == out.len();
-            if rest.is_empty() {
-                self.tail_given += took;
-            } else {
-                taken += took;
-            }
             match inflated {
                 Ok(Status::StreamEnd) => {
                     state.reset(false);
                     self.is_full = false;
                 }
-                Ok(_) if took > 0 || added > 0 || source.is_empty() => {}
+                Ok(_) if took > 0 || added > 0 || rest.is_empty() => {}
                 _ => {
                     self.has_failed = true;
                     return Ok(Step { taken, made, is_done: false });
@@ -351,13 +385,16 @@ impl Decompressor {
             }
         }
         if ends_message {
+            if !ends_with_tail(state) {
+                self.has_failed = true;
+                return Ok(Step { taken, made, is_done: false });
+            }
             self.end_message(idle);
         }
         Ok(Step { taken, made, is_done: true })
     }
 
     fn end_message(&mut self, idle: &mut Idle<'_>) {
-        self.tail_given = 0;
         if self.takes_over {
             return;
         }
@@ -366,6 +403,21 @@ impl Decompressor {
             idle.0.push(state);
         }
     }
+}
+
+/// Gives a decompressor, which has inflated all it could, the [`TAIL`]; says whether that was what the module's text asks for.
+///
+/// zlib has no word for where it is, but stops behind a block if asked to. So of the tail and a byte more it takes the tail alone
+/// where a block ends with it; and of an empty block and a byte more, the block alone where that began at a whole byte.
+fn ends_with_tail(state: &mut Inflate) -> bool {
+    let mut takes_all_but_one = |bytes: &[u8]| {
+        let (taken_before, made_before) = (state.total_in(), state.total_out());
+        let inflated = state.decompress(bytes, &mut [0], InflateFlush::Block);
+        let (took, made) = (state.total_in() - taken_before, state.total_out() - made_before);
+        inflated == Ok(Status::Ok) && took == bytes.len() as u64 - 1 && made == 0
+    };
+    takes_all_but_one(&[0x00, 0x00, 0xFF, 0xFF, 0x00])
+        && takes_all_but_one(&[0x00, 0x00, 0x00, 0xFF, 0xFF, 0x00])
 }
 
 #[cfg(test)]

@@ -67,6 +67,11 @@ impl Deflating {
         &mut self.connection
     }
 
+    /// For what it keeps.
+    pub fn decompressor(&self) -> &Decompressor {
+        &self.decompressor
+    }
+
     /// As [`Connection::next`]. `bytes` loses the bit that this is about.
     ///
     /// # Errors

@@ -80,6 +80,8 @@ pub mod close_code {
     pub const POLICY_VIOLATION: u16 = 1008;
     /// A message was longer than we take.
     pub const TOO_BIG: u16 = 1009;
+    /// We cannot now, for no fault of the peer's: there is too much of others. In the IANA registry, and in no RFC.
+    pub const TRY_AGAIN_LATER: u16 = 1013;
 
     /// Whether a peer may put `code` into a Close frame: the assigned codes (RFC 6455, 7.4.1, and the IANA
     /// registry's 1012 to 1014), libraries' 3000s and applications' 4000s. 1004 to 1006 and 1015 never
@@ -89,7 +91,7 @@ pub mod close_code {
     }
 }
 
-/// What a peer did wrong. Each carries the close code that answers it.
+/// Why a connection is failed: what a peer did wrong, as a rule. Each carries the close code that answers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// RSV1 to RSV3 without an extension that gives them a meaning (5.2).
@@ -137,6 +139,9 @@ pub enum Fault {
     /// A compressed message that cannot be inflated (RFC 7692, 7.2.2).
     #[error("compressed message is not DEFLATE")]
     NotDeflate,
+    /// There is no memory for what has come, since others have it: nothing that this peer did wrong.
+    #[error("out of memory for compression: try again later")]
+    NoMemory,
     /// A Close frame with one byte of payload (5.5.1).
     #[error("close frame with half a code")]
     CloseTruncated,
@@ -154,6 +159,7 @@ impl Fault {
             // such a limit (ws, undici) close with this code as well.
             Self::TooManyFragments | Self::TooManyControlFrames => close_code::POLICY_VIOLATION,
             Self::InvalidUtf8 | Self::NotDeflate => close_code::INVALID_PAYLOAD,
+            Self::NoMemory => close_code::TRY_AGAIN_LATER,
             _ => close_code::PROTOCOL_ERROR,
         }
     }

@@ -213,6 +213,11 @@ mod conversation {
             ("RSV1 of a continuation", vec![begun.clone(), with_first(0xC0, &hello[3..])], 1002),
             ("RSV2", vec![with_first(0xE1, hello)], 1002),
             ("no DEFLATE", vec![with_first(0xC2, b"\xFF\xFF")], 1007),
+            (
+                "the end of a message within a block",
+                vec![with_first(0xC2, b"\x00\x0a\x00\xf5\xffabcdef")],
+                1007,
+            ),
             ("no text", vec![with_first(0xC1, b"\x00\x01\x00\xfe\xff\xff")], 1007),
             ("half a character", vec![with_first(0xC1, b"\x00\x02\x00\xfd\xff\xe2\x82\x00")], 1007),
         ];

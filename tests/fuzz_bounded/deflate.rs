@@ -1,14 +1,16 @@
 //! What holds of a connection that compresses, for any bytes at all: as a stream of frames the splits change nothing and no
-//! more comes out than the limit allows; as a message it survives. Used by the fuzz target and by `tests/fuzz.rs`.
+//! more comes out than the limit allows; as a message it survives; as the payload of a message it is refused, or inflates to what
+//! it holds and no more, and leaves the connection fit for the next message. Used by the fuzz target and by `tests/fuzz.rs`.
 //!
 //! The last two bytes of the input choose roles, parameters, the limit and the pieces.
 
+use flate2::{Decompress, FlushDecompress, Status};
 use ringsock::ws::connection::Event;
 use ringsock::ws::deflate::{Compression, Compressor, DeflateSpace, INFLATED_BYTES, InflateSpace};
 use ringsock::ws::deflating::Deflating;
 use ringsock::ws::extensions::DeflateParameters;
-use ringsock::ws::frame::{Fault, Role};
-use ringsock::ws::mask::Mask;
+use ringsock::ws::frame::{Fault, Header, MAX_HEADER_BYTES, Opcode, RSV1, Role};
+use ringsock::ws::mask::{self, Mask};
 
 const KEY: Mask = Mask::from_bytes([1, 2, 3, 4]);
 
@@ -28,6 +30,50 @@ pub(crate) fn check(data: &[u8]) {
     assert_eq!(receive(role, &parameters, limit, bytes, piece_bytes), whole, "in pieces of {piece_bytes}");
     assert_eq!(receive(role, &parameters, limit, bytes, 1), whole, "byte by byte");
     survives(role, &parameters, bytes, piece_bytes);
+    leaves_what_follows_alone(role, &parameters, bytes, piece_bytes);
+}
+
+/// A message with this payload is refused, or it and the next are heard as they are.
+fn leaves_what_follows_alone(role: Role, parameters: &DeflateParameters, payload: &[u8], piece_bytes: usize) {
+    let hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
+    let stream = [compressed(role, payload), compressed(role, hello)].concat();
+    let heard = receive(role, parameters, u64::MAX, &stream, piece_bytes);
+    match heard {
+        (all, None) => assert_eq!(all, [(false, inflated(payload)), (false, b"Hello".to_vec())]),
+        (all, Some(fault)) => assert!(all.is_empty() && fault == Fault::NotDeflate, "{all:?}, {fault}"),
+    }
+}
+
+/// A frame for the end `role`, that is a compressed binary message with this payload.
+fn compressed(role: Role, payload: &[u8]) -> Vec<u8> {
+    let key = (role == Role::Server).then_some(KEY);
+    let header = Header { fin: true, opcode: Opcode::Binary, mask: key, payload_bytes: payload.len() as u64 };
+    let mut encoded = [0; MAX_HEADER_BYTES];
+    let header_bytes = header.encode(&mut encoded);
+    encoded[0] |= RSV1;
+    let mut frame = [&encoded[..header_bytes], payload].concat();
+    if let Some(key) = key {
+        mask::unmask(key, &mut frame[header_bytes..]);
+    }
+    frame
+}
+
+/// What a payload inflates to by itself, with nothing appended.
+fn inflated(mut payload: &[u8]) -> Vec<u8> {
+    let (mut state, mut all) = (Decompress::new(false), Vec::new());
+    let mut room = [0; 1 << 15];
+    loop {
+        let (taken_before, made_before) = (state.total_in(), state.total_out());
+        let status = state.decompress(payload, &mut room, FlushDecompress::None).expect("it was accepted");
+        payload = &payload[(state.total_in() - taken_before) as usize..];
+        let made = (state.total_out() - made_before) as usize;
+        all.extend_from_slice(&room[..made]);
+        if status == Status::StreamEnd {
+            state.reset(false);
+        } else if payload.is_empty() && made < room.len() {
+            return all;
+        }
+    }
 }
 
 type Received = (Vec<(bool, Vec<u8>)>, Option<Fault>);

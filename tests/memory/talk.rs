@@ -22,8 +22,12 @@ pub(crate) struct Script {
     pub(crate) mute: bool,
     /// Pings and Close frames are left unanswered.
     pub(crate) rude: bool,
+    /// Nothing is read.
+    pub(crate) deaf: bool,
     /// Compression is offered so, and must be agreed to as it is.
     pub(crate) deflate: Option<DeflateParameters>,
+    /// It must be agreed to so instead.
+    pub(crate) agreed: Option<DeflateParameters>,
 }
 
 /// What one connection heard, and when, in fake nanoseconds.
@@ -151,6 +155,7 @@ impl Handler for Talk {
         let (peer, mut io) = connections.get(id).expect("it is there");
         self.opened_ns[peer.number] = now_ns;
         let script = &self.scripts[peer.number];
+        io.hold_reading(script.deaf);
         if let Some(handshake) = peer.handshake.as_ref().filter(|_| !script.mute) {
             io.send(handshake.request());
             io.write(|out| out.extend_from_slice(&script.frames));
@@ -163,7 +168,8 @@ impl Handler for Talk {
         let mut memory = &mut received.memory[received.range];
         if let Some(handshake) = &mut peer.handshake {
             let Some(head_bytes) = handshake.on_bytes(memory).expect("an upgrade") else { return };
-            assert_eq!(handshake.deflate(), self.scripts[peer.number].deflate, "what was agreed on");
+            let script = &self.scripts[peer.number];
+            assert_eq!(handshake.deflate(), script.agreed.or(script.deflate), "what was agreed on");
             peer.handshake = None;
             memory = &mut memory[head_bytes..];
         }

@@ -18,6 +18,8 @@ counters! {
         faults_policy,
         /// Failed with 1009: a message over the limit.
         faults_too_big,
+        /// Failed with 1013: there was no memory left for what compression keeps, or for what has to wait until it is inflated.
+        faults_no_memory,
         /// Answered 400: a head that cannot be read, or asks for WebSocket wrongly.
         rejections_malformed,
         /// Answered 403: it may not come in.
@@ -71,6 +73,10 @@ counters! {
         messages,
         /// Opening handshakes that were accepted.
         upgrades,
+        /// Of those, agreed to compress without context takeover, because there was no memory left for it.
+        upgrades_without_takeover,
+        /// Bytes that messages came to on connections that compress.
+        inflated_bytes,
         /// Opening handshakes that were turned down; [`Kinds`] says why.
         rejections,
         /// Connections failed for the peer's breach of the protocol or of a limit; [`Kinds`] says which.
@@ -97,6 +103,7 @@ impl Served {
             close_code::INVALID_PAYLOAD => &mut kinds.faults_invalid_data,
             close_code::POLICY_VIOLATION => &mut kinds.faults_policy,
             close_code::TOO_BIG => &mut kinds.faults_too_big,
+            close_code::TRY_AGAIN_LATER => &mut kinds.faults_no_memory,
             _ => &mut kinds.faults_protocol,
         } += 1;
     }
@@ -154,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_counted_in_all_is_counted_by_kind() {
         let mut served = Served::default();
-        for fault in [Fault::NotMasked, Fault::InvalidUtf8, Fault::MessageTooBig] {
+        for fault in [Fault::NotMasked, Fault::InvalidUtf8, Fault::MessageTooBig, Fault::NoMemory] {
             served.on_fault(fault);
         }
         for rejection in [Rejection::Busy, Rejection::NotFound, Rejection::Key, Rejection::Method] {
@@ -164,9 +171,9 @@ mod tests {
         {
             served.on_timeout(awaited);
         }
-        assert_eq!((served.faults, served.rejections, served.timeouts), (3, 4, 5));
+        assert_eq!((served.faults, served.rejections, served.timeouts), (4, 4, 5));
         let kinds: Vec<_> = served.kinds.named().map(|(_, count)| count).collect();
-        assert_eq!(kinds.iter().sum::<u64>(), 3 + 4 + 5);
+        assert_eq!(kinds.iter().sum::<u64>(), 4 + 4 + 5);
         assert!(kinds.iter().all(|&count| count <= 1), "each is of a kind of its own: {served:?}");
     }
 }

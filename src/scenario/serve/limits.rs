@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::addresses::Addresses;
 use crate::limits;
+use crate::scenario::deflate::Account;
 use crate::ws::connection::{Bounds, Timeouts};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -25,6 +26,8 @@ pub struct Limits {
     /// Of them, those from one address; as many again are told so, and further ones dropped. Needs
     /// [`Config::peer_addresses`](crate::engine::Config::peer_addresses).
     pub connections_per_address: Option<u32>,
+    /// Received bytes that may wait on all connections of a thread until they can be inflated; the engine bounds what waits to be sent.
+    pub queued_bytes_in_all: usize,
     /// How long the opening handshake may take.
     pub handshake_ns: u64,
     /// How long a closing handshake, and the end of a connection that is turned away, may take.
@@ -47,6 +50,7 @@ impl Default for Limits {
             },
             connections: limits::CONNECTIONS as usize,
             connections_per_address: None,
+            queued_bytes_in_all: limits::OUTBOX_BYTES_IN_ALL as usize,
             handshake_ns: 10 * SECOND_NS,
             close_ns,
             stall_ns: Some(60 * SECOND_NS),
@@ -62,6 +66,8 @@ pub struct Shared {
     pub open: AtomicUsize,
     /// The same by address, where they are limited.
     pub addresses: Addresses,
+    /// What compression keeps for them.
+    pub deflate_memory: Account,
     /// The server is to end: every connection is closed with 1001, and the thread ends with the last.
     pub draining: AtomicBool,
     /// The drain took too long: end at once.

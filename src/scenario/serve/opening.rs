@@ -1,11 +1,11 @@
 //! The opening handshake: what a server asks of a request beside the RFC's own rules, and what its answer makes of a connection.
 
+use super::deflated::Agreed;
 use super::{Peer, Place, Serve, Served, Stamped};
 use crate::engine::{Io, Received};
 use crate::limits;
 use crate::scenario::stamps::{Layout, Stamper};
 use crate::ws::connection::Connection;
-use crate::ws::extensions::Agreement;
 use crate::ws::frame::Role;
 use crate::ws::handshake::{Chosen, HEADERS_BOUND, HEADERS_MAX, Rejection, Upgrade};
 pub use crate::ws::origin::{AllowedOrigins, Origin};
@@ -38,7 +38,7 @@ struct Accepted {
     response: bytes::Bytes,
     head_bytes: usize,
     stamps: Option<Layout>,
-    agreed: Option<Agreement>,
+    agreed: Option<Agreed>,
 }
 
 impl<R: FnMut(Served)> Serve<R> {
@@ -68,7 +68,7 @@ impl<R: FnMut(Served)> Serve<R> {
         }
     }
 
-    fn judge(&self, upgrade: &Upgrade<'_>) -> Result<Accepted, Rejection> {
+    fn judge(&mut self, upgrade: &Upgrade<'_>) -> Result<Accepted, Rejection> {
         if !self.terms.origins.allow(upgrade.origins()) {
             return Err(Rejection::Origin);
         }
@@ -80,7 +80,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let agreed = if stamps.is_none() { self.agree(upgrade) } else { None };
         let response = upgrade.accept_choosing(&Chosen {
             subprotocol: subprotocol::choose(upgrade.subprotocols(), &self.terms.subprotocols),
-            extensions: agreed.as_ref().map(|agreed| agreed.answer.as_str()),
+            extensions: agreed.as_ref().map(|agreed| agreed.agreement.answer.as_str()),
         });
         Ok(Accepted { response, head_bytes: upgrade.consumed_bytes(), stamps, agreed })
     }
@@ -99,7 +99,7 @@ impl<R: FnMut(Served)> Serve<R> {
         io.send(response);
         let mut connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
         connection.bound(self.limits.bounds);
-        if let Some(compressed) = agreed.and_then(|agreed| self.compressed(&agreed.parameters, now_ns)) {
+        if let Some(compressed) = agreed.and_then(|agreed| self.compressed(agreed, now_ns)) {
             *conn = compressed;
             self.on_compressed_frames(conn, io, received, head_bytes, now_ns);
         } else if let Some(layout) = stamps {

@@ -191,3 +191,37 @@ fn what_is_no_deflate_and_text_that_is_no_text_is_refused_with_1007() {
         assert_eq!(fault.close_code(), close_code::INVALID_PAYLOAD);
     }
 }
+
+#[test]
+fn a_message_that_ends_within_a_block_is_refused_and_its_tail_is_never_payload() {
+    let hello = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
+    let stored =
+        |length: u16| [&[0][..], &length.to_le_bytes(), &(!length).to_le_bytes(), b"abcdef"].concat();
+    let cases = [
+        ("a block that the tail would fill", stored(10)),
+        ("one that it would fill in part", stored(20)),
+        ("one that it would be more than enough for", stored(8)),
+        ("the end of a block, and no beginning of another", stored(6)),
+        ("nothing at all", Vec::new()),
+        ("a last block, and no beginning of another", b"\xf3\x48\xcd\xc9\xc9\x07\x00".to_vec()),
+        ("half of the codes of a block", b"\x04\xc0\x81".to_vec()),
+        ("half a literal", hello[..4].to_vec()),
+        ("the tail left in", [&hello[..], b"\x00\x00\xff\xff"].concat()),
+        ("lengths in part", [&hello[..], b"\x00"].concat()),
+    ];
+    for takeover in [true, false] {
+        let parameters = DeflateParameters { server_no_context_takeover: !takeover, ..Default::default() };
+        for (label, payload) in &cases {
+            let wrong = [&[0xC2, payload.len() as u8][..], payload].concat();
+            for piece_bytes in [1, 2, 100] {
+                let mut end = Deflating::new(Role::Client, &parameters, LIMIT, 0);
+                let heard = receive(&mut end, &wrong, piece_bytes);
+                assert_eq!(heard, Err(Fault::NotDeflate), "{label}, in pieces of {piece_bytes}");
+            }
+        }
+        let sound = [&stored(6)[..], b"\x00"].concat();
+        let stream = [&[0xC2, sound.len() as u8][..], &sound, &[0xC2, 7], hello].concat();
+        let heard = receive(&mut Deflating::new(Role::Client, &parameters, LIMIT, 0), &stream, 3);
+        assert_eq!(heard, Ok(vec![(false, b"abcdef".to_vec()), (false, b"Hello".to_vec())]));
+    }
+}
