@@ -608,7 +608,8 @@ fn connections_that_are_not_wanted_cost_no_handshake() {
             let (tls, kinds) = (served.engine.tls, served.kinds);
             // Whoever is turned away leaves its place to the next: at least so many come in.
             assert!(tls.handshakes >= inside && tls.handshakes == served.upgrades, "seed {seed}: {served:?}");
-            let turned_away = kinds.rejections_full + kinds.rejections_from_address + kinds.drops_from_address;
+            let turned_away =
+                kinds.rejections_full + kinds.rejections_from_address + kinds.drops_from_address;
             assert_eq!(tls.handshakes + turned_away, 7, "seed {seed}: {served:?}");
             assert_eq!(kinds.rejections_full > 0, full > 0, "seed {seed}: {served:?}");
             assert_eq!(kinds.rejections_from_address > 0, from_address > 0, "seed {seed}: {served:?}");
