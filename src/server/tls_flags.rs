@@ -37,8 +37,8 @@ pub struct TlsFlags {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub tls_handshake_timeout: Duration,
 
-    /// Steps of TLS handshakes that a thread takes in a row, each about a quarter of a millisecond (with an RSA key, more than
-    /// one); then it looks after the connections that are open, and the other handshakes wait their turn, within
+    /// Steps of TLS handshakes that a thread makes in a row, each with public-key cryptography: tenths of a millisecond, or more
+    /// with an RSA key. Then it looks after the connections that are open; the other handshakes wait their turn, within
     /// --tls-handshake-timeout. 0: any number, so that a crowd of new clients holds everybody up
     #[arg(long, value_name = "COUNT", default_value_t = limits::TLS_HANDSHAKES_PER_TURN)]
     pub max_tls_handshakes: u32,
