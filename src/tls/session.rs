@@ -646,7 +646,7 @@ mod tests {
             assert_eq!(client.is_used_up(), ends, "{version:?} {cipher:?}");
             assert_eq!(sealed, if ends { 4 } else { 20 }, "{version:?} {cipher:?}");
             let (heard, end) = open(&mut server, &out);
-            assert_eq!((heard, end), ((0..sealed).collect(), None), "{version:?} {cipher:?}");
+            assert_eq!((heard, end), ((0..sealed).collect::<Vec<u8>>(), None), "{version:?} {cipher:?}");
             if cipher != Cipher::ChaCha20Poly1305 {
                 assert!(traffic(&mut client).sealing.sequence() <= 5, "{version:?} {cipher:?}");
             }
