@@ -63,6 +63,12 @@ pub const HANDSHAKE_HEADERS: usize = 100;
 pub const HANDSHAKE_HEADERS_RANGE: (usize, usize) = (5, 1024);
 /// Most bytes of TLS records that a peer may take for its handshake: chains of certificates are a few KiB long.
 pub const TLS_HANDSHAKE_BYTES: usize = 128 * 1024;
+/// Records that are sealed with one AES-GCM key: RFC 8446, 5.5 allows 2^24.5 full ones. Under TLS 1.3 another key follows, under
+/// TLS 1.2 the connection is closed.
+pub const TLS_RECORDS_PER_KEY: u64 = 1 << 24;
+/// Steps of TLS handshakes that a thread of a server makes in one turn, unless asked otherwise: of a millisecond or so together
+/// where the key is one of an elliptic curve.
+pub const TLS_HANDSHAKES_PER_TURN: u32 = 4;
 /// What records add to 64 KiB of data, generously: so that it is still one receive.
 pub const TLS_OVERHEAD_BYTES: usize = 512;
 /// Fragments of a message, unless asked otherwise: sixteen times as many as Autobahn's fuzzing client sends at most.

@@ -142,6 +142,9 @@ fn tls_holds_against_garbage_tampering_and_forgery() {
         b"\x88\xf0",
         b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
     ];
+    // Data amid a handshake message, and padding that makes a record too long.
+    tls::check(&[6, 255, 2, 2, 24, 0, 0, 1, 65]);
+    tls::check(&[6, 255, 0xB8, 0]);
     run("tls", 600, &tokens, tls::check);
 }
 

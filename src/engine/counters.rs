@@ -80,16 +80,17 @@ counters! {
 impl Counters {
     /// Those of TLS, by names that say so.
     pub fn named_of_tls(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-        let TlsCounters { handshakes, resumed, not_tls, failures, timeouts, faults, truncated, .. } =
-            self.tls;
-        let TlsCounters { kernel, kernel_refused, kernel_missed, .. } = self.tls;
+        let TlsCounters { handshakes, resumed, not_tls, failures, timeouts, put_off, .. } = self.tls;
+        let TlsCounters { faults, used_up, truncated, kernel, kernel_refused, kernel_missed, .. } = self.tls;
         [
             ("tls_handshakes", handshakes),
             ("tls_resumed", resumed),
             ("tls_not_tls", not_tls),
             ("tls_failures", failures),
             ("tls_timeouts", timeouts),
+            ("tls_put_off", put_off),
             ("tls_faults", faults),
+            ("tls_used_up", used_up),
             ("tls_truncated", truncated),
             ("tls_kernel", kernel),
             ("tls_kernel_refused", kernel_refused),

@@ -15,6 +15,7 @@ pub mod epoll;
 mod faults;
 pub mod files;
 pub mod ktls;
+mod layer;
 mod mapping;
 pub mod memory;
 mod outbox;
@@ -148,6 +149,9 @@ pub trait Handler: 'static {
     fn on_accept(&mut self) -> Self::Conn;
     /// Right after `on_accept`, where [`Config::peer_addresses`] is set: whose connection it is.
     fn on_address(&mut self, _connections: &mut Connections<Self::Conn>, _id: ConnId, _address: IpAddr) {}
+    /// Under [`Tls`], right before a handshake is begun: a connection that is closed here, or was in `on_address`, does not cost
+    /// one.
+    fn on_securing(&mut self, _connections: &mut Connections<Self::Conn>, _id: ConnId) {}
     /// Under [`Tls`], right before `on_open`: what it is secured with. Between the opening of the connection below and now
     /// the handshake took `took_ns`.
     fn on_secured(
@@ -220,6 +224,8 @@ enum Kernel {
 const HELD_BY_HANDLER: u8 = 1;
 /// A moment of quiet is wanted.
 const HELD_FOR_QUIET: u8 = 2;
+/// What it has sent has to wait for a turn.
+const HELD_FOR_TURN: u8 = 4;
 
 struct Line {
     generation: u32,
@@ -528,6 +534,11 @@ impl Line {
         self.holds & HELD_BY_HANDLER != 0
     }
 
+    /// Whether it is not received from for reasons of ours, whatever the peer does.
+    fn is_held_by_us(&self) -> bool {
+        self.holds & !HELD_BY_HANDLER != 0
+    }
+
     fn wants_quiet(&self) -> bool {
         self.holds & HELD_FOR_QUIET != 0
     }
@@ -610,6 +621,12 @@ impl Io<'_> {
             self.line.holds ^= HELD_BY_HANDLER;
             self.line.mark_dirty(self.index, self.common);
         }
+    }
+
+    /// Has the peer not read from, though it is not slow, while what it has sent waits for a turn.
+    fn put_off(&mut self, hold: bool) {
+        self.line.holds = self.line.holds & !HELD_FOR_TURN | if hold { HELD_FOR_TURN } else { 0 };
+        self.line.mark_dirty(self.index, self.common);
     }
 
     /// Asks for a moment of quiet, where [`Config::kernel_tls`] is set: everything that was received has been handed over,

@@ -109,8 +109,8 @@ impl<C> Connections<C> {
     #[cold]
     pub(super) fn count_pause(&mut self, slot: u32, config: &Config) {
         let line = &self.slots[slot as usize].line;
-        if line.wants_quiet() {
-            // To hand it to the kernel's TLS: nobody is slow.
+        if line.is_held_by_us() {
+            // To hand it to the kernel's TLS, or because there are many handshakes: nobody is slow.
             return;
         }
         let of_all = line.holds == 0 && line.outbox.queued_bytes() <= config.outbox_bytes;

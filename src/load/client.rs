@@ -24,7 +24,7 @@ use crate::measure::anatomy::{Moments, Parts};
 use crate::measure::evidence::{Exemplar, ServerStamps};
 use crate::scenario::echo::Mismatch;
 use crate::scenario::stamps::{self, Layout};
-use crate::tls::Secured;
+use crate::tls::{self, Secured};
 use crate::ws::connection::{Connection, Event as WsEvent};
 use crate::ws::frame::{Fault, Role, close_code};
 use crate::ws::handshake::ClientHandshake;
@@ -698,6 +698,8 @@ fn describe(why: &Closed) -> String {
         Closed::ByUs => "closed by server".to_owned(),
         Closed::Connect(error) => format!("connect: {}", describe_error(error)),
         Closed::Broken(error) => describe_error(error),
+        // It is given up where it takes too long, and for nothing else.
+        Closed::Tls(error) if **error == tls::Error::GivenUp => format!("TLS: {}", tls::Error::Late),
         Closed::Tls(error) => format!("TLS: {error}"),
     }
 }

@@ -350,6 +350,8 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     server.engine = plan.server_engine.clone();
     let identity = plan.tls.as_ref().and_then(|tls| tls.server.clone());
     let handshake_ns = plan.connect_timeout.as_nanos() as u64;
-    server.tls = identity.map(|server| server::TlsPlan { server, handshake_ns, notice: None });
+    let handshakes_per_turn = crate::limits::TLS_HANDSHAKES_PER_TURN;
+    server.tls =
+        identity.map(|server| server::TlsPlan { server, handshake_ns, handshakes_per_turn, notice: None });
     Ok(Server::start(&server)?)
 }

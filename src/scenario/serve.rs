@@ -319,6 +319,18 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         }
     }
 
+    /// Being told why would cost a handshake, which is what they are to be kept from: they are closed without.
+    fn on_securing(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
+        let Some((conn, mut io)) = connections.get(id) else { return };
+        let Peer::Opening { place, .. } = conn else { return };
+        if *place != Place::Free {
+            self.served.on_rejection(&place.refusal());
+            io.abort();
+        } else if self.is_draining() {
+            io.abort();
+        }
+    }
+
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let now_ns = connections.now_ns();
         let Some((conn, mut io)) = connections.get(id) else { return };

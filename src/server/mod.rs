@@ -313,6 +313,7 @@ fn run<H: Handler>(
         Some(tls) => {
             let ends = Ends::Server(tls.server.clone());
             let handler = Tls::new(handler, ends, tls.handshake_ns, plan.limits.close_ns)
+                .pacing_handshakes(tls.handshakes_per_turn)
                 .handing_to_kernel(plan.engine.kernel_tls);
             plan.engine.kind.run(config, waker, handler, announce)?;
         }

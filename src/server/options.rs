@@ -77,12 +77,13 @@ pub struct Options {
     #[arg(help_heading = LIMITS, long, value_name = "COUNT", default_value_t = limits::CONTROL_FRAMES_PER_S)]
     pub max_control_rate: u32,
 
-    /// Connections at a time; further ones are answered 503 [default: what the limit on open files allows, at
+    /// Connections at a time; further ones are answered 503, or under TLS closed before their handshake [default: what the limit on open files allows, at
     /// most 65536]
     #[arg(help_heading = LIMITS, long, value_name = "COUNT")]
     pub max_connections: Option<u32>,
 
-    /// Connections at a time from one address (IPv6: from one /64); as many again are answered 429, further ones dropped
+    /// Connections at a time from one address (IPv6: from one /64); as many again are answered 429, or under TLS closed before
+    /// their handshake, further ones dropped
     /// [default: any number, as the load of a benchmark comes from one address; set it where strangers can connect]
     #[arg(help_heading = LIMITS, long, value_name = "COUNT")]
     pub max_connections_per_address: Option<u32>,

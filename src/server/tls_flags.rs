@@ -8,7 +8,10 @@ use clap::Args;
 
 use super::OptionsError;
 use crate::engine::{Chosen, Probe, ktls};
+use crate::limits;
 use crate::tls::{Identity, IdentityError, Server};
+
+const _: () = assert!(limits::TLS_HANDSHAKE_BYTES == 128 * 1024, "--help says so");
 
 /// What was typed.
 #[derive(Debug, Clone, Args)]
@@ -30,9 +33,15 @@ pub struct TlsFlags {
     #[arg(long, value_name = "FILE", requires = "tls_self_signed")]
     pub tls_save_cert: Option<PathBuf>,
 
-    /// How long a client may take over its TLS handshake; 0s: for ever
+    /// How long a client may take over its TLS handshake; 0s: for ever. It may take 128KiB of records for it, too
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub tls_handshake_timeout: Duration,
+
+    /// Steps of TLS handshakes that a thread makes in a row, each with public-key cryptography: tenths of a millisecond, or more
+    /// with an RSA key. Then it looks after the connections that are open; the other handshakes wait their turn, within
+    /// --tls-handshake-timeout. 0: any number, so that a crowd of new clients holds everybody up
+    #[arg(long, value_name = "COUNT", default_value_t = limits::TLS_HANDSHAKES_PER_TURN)]
+    pub max_tls_handshakes: u32,
 
     /// After each handshake hand the connection to the kernel's TLS, so that answers are composed in place as without TLS
     /// (engines uring and epoll; needs the kernel's module tls)
@@ -47,6 +56,8 @@ pub struct TlsPlan {
     pub server: Server,
     /// How long a handshake may take.
     pub handshake_ns: u64,
+    /// Steps of handshakes in a turn.
+    pub handshakes_per_turn: u32,
     /// What its user should know: whom clients have to trust, what the kernel does.
     pub notice: Option<String>,
 }
@@ -70,7 +81,11 @@ impl TlsFlags {
             Ok(0) | Err(_) => u64::MAX / 4,
             Ok(handshake_ns) => handshake_ns.min(u64::MAX / 4),
         };
-        Ok(Some(TlsPlan { server: identity.server()?, handshake_ns, notice }))
+        let handshakes_per_turn = match self.max_tls_handshakes {
+            0 => u32::MAX,
+            count => count,
+        };
+        Ok(Some(TlsPlan { server: identity.server()?, handshake_ns, handshakes_per_turn, notice }))
     }
 
     /// The engine for connections that are secured so; and what the kernel does, where it is to do it.

@@ -60,6 +60,8 @@ pub(super) struct Control {
     /// The part of a handshake message that has come.
     message: Vec<u8>,
     without_data_count: u32,
+    /// What came last was no data: one look for data to tell that all is as it should be.
+    is_beside_data: bool,
 }
 
 impl Control {
@@ -69,7 +71,7 @@ impl Control {
             Kernel::Server(kernel) => kernel.protocol_version(),
         };
         let is_tls13 = version == ProtocolVersion::TLSv1_3;
-        Self { is_tls13, kernel, message: Vec::new(), without_data_count: 0 }
+        Self { is_tls13, kernel, message: Vec::new(), without_data_count: 0, is_beside_data: false }
     }
 
     pub(super) fn is_tls13(&self) -> bool {
@@ -82,9 +84,25 @@ impl Control {
     }
 
     /// A record has brought data.
+    ///
+    /// # Errors
+    /// It came amid a handshake message.
     #[inline]
-    pub(super) fn on_data(&mut self) {
-        self.without_data_count = 0;
+    pub(super) fn on_data(&mut self) -> Result<(), Fault> {
+        if self.is_beside_data { self.on_data_again() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn on_data_again(&mut self) -> Result<(), Fault> {
+        self.check_place(ContentType::APPLICATION_DATA)?;
+        (self.without_data_count, self.is_beside_data) = (0, !self.is_between_messages());
+        Ok(())
+    }
+
+    /// Between the records of a handshake message there are no others (RFC 8446, 5.1; TLS 1.2 has no such rule).
+    fn check_place(&self, content: ContentType) -> Result<(), Fault> {
+        let is_amid = self.is_tls13 && !self.is_between_messages();
+        if is_amid && content != ContentType::HANDSHAKE { Err(Fault::UnexpectedMessage) } else { Ok(()) }
     }
 
     /// A record has brought none; something of another kind, or nothing.
@@ -93,7 +111,8 @@ impl Control {
     /// The peer is at fault, or says that we are.
     #[cold]
     pub(super) fn on_record(&mut self, content: ContentType, plain: &[u8]) -> Result<Told, Fault> {
-        self.without_data_count += 1;
+        self.check_place(content)?;
+        (self.without_data_count, self.is_beside_data) = (self.without_data_count + 1, true);
         if self.without_data_count > RECORDS_WITHOUT_DATA_MAX {
             return Err(Fault::NoData);
         }

@@ -62,20 +62,23 @@ pub enum Fault {
     /// The peer has changed its keys, and the kernel, which has the connection's, does not take new ones.
     #[error("the peer changed its keys, which this kernel's TLS does not follow (Linux 6.14 can)")]
     KeysNotTaken,
+    /// Nobody is at fault: our keys have sealed as many records as they may.
+    #[error("its keys have sealed as many records as they may, and no others follow")]
+    KeysUsedUp,
     /// The peer says that we are at fault (RFC 8446, 6.2).
     #[error("the peer sent alert {0}")]
     Alert(u8),
 }
 
 impl Fault {
-    /// What the peer is told (RFC 8446, 6.2); nothing where it has told us.
+    /// What the peer is told (RFC 8446, 6.2); nothing where it has told us, or is told that we are done.
     pub(crate) fn alert(self) -> Option<u8> {
         match self {
             Self::BadRecordMac => Some(20),
             Self::RecordOverflow => Some(22),
             Self::UnexpectedMessage | Self::NoData => Some(10),
             Self::KeysNotTaken => Some(80),
-            Self::Alert(_) => None,
+            Self::Alert(_) | Self::KeysUsedUp => None,
         }
     }
 }
@@ -98,6 +101,9 @@ pub enum Error {
     /// The handshake took longer than it may.
     #[error("handshake: timed out")]
     Late,
+    /// We closed the connection during the handshake.
+    #[error("handshake: not over when the connection was closed")]
+    GivenUp,
     /// The peer hung up during the handshake.
     #[error("handshake: the peer hung up")]
     HungUp,

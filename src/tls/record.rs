@@ -18,6 +18,8 @@ use super::Fault;
 pub(super) const HEADER_BYTES: usize = 5;
 /// Most plaintext of one record (RFC 8446, 5.1).
 pub(super) const FRAGMENT_BYTES_MAX: usize = 1 << 14;
+/// Most plaintext of a record of TLS 1.3 with its content type and padding (RFC 8446, 5.4).
+const INNER_BYTES_MAX: usize = FRAGMENT_BYTES_MAX + 1;
 /// Most bytes behind a record's header: RFC 8446, 5.2. TLS 1.2 allows 2048 more than plaintext, but these ciphers add 24.
 pub(super) const PAYLOAD_BYTES_MAX: usize = FRAGMENT_BYTES_MAX + 256;
 /// The version that stands in every record but a first ClientHello's.
@@ -63,6 +65,7 @@ pub(super) struct Keys {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
     sequence: u64,
+    is_bounded: bool,
 }
 
 impl Keys {
@@ -78,12 +81,20 @@ impl Keys {
         };
         let key = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).ok()?);
         let form = if is_tls13 { Form::Tls13 } else { tls12_form };
-        Some(Self { form, key, iv: iv.as_ref().try_into().ok()?, sequence })
+        let is_bounded = algorithm != &aead::CHACHA20_POLY1305;
+        Some(Self { form, key, iv: iv.as_ref().try_into().ok()?, sequence, is_bounded })
     }
 
     /// Records so far, since the last change of keys.
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Whether only so many records may be sealed with them: of AES-GCM. The sequence numbers of ChaCha20-Poly1305 come to
+    /// their end before that would be too many (RFC 8446, 5.5).
+    #[inline]
+    pub(super) fn is_bounded(&self) -> bool {
+        self.is_bounded
     }
 
     /// Bytes of a record in front of its ciphertext.
@@ -154,6 +165,7 @@ impl Keys {
         let plain = opened.map_err(|_| Fault::BadRecordMac)?;
         self.sequence = self.sequence.checked_add(1).ok_or(Fault::BadRecordMac)?;
         let (content, plain_bytes) = match self.form {
+            Form::Tls13 if plain.len() > INNER_BYTES_MAX => return Err(Fault::RecordOverflow),
             Form::Tls13 => {
                 // The content type is the last byte that is not padding (RFC 8446, 5.4).
                 let last = plain.iter().rposition(|&byte| byte != 0).ok_or(Fault::UnexpectedMessage)?;

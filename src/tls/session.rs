@@ -18,10 +18,8 @@ use super::control::{CLOSE_NOTIFY, Control, FATAL, Kernel, NO_RENEGOTIATION, UPD
 use super::handed::{Handed, TrafficKeys};
 use super::record::{self, ContentType, FRAGMENT_BYTES_MAX, Keys};
 use super::{Client, Error, Fault, Server};
-use crate::limits::{HEADROOM_BYTES, TLS_HANDSHAKE_BYTES};
+use crate::limits::{HEADROOM_BYTES, TLS_HANDSHAKE_BYTES, TLS_RECORDS_PER_KEY};
 
-/// Records sealed with one key: RFC 8446, 5.5 allows AES-GCM 2^24.5 full ones.
-const RECORDS_PER_KEY: u64 = 1 << 24;
 /// What a handshake came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secured {
@@ -55,6 +53,8 @@ pub struct Session {
     handshake_bytes: usize,
     /// See [`Session::keep_secrets`].
     keeps_secrets: bool,
+    /// See [`Session::bound_keys`].
+    records_per_key: u64,
 }
 
 enum State {
@@ -94,7 +94,20 @@ impl Session {
     }
 
     fn new(state: State) -> Self {
-        Self { state, kept: Vec::new(), shown_bytes: 0, handshake_bytes: 0, keeps_secrets: false }
+        Self {
+            state,
+            kept: Vec::new(),
+            shown_bytes: 0,
+            handshake_bytes: 0,
+            keeps_secrets: false,
+            records_per_key: TLS_RECORDS_PER_KEY,
+        }
+    }
+
+    /// Before the handshake: has AES-GCM keys seal so many records at most, instead of
+    /// [`TLS_RECORDS_PER_KEY`](crate::limits::TLS_RECORDS_PER_KEY).
+    pub fn bound_keys(&mut self, records_per_key: u64) {
+        self.records_per_key = records_per_key;
     }
 
     /// Goes on with the handshake: `bytes` have arrived, the answer is appended to `out`. Once it is over, what has arrived
@@ -112,18 +125,26 @@ impl Session {
         result
     }
 
+    /// Whether the handshake cannot go on until more has come than was kept.
+    pub fn awaits_more(&self) -> bool {
+        matches!(self.next_record(), Ok(None))
+    }
+
+    /// How long the record is that rustls is to be shown next, if all of it has come.
+    fn next_record(&self) -> Result<Option<usize>, Error> {
+        let unseen = self.kept.get(HEADROOM_BYTES + self.shown_bytes..).unwrap_or_default();
+        // Handshake, alerts, and what middleboxes are appeased with: anything else is another protocol.
+        if unseen.first().is_some_and(|first| !(20..=23).contains(first)) {
+            return Err(Error::NotTls);
+        }
+        let length = record::length(unseen).map_err(|_| Error::NotTls)?;
+        Ok(length.filter(|&length| length <= unseen.len()))
+    }
+
     /// Shows rustls what is kept, record by record.
     fn feed(&mut self, out: &mut Vec<u8>) -> Result<Option<Secured>, Error> {
         loop {
-            let unseen = self.kept.get(HEADROOM_BYTES + self.shown_bytes..).unwrap_or_default();
-            // Handshake, alerts, and what middleboxes are appeased with: anything else is another protocol.
-            if unseen.first().is_some_and(|first| !(20..=23).contains(first)) {
-                return Err(Error::NotTls);
-            }
-            let Some(length) = record::length(unseen).map_err(|_| Error::NotTls)? else { return Ok(None) };
-            if length > unseen.len() {
-                return Ok(None);
-            }
+            let Some(length) = self.next_record()? else { return Ok(None) };
             self.shown_bytes += length;
             self.handshake_bytes += length;
             if self.handshake_bytes > TLS_HANDSHAKE_BYTES {
@@ -193,12 +214,16 @@ impl Session {
             }
             State::Open(_) | State::Failed => unreachable!("its handshake has just ended"),
         };
-        self.state = State::Open(Box::new(Traffic::new(secrets, kernel, self.keeps_secrets)?));
+        self.state = State::Open(Box::new(self.traffic(secrets, kernel)?));
         if self.kept.len() <= HEADROOM_BYTES {
             // Nothing has come behind it, and idle connections are to be small.
             self.kept = Vec::new();
         }
         Ok(secured)
+    }
+
+    fn traffic(&self, secrets: ExtractedSecrets, kernel: Kernel) -> Result<Traffic, Error> {
+        Traffic::new(secrets, kernel, self.keeps_secrets, self.records_per_key)
     }
 
     // ---- after the handshake ----
@@ -265,12 +290,21 @@ impl Session {
         }
     }
 
-    /// Appends `plain` in as few records as can be; nothing where there is no way to send it any more.
+    /// Appends `plain` in as few records as can be; nothing where there is no way to send it any more. Afterwards
+    /// [`Session::is_used_up`] is to be asked.
     #[inline]
     pub fn seal(&mut self, plain: &[u8], out: &mut Vec<u8>) {
         if let State::Open(traffic) = &mut self.state {
             traffic.seal(plain, out);
         }
+    }
+
+    /// Whether its keys have sealed as many records as they may, and no others follow on them: TLS 1.2 has no change of keys but by
+    /// another handshake, which is refused here. So the connection is to be closed (RFC 9325, 4.4). What [`Session::seal`] was
+    /// given is sealed whole nevertheless: up to the bound itself there are as many again, nearly.
+    #[inline]
+    pub fn is_used_up(&self) -> bool {
+        matches!(&self.state, State::Open(traffic) if traffic.is_used_up())
     }
 
     /// Says that nothing more will be sent (RFC 8446, 6.1), once.
@@ -314,7 +348,11 @@ impl Session {
     /// Before the handshake is over.
     pub fn into_handed(self) -> Handed {
         match self.state {
-            State::Open(traffic) => Handed::new(traffic.control),
+            State::Open(traffic) => {
+                let Traffic { control, sealing, records_per_key, .. } = *traffic;
+                let record_count_max = if sealing.is_bounded() { records_per_key } else { u64::MAX };
+                Handed::new(control, sealing.sequence(), record_count_max)
+            }
             _ => panic!("a session is handed over after the handshake"),
         }
     }
@@ -378,10 +416,17 @@ struct Traffic {
     /// What these keys were made of, to seal and to open, while they may have to be handed over.
     secrets: Option<Box<(ConnectionTrafficSecrets, ConnectionTrafficSecrets)>>,
     is_closed: bool,
+    /// See [`Session::bound_keys`].
+    records_per_key: u64,
 }
 
 impl Traffic {
-    fn new(secrets: ExtractedSecrets, kernel: Kernel, keeps_secrets: bool) -> Result<Self, Error> {
+    fn new(
+        secrets: ExtractedSecrets,
+        kernel: Kernel,
+        keeps_secrets: bool,
+        records_per_key: u64,
+    ) -> Result<Self, Error> {
         let control = Control::new(kernel);
         let is_tls13 = control.is_tls13();
         let unknown = || Error::handshake(rustls::Error::General("an unknown cipher".to_owned()));
@@ -392,6 +437,7 @@ impl Traffic {
             control,
             secrets: None,
             is_closed: false,
+            records_per_key,
         };
         if keeps_secrets {
             traffic.secrets = Some(Box::new((tx.1, rx.1)));
@@ -412,10 +458,10 @@ impl Traffic {
                 }
             };
             match self.opening.open(memory, at, length, to) {
-                Ok((ContentType::APPLICATION_DATA, plain_bytes @ 1..)) => {
-                    self.control.on_data();
-                    to += plain_bytes;
-                }
+                Ok((ContentType::APPLICATION_DATA, plain_bytes @ 1..)) => match self.control.on_data() {
+                    Ok(()) => to += plain_bytes,
+                    Err(fault) => end = Some(Err(fault)),
+                },
                 Ok((content, plain_bytes)) => {
                     let plain = &memory[to..to + plain_bytes];
                     end = self.on_other(content, plain, out).transpose();
@@ -477,11 +523,22 @@ impl Traffic {
             return;
         }
         for fragment in plain.chunks(FRAGMENT_BYTES_MAX) {
-            if self.sealing.sequence() >= RECORDS_PER_KEY && self.control.is_tls13() {
+            if self.has_sealed_all() && self.control.is_tls13() {
                 self.update_sealing_keys(out);
             }
             self.sealing.seal(ContentType::APPLICATION_DATA, fragment, out);
         }
+    }
+
+    #[inline]
+    fn has_sealed_all(&self) -> bool {
+        self.sealing.sequence() >= self.records_per_key && self.sealing.is_bounded()
+    }
+
+    /// See [`Session::is_used_up`].
+    #[inline]
+    fn is_used_up(&self) -> bool {
+        self.has_sealed_all() && !self.control.is_tls13()
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
@@ -496,6 +553,116 @@ impl Traffic {
             && let Some(description) = fault.alert()
         {
             self.sealing.seal(ContentType::ALERT, &[FATAL, description], out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::tls::{Cipher, Identity, Offer, Trust, Version};
+
+    /// A client and a server that have shaken hands.
+    fn pair(version: Version, cipher: Cipher, records_per_key: u64) -> (Session, Session) {
+        let identity = Identity::self_signed(IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        let trust = Trust::Certificate(identity.certificate().clone());
+        let offer = Offer { version: Some(version), cipher: Some(cipher), resume: false };
+        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+        let mut client =
+            Session::client(&trust.client("127.0.0.1", &offer).unwrap(), &mut to_server).unwrap();
+        let mut server = Session::server(&identity.server().unwrap()).unwrap();
+        client.bound_keys(records_per_key);
+        let mut is_over = [false; 2];
+        for _ in 0..4 {
+            is_over[0] |=
+                server.on_handshake(&std::mem::take(&mut to_server), &mut to_client).unwrap().is_some();
+            if !is_over[1] {
+                let flight = std::mem::take(&mut to_client);
+                is_over[1] = client.on_handshake(&flight, &mut to_server).unwrap().is_some();
+            }
+        }
+        assert_eq!(is_over, [true; 2]);
+        (client, server)
+    }
+
+    fn traffic(session: &mut Session) -> &mut Traffic {
+        match &mut session.state {
+            State::Open(traffic) => traffic,
+            _ => panic!("its handshake is over"),
+        }
+    }
+
+    /// What `server` makes of records.
+    fn open(server: &mut Session, records: &[u8]) -> (Vec<u8>, Option<Result<(), Fault>>) {
+        let mut memory = [&[0; HEADROOM_BYTES], records].concat();
+        let range = HEADROOM_BYTES..memory.len();
+        let opened = server.open_all(&mut memory, range, &mut Vec::new());
+        (memory[opened.plain].to_vec(), opened.end)
+    }
+
+    #[test]
+    fn between_the_records_of_a_handshake_message_there_are_no_others() {
+        for (content, plain) in
+            [(ContentType::APPLICATION_DATA, &b"data"[..]), (ContentType::ALERT, &[WARNING, CLOSE_NOTIFY])]
+        {
+            let (mut client, mut server) = pair(Version::Tls13, Cipher::Aes128Gcm, u64::MAX);
+            let (mut out, keys) = (Vec::new(), &mut traffic(&mut client).sealing);
+            keys.seal(ContentType::APPLICATION_DATA, b"before", &mut out);
+            keys.seal(ContentType::HANDSHAKE, &UPDATE_NOT_REQUESTED[..2], &mut out);
+            keys.seal(content, plain, &mut out);
+            assert_eq!(open(&mut server, &out), (b"before".to_vec(), Some(Err(Fault::UnexpectedMessage))));
+        }
+        // In parts, and nothing between: it is followed.
+        let (mut client, mut server) = pair(Version::Tls13, Cipher::Aes128Gcm, u64::MAX);
+        let mut out = Vec::new();
+        let sender = traffic(&mut client);
+        sender.sealing.seal(ContentType::HANDSHAKE, &UPDATE_NOT_REQUESTED[..2], &mut out);
+        sender.sealing.seal(ContentType::HANDSHAKE, &UPDATE_NOT_REQUESTED[2..], &mut out);
+        let (sequence, secrets) = sender.control.next_sealing();
+        sender.sealing = Keys::new(true, sequence, &secrets).unwrap();
+        client.seal(b"after", &mut out);
+        assert_eq!(open(&mut server, &out), (b"after".to_vec(), None));
+    }
+
+    #[test]
+    fn keys_of_tls13_are_changed_in_time_and_those_of_tls12_are_told_to_be_used_up() {
+        for (version, cipher, ends) in [
+            (Version::Tls13, Cipher::Aes128Gcm, false),
+            (Version::Tls13, Cipher::ChaCha20Poly1305, false),
+            (Version::Tls12, Cipher::Aes128Gcm, true),
+            (Version::Tls12, Cipher::Aes256Gcm, true),
+            (Version::Tls12, Cipher::ChaCha20Poly1305, false),
+        ] {
+            // The first record of TLS 1.2 ends its handshake.
+            let (mut client, mut server) = pair(version, cipher, 5);
+            let mut out = Vec::new();
+            let mut sealed = 0;
+            while sealed < 20 && !client.is_used_up() {
+                client.seal(&[sealed], &mut out);
+                sealed += 1;
+            }
+            assert_eq!(client.is_used_up(), ends, "{version:?} {cipher:?}");
+            assert_eq!(sealed, if ends { 4 } else { 20 }, "{version:?} {cipher:?}");
+            let (heard, end) = open(&mut server, &out);
+            assert_eq!((heard, end), ((0..sealed).collect::<Vec<u8>>(), None), "{version:?} {cipher:?}");
+            if cipher != Cipher::ChaCha20Poly1305 {
+                assert!(traffic(&mut client).sealing.sequence() <= 5, "{version:?} {cipher:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_seals_is_counted_and_ends() {
+        for (cipher, ends) in [(Cipher::Aes128Gcm, true), (Cipher::ChaCha20Poly1305, false)] {
+            let (mut client, _) = pair(Version::Tls13, cipher, 5);
+            client.seal(b"by this process", &mut Vec::new());
+            let mut handed = client.into_handed();
+            handed.on_passed_on(2 * FRAGMENT_BYTES_MAX + 1);
+            assert!(!handed.is_used_up());
+            handed.on_passed_on(1);
+            assert_eq!(handed.is_used_up(), ends, "{cipher:?}");
         }
     }
 }

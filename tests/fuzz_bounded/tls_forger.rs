@@ -113,12 +113,15 @@ struct Reading {
 }
 
 impl Reading {
-    fn read(&mut self, is_tls13: bool, content: u8, plain: &[u8]) {
+    fn read(&mut self, is_tls13: bool, content: u8, plain: &[u8], padding: usize) {
         if self.end.is_some() {
             return;
         }
-        if plain.len() > 1 << 14 {
+        if plain.len() + padding > 1 << 14 {
             return self.fail(Some(Fault::RecordOverflow));
+        }
+        if is_tls13 && !self.messages.is_empty() && content != HANDSHAKE {
+            return self.fail(Some(Fault::UnexpectedMessage));
         }
         if content == APPLICATION_DATA && !plain.is_empty() {
             self.without_data_count = 0;
@@ -200,7 +203,7 @@ pub(super) fn forgery(is_tls13: bool, mut script: &[u8], piece_bytes: usize) {
                 reading.fail(Some(Fault::BadRecordMac));
             }
         } else {
-            reading.read(is_tls13, content, &plain);
+            reading.read(is_tls13, content, &plain, padding);
         }
         wire.extend(record);
     }

@@ -28,11 +28,11 @@ counters! {
         rejections_not_found,
         /// Answered 405 or 426: plain HTTP, or another version of WebSocket.
         rejections_not_websocket,
-        /// Answered 429: as many connections from its address as may be.
+        /// Answered 429, or under TLS closed before the handshake: as many connections from its address as may be.
         rejections_from_address,
         /// Answered 431: a head over the limit.
         rejections_head_too_long,
-        /// Answered 503: as many connections in all as may be.
+        /// Answered 503, or under TLS closed before the handshake: as many connections in all as may be.
         rejections_full,
         /// The opening handshake was not over in time.
         timeouts_handshake,
