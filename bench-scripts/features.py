@@ -1,15 +1,15 @@
 """What a cell may ask for beyond its load, permessage-deflate or TLS: how both ends are told, and proof of what came of it.
 
-Kept: a figure stands for what its cell says, or there is none. The generator's result file says what was agreed on, and
-`Feature.refusal` whether that is what was meant; and what no result file can say, that a server which agreed to
-compress does so and keeps its window, a conversation shows (`answer_bytes`). Deliberately absent: how fast any of it is.
+Kept: a figure stands for what its cell says, or there is none. The generator's result file says what was agreed on and what
+came over the wire, and `Feature.refusal` whether that is what was meant; and what no result file can say, that a server
+keeps its window, a conversation shows (`check_window`): messages alike compress almost as well one by one at a higher
+level. Deliberately absent: how fast any of it is.
 Tested by its examples: python3 -m doctest bench-scripts/features.py
 """
 
 import os
 import random
 import socket
-import statistics
 import struct
 import subprocess
 import zlib
@@ -25,8 +25,7 @@ REQUEST = (
 )
 TAIL = b"\x00\x00\xff\xff"
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
-# Of the conversation; the first half fills the window.
-MESSAGES, MESSAGE_BYTES = 80, 1024
+MESSAGE_BYTES = 1024
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,16 @@ TLS = Feature(
 
 def deflate_refusal(agreed):
     """
+    >>> all_of_them = {"messages": 9, "compressed": 9, "payload_bytes": 9216, "wire_bytes": 3600}
     >>> whole = {"server_no_context_takeover": False, "client_no_context_takeover": False,
-    ...          "server_max_window_bits": 15, "client_max_window_bits": 15, "level": 1}
+    ...          "server_max_window_bits": 15, "client_max_window_bits": 15, "generator_level": 1,
+    ...          "wire": {"sent": all_of_them, "answers": all_of_them}}
     >>> deflate_refusal(whole), deflate_refusal(None)
     (None, 'nothing was compressed')
     >>> deflate_refusal(whole | {"server_no_context_takeover": True, "client_max_window_bits": 12})
     'agreed on server_no_context_takeover True, client_max_window_bits 12'
+    >>> deflate_refusal(whole | {"wire": {"sent": all_of_them, "answers": all_of_them | {"compressed": 8}}})
+    'it agreed to compress, and only 8 of 9 answers came compressed'
     """
     meant = {
         "server_no_context_takeover": False, "client_no_context_takeover": False,
@@ -71,7 +74,22 @@ def deflate_refusal(agreed):
     if not agreed:
         return "nothing was compressed"
     wrong = [f"{name} {agreed[name]}" for name, value in meant.items() if agreed[name] != value]
-    return f"agreed on {', '.join(wrong)}" if wrong else None
+    if wrong:
+        return f"agreed on {', '.join(wrong)}"
+    answers = agreed["wire"]["answers"]
+    if answers["compressed"] < answers["messages"]:
+        return f"it agreed to compress, and only {answers['compressed']} of {answers['messages']} answers came compressed"
+    return None
+
+
+def answer_bytes(target):
+    """What an answer of a run with compression came to on the wire, on average, by `target`, its result file's.
+
+    >>> answer_bytes({"deflate": {"wire": {"answers": {"messages": 8, "compressed": 8, "wire_bytes": 3152}}}})
+    394.0
+    """
+    answers = target["deflate"]["wire"]["answers"]
+    return answers["wire_bytes"] / answers["messages"]
 
 
 def tls_refusal(agreed):
@@ -106,18 +124,15 @@ def make_identity(folder):
 # ---- a conversation, compressed
 
 
-def answer_bytes(address):
-    """What a server's compressed answers to messages of a kilobyte come to, on average, once its window is full.
+def check_window(address):
+    """That a server keeps its compressor's window: a message that it has just sent comes to a fraction, once more.
 
-    ValueError says what is wrong: each has to come back the same, compressed, and by a compressor that kept its window,
-    so that the same message once more comes to a fraction.
+    ValueError says what is wrong: answers also have to be compressed, and the same as what was sent.
     """
-    text = records(MESSAGES * MESSAGE_BYTES, random.Random(1))
-    messages = [text[at:at + MESSAGE_BYTES] for at in range(0, len(text), MESSAGE_BYTES)]
-    sizes = sizes_of_answers(address, [*messages, messages[-1]])
-    if sizes[-1] * 4 > sizes[0]:
-        raise ValueError(f"it forgets its window: {sizes[0]} bytes at first, and {sizes[-1]} for what it has just sent")
-    return statistics.mean(sizes[MESSAGES // 2:MESSAGES])
+    message = records(MESSAGE_BYTES, random.Random(1))
+    first, again = sizes_of_answers(address, [message, message])
+    if again * 4 > first:
+        raise ValueError(f"it forgets its window: {first} bytes at first, and {again} for what it has just sent")
 
 
 def records(count_bytes, order):

@@ -255,8 +255,8 @@ class Bench:
         self.progress = Progress()
         # What each of our servers said that it runs: it must be the same in every round.
         self.engines = {}
-        # What compressed answers come to on the wire, of those that have shown that they compress.
-        self.answer_bytes = {}
+        # Servers that have shown that they keep their compressor's window.
+        self.keep_window = set()
 
     def run(self, contender, cell):
         """One run of one contender; its figures, times in ns and CPU times per message."""
@@ -297,13 +297,14 @@ class Bench:
                 raise CannotMeasure(why)
         return Server(contender, self.given.server_cpu, feature, self.folder.name)
 
-    def prove_deflating(self, contender):
-        """Notes what its compressed answers to messages of a kilobyte come to; RunFailed if it does not compress so."""
-        if contender.name in self.answer_bytes:
+    def prove_window(self, contender):
+        """RunFailed if it does not keep its compressor's window, which no result file can say."""
+        if contender.name in self.keep_window:
             return
         server = self.server(contender, features.DEFLATE)
         try:
-            self.answer_bytes[contender.name] = features.answer_bytes(server.address)
+            features.check_window(server.address)
+            self.keep_window.add(contender.name)
         except (ValueError, OSError) as error:
             raise RunFailed(f"{error}; the server said: {server.words()}") from None
         finally:
@@ -351,14 +352,14 @@ class Bench:
             lines = [*table(comparison, failures, notes), *self.remarks(cell, runs, without)]
             print(f"{cell.title} ({cell.name})", *lines, "", sep="\n", flush=True)
             if cell.feature is features.DEFLATE:
-                record[-1]["answer_bytes"] = self.answer_bytes
+                record[-1]["answer_bytes"] = answer_bytes(runs)
         return compared
 
     def remarks(self, cell, runs, without):
         """What a table has no column for."""
         if cell.feature is features.DEFLATE:
-            said = (f"{name} {self.answer_bytes[name]:.0f} B" for name in runs)
-            yield f"  an answer to a kilobyte: {', '.join(said)}"
+            said = (f"{name} {mean:.0f} B" for name, mean in answer_bytes(runs).items())
+            yield f"  an answer to {size_text(cell.payload_bytes)}: {', '.join(said)}"
         if without:
             yield f"  without it: {', '.join(without)}"
 
@@ -376,7 +377,7 @@ class Bench:
                 self.progress.show(f"{cell.name}, round {done + 1} of {self.given.rounds}, {contender.name}")
                 try:
                     if cell.feature is features.DEFLATE:
-                        self.prove_deflating(contender)
+                        self.prove_window(contender)
                     runs[contender.name].append(self.run(contender, cell))
                 except RunFailed as error:
                     if contender.required:
@@ -385,6 +386,15 @@ class Bench:
                     warn(f"{contender.name} FAILED in {cell.name}, and is left out there: {error}")
                 self.progress.done()
         return {name: figures for name, figures in runs.items() if name not in failures}, failures
+
+
+def answer_bytes(runs):
+    """What a compressed answer came to on the wire, by contender: the mean of its runs' means.
+
+    >>> answer_bytes({"a": [{"answer_bytes": 390.0}, {"answer_bytes": 394.0}]})
+    {'a': 392.0}
+    """
+    return {name: statistics.mean(run["answer_bytes"] for run in of_name) for name, of_name in runs.items()}
 
 
 def run_load(command, cpu, timeout_s):
@@ -430,7 +440,7 @@ def figures(result, feature=None):
     answered, service = result["accounting"]["answered"], result["summary"]["service"]
     if not answered or not result["cpu"]["server_cpu_s"]:
         raise NothingMeasured("the server did not get to run in the measured time; a longer --duration may help")
-    return {
+    kept = {
         "server_ns": result["cpu"]["server_cpu_s"] * 1e9 / answered,
         "load_ns": result["cpu"]["load_cpu_s"] * 1e9 / answered,
         "rate_per_s": result["summary"]["rate_achieved_per_s"],
@@ -438,6 +448,9 @@ def figures(result, feature=None):
         "p99_ns": service["p99_ns"],
         "p99.9_ns": service["p99.9_ns"],
     }
+    if result["target"]["deflate"]:
+        kept["answer_bytes"] = features.answer_bytes(result["target"])
+    return kept
 
 
 # ---- what may be said of many runs

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use common::{counted, derive, sample, sound};
+use common::{counted, derive, sample, secure_and_compress, sound};
 use golden::assert_golden;
 use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
@@ -81,6 +81,14 @@ fn an_open_loop_run_reads_as_golden() {
 #[test]
 fn a_run_without_faults_reads_as_golden() {
     assert_golden("run-trusted.txt", &terminal::render(&sound(), Style::PLAIN));
+}
+
+#[test]
+fn a_run_over_tls_and_compression_reads_as_golden() {
+    let mut result = sound();
+    secure_and_compress(&mut result);
+    derive(&mut result, 10.0);
+    assert_golden("run-secured.txt", &terminal::render(&result, Style::PLAIN));
 }
 
 #[test]

@@ -19,7 +19,9 @@ use ringsock::compare::key;
 use ringsock::compare::model::{Bearing, Change, Column, Comparison, Measured};
 use ringsock::measure::environment::Clock;
 use ringsock::measure::histogram::{Histogram, new_histogram, record_n};
-use ringsock::measure::result::{Deflate, Mode, Negotiated, Outcome, RunResult, SeriesPart, Status, Tls};
+use ringsock::measure::result::{
+    Deflate, KernelTls, Mode, Negotiated, Outcome, RunResult, SeriesPart, Status, Tls, Wire,
+};
 use ringsock::measure::series::Compact;
 use ringsock::measure::verdict::Level;
 use serde_json::json;
@@ -85,7 +87,7 @@ fn secured(mut result: RunResult, cipher_suite: &str) -> RunResult {
     };
     result.target.tls = Some(Tls {
         trusts: "own".to_owned(),
-        ktls: false,
+        kernel: None,
         negotiated: vec![agreed(false, 3), agreed(true, 1)],
     });
     result
@@ -98,8 +100,9 @@ fn compressed(mut result: RunResult, level: u8) -> RunResult {
         client_no_context_takeover: true,
         server_max_window_bits: 15,
         client_max_window_bits: 12,
-        level,
-        threshold_bytes: 64,
+        generator_level: level,
+        generator_threshold_bytes: 64,
+        wire: None,
     });
     result
 }
@@ -209,13 +212,96 @@ fn compression_is_compared_and_what_compresses_is_other_work() {
     let runs: Vec<_> = [1, 6].into_iter().flat_map(|level| (0..3).map(move |boot| at(level, boot))).collect();
     let comparison = compared(&Folder::of(&runs), None, None).unwrap();
     let said = |level| {
-        format!("windows of 15 and 12 bits, the generator each message by itself, level {level}, from 64 B")
+        format!(
+            "windows of 15 and 12 bits, the generator each message by itself; the generator's level {level}, from 64 B"
+        )
     };
     assert_eq!(labels(&comparison), [said(1), said(6)]);
     let mixed = [runs, (0..3).map(|boot| run("6.12", boot, 1.0)).collect()].concat();
     let comparison = compared(&Folder::of(&mixed), Some("deflate"), None).unwrap();
     assert_eq!(labels(&comparison), ["none", &said(1), &said(6)]);
     assert_eq!(shorts(&comparison), ["random", "json"]);
+}
+
+/// Fields that bear so.
+fn fields(comparison: &Comparison, bearing: Bearing) -> Vec<&str> {
+    let of_bearing = comparison.environment.iter().filter(|difference| difference.bearing == bearing);
+    of_bearing.map(|difference| difference.field.as_str()).collect()
+}
+
+#[test]
+fn counts_that_differ_from_run_to_run_are_no_difference() {
+    let mut results = kernels(&[("6.1", 1.0), ("6.12", 1.0)], 2);
+    for (number, result) in (0_u64..).zip(&mut results) {
+        *result = compressed(secured(result.clone(), "TLS13_AES_128_GCM_SHA256"), 1);
+        let tls = result.target.tls.as_mut().unwrap();
+        // As with --tls-resume: how many tickets came in time is chance, and in some runs none did.
+        tls.negotiated[0].connections = 200 - number;
+        tls.negotiated[1].connections = number;
+        tls.negotiated.retain(|agreed| agreed.connections > 0);
+        let handed_over = 200 - number % 2;
+        tls.kernel =
+            Some(KernelTls { asked: true, connections: 200, handed_over, missed: number % 2, refused: 0 });
+        let mut wire = Wire::default();
+        (0..1000 + number).for_each(|message| {
+            wire.sent.add(true, 1024, 400 + number);
+            wire.answers.add(message > number, 1024, 390 + number);
+        });
+        result.target.deflate.as_mut().unwrap().wire = Some(wire);
+    }
+    let found = compared(&Folder::of(&results), None, None).unwrap();
+    assert_eq!((found.by.as_str(), found.cells.len()), ("kernel", 1));
+    let told: Vec<_> = found.environment.iter().map(|difference| difference.field.as_str()).collect();
+    assert!(!told.iter().any(|field| field.starts_with("target.")), "{told:?}");
+}
+
+#[test]
+fn what_the_kernel_did_with_records_tells_runs_apart_and_what_was_asked_of_it_does_not() {
+    let at = |handed_over, boot| {
+        let mut result = secured(run("6.12", boot, 1.0), "TLS13_AES_128_GCM_SHA256");
+        let kernel = KernelTls { asked: true, connections: 64, handed_over, ..KernelTls::default() };
+        result.target.tls.as_mut().unwrap().kernel = Some(kernel);
+        result
+    };
+    let mut not_asked = secured(run("6.12", 9, 1.0), "TLS13_AES_128_GCM_SHA256");
+    not_asked.target.tls.as_mut().unwrap().kernel =
+        Some(KernelTls { connections: 64, ..KernelTls::default() });
+    let found =
+        compared(&Folder::of(&[at(64, 0), at(32, 1), at(0, 2), not_asked]), Some("tls"), None).unwrap();
+    let suite = "TLS 1.3 TLS13_AES_128_GCM_SHA256";
+    let said = |more: &str| format!("{suite}{more}");
+    assert_eq!(
+        labels(&found),
+        [suite, &said(", records by the kernel"), &said(", records by the kernel in part")]
+    );
+    assert_eq!(found.groups[0].runs, 2, "refused is as if it had not been asked for");
+    let confounders = fields(&found, Bearing::Confounder);
+    assert!(!confounders.iter().any(|field| field.starts_with("target.")), "{confounders:?}");
+}
+
+#[test]
+fn a_server_that_agreed_and_did_not_compress_is_no_match_for_one_that_did() {
+    let mut results: Vec<_> = (0..4).map(|boot| compressed(run("6.12", boot, 1.0), 1)).collect();
+    for (index, result) in results.iter_mut().enumerate() {
+        let mut wire = Wire::default();
+        wire.sent.add(true, 1024, 400);
+        wire.answers.add(index >= 2, 1024, if index >= 2 { 390 } else { 1024 });
+        result.target.deflate.as_mut().unwrap().wire = Some(wire);
+        result.target.server = Some(if index >= 2 { "b" } else { "a" }.to_owned());
+    }
+    let found = compared(&Folder::of(&results), None, None).unwrap();
+    assert_eq!((found.by.as_str(), labels(&found)), ("server", vec!["a", "b"]));
+    assert_eq!(fields(&found, Bearing::Confounder)[1..], ["target.deflate.answers"]);
+    let difference = found.environment.iter().find(|at| at.field == "target.deflate.answers").unwrap();
+    assert_eq!(difference.values, ["none compressed", "all compressed"].map(|said| Some(said.to_owned())));
+}
+
+#[test]
+fn a_subprotocol_that_only_some_runs_had_is_a_confounder() {
+    let mut results = kernels(&[("6.1", 1.0), ("6.12", 1.0)], 2);
+    results[2..].iter_mut().for_each(|result| result.target.subprotocol = Some("chat".to_owned()));
+    let found = compared(&Folder::of(&results), None, None).unwrap();
+    assert!(fields(&found, Bearing::Confounder).contains(&"target.subprotocol"), "{:?}", found.environment);
 }
 
 #[test]
@@ -481,10 +567,7 @@ fn the_environment_is_told_with_what_each_difference_means() {
         result.plan.seed = index as u64;
     }
     let found = compared(&Folder::of(&results), None, None).unwrap();
-    let fields = |bearing: Bearing| {
-        let of_bearing = found.environment.iter().filter(|difference| difference.bearing == bearing);
-        of_bearing.map(|difference| difference.field.as_str()).collect::<Vec<_>>()
-    };
+    let fields = |bearing| fields(&found, bearing);
     assert_eq!(
         fields(Bearing::Confounder),
         [

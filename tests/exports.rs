@@ -18,7 +18,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::sample;
+use common::{sample, secure_and_compress};
 use foreign::{Peer, Process};
 use golden::assert_golden;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
@@ -47,6 +47,7 @@ fn exported(name: &str, result: &RunResult) -> String {
 /// server, and a verdict whose words would break every format that does not quote them.
 fn full_sample() -> RunResult {
     let mut result = sample();
+    secure_and_compress(&mut result);
     let mut shares = [(); 4].map(|()| new_histogram());
     let mut number = 0;
     for slot in result.latency.response.iter_recorded() {

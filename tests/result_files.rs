@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::sample;
+use common::{sample, secure_and_compress};
 use ringsock::measure::histogram::{Histogram, new_histogram, record};
 use ringsock::measure::result::{Latencies, Mode, Outcome, RunResult, SCHEMA, Status, Summary};
 use ringsock::measure::store::{StoreError, load, save};
+use serde_json::Value;
 
 /// The text of a saved file, and a place to put variants of it.
 struct Saved {
@@ -250,6 +251,31 @@ fn a_file_older_than_verdicts_and_batches_can_still_be_read() {
     expected.batches.clear();
     expected.summary.estimates.clear();
     assert_eq!(saved.load_variant(json.to_string().as_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn what_lay_below_messages_survives_its_file_and_files_older_than_its_counts_can_still_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut result = sample();
+    secure_and_compress(&mut result);
+    let path = save(directory.path(), &result).unwrap();
+    assert_eq!(load(&path).unwrap(), result);
+
+    let mut json: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let tls = json["target"]["tls"].as_object_mut().unwrap();
+    tls.remove("kernel").unwrap();
+    // What was asked for, which no longer says what happened.
+    tls.insert("ktls".to_owned(), true.into());
+    let deflate = json["target"]["deflate"].as_object_mut().unwrap();
+    deflate.remove("wire").unwrap();
+    for (now, before) in [("generator_level", "level"), ("generator_threshold_bytes", "threshold_bytes")] {
+        let value = deflate.remove(now).unwrap();
+        deflate.insert(before.to_owned(), value);
+    }
+    fs::write(&path, json.to_string()).unwrap();
+    result.target.tls.as_mut().unwrap().kernel = None;
+    result.target.deflate.as_mut().unwrap().wire = None;
+    assert_eq!(load(&path).unwrap(), result);
 }
 
 #[test]

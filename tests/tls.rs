@@ -1,12 +1,14 @@
 //! TLS between engines and handlers: in fake time over any network (`simulated`), and on real sockets over each engine,
 //! against rustls' own record layer as the other end (`sockets`).
 //!
-//! What flags do is told by their errors here too. Other people's TLS is the part of `tests/peers.rs`.
+//! What flags do is told by their errors here too, and what a run's result says of TLS by runs (`recorded`). Other people's TLS is the part of `tests/peers.rs`.
 
 #[path = "tls/flags.rs"]
 mod flags;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "tls/recorded.rs"]
+mod recorded;
 #[path = "common/secure.rs"]
 mod secure;
 #[path = "common/seed.rs"]

@@ -2,11 +2,13 @@
 
 mod common;
 
-use common::{counted, derive, sound};
+use common::{counted, derive, secure_and_compress, sound};
 use ringsock::measure::environment::Clock;
 use ringsock::measure::evidence::{CpuTime, Throttled};
 use ringsock::measure::histogram::{Histogram, new_histogram, record};
-use ringsock::measure::result::{Arrivals, CalibrationCited, Interval, Latencies, Mode, RunResult, Status};
+use ringsock::measure::result::{
+    Arrivals, CalibrationCited, Interval, KernelTls, Latencies, Mode, RunResult, Status, Wire,
+};
 use ringsock::measure::series::Compact;
 use ringsock::measure::verdict::{Finding, Level, Verdict, judge};
 
@@ -113,6 +115,54 @@ fn a_verdict_is_a_function_of_what_a_file_holds() {
     assert_eq!(Some(judge(&result)), result.verdict);
 }
 
+/// TLS and compression, all of which was done.
+fn conditions(result: &mut RunResult) {
+    secure_and_compress(result);
+    (kernel(result).handed_over, kernel(result).missed) = (64, 0);
+}
+
+fn kernel(result: &mut RunResult) -> &mut KernelTls {
+    result.target.tls.as_mut().unwrap().kernel.as_mut().unwrap()
+}
+
+fn wire(result: &mut RunResult) -> &mut Wire {
+    result.target.deflate.as_mut().unwrap().wire.as_mut().unwrap()
+}
+
+#[test]
+fn what_was_agreed_on_and_done_is_trusted_and_what_was_not_asked_for_is_not_judged() {
+    let verdict = judged(conditions);
+    assert_eq!(verdict.level, Trusted, "{verdict:#?}");
+    assert!(finding(&verdict, "compression").says.contains("of the answers and 100 % of the messages"));
+    assert!(finding(&verdict, "kernel-tls").says.contains("all of 64 connections"));
+    let of = |change: Change| {
+        let verdict = judged(change);
+        verdict.findings.into_iter().map(|finding| finding.check).collect::<Vec<_>>()
+    };
+    for (checks, is_made) in [
+        (of(|_| {}), false),
+        (
+            // Of a server elsewhere, by an older generator.
+            of(|result| {
+                conditions(result);
+                result.target.tls.as_mut().unwrap().kernel = None;
+                result.target.deflate.as_mut().unwrap().wire = None;
+            }),
+            false,
+        ),
+        (of(conditions), true),
+    ] {
+        for check in ["compression", "kernel-tls"] {
+            assert_eq!(checks.iter().any(|made| made == check), is_made, "{check}: {checks:?}");
+        }
+    }
+    let not_asked = of(|result| {
+        conditions(result);
+        (kernel(result).asked, kernel(result).handed_over) = (false, 0);
+    });
+    assert!(!not_asked.contains(&"kernel-tls".to_owned()), "{not_asked:?}");
+}
+
 #[test]
 fn what_became_of_messages_and_connections_is_judged() {
     assert_provoked(&[
@@ -163,6 +213,33 @@ fn what_became_of_messages_and_connections_is_judged() {
                 result.accounting.answered_late = 2_600;
             },
         ),
+        (
+            "compression",
+            Suspect,
+            "agreed to permessage-deflate and compressed none of 199,980 answers: these are the figures of plain ones",
+            |result| {
+                conditions(result);
+                wire(result).answers.compressed = 0;
+            },
+        ),
+        ("compression", Suspect, "64 B are shorter than --deflate-threshold, 65 B", |result| {
+            conditions(result);
+            (wire(result).sent.compressed, wire(result).answers.compressed) = (0, 0);
+            result.target.deflate.as_mut().unwrap().generator_threshold_bytes = 65;
+        }),
+        ("compression", Suspect, "no message was sent compressed", |result| {
+            conditions(result);
+            wire(result).sent.compressed = 0;
+            result.target.deflate.as_mut().unwrap().generator_threshold_bytes = 65;
+        }),
+        ("kernel-tls", Suspect, "63 of 64 connections (1 refused, 0 never quiet enough)", |result| {
+            conditions(result);
+            (kernel(result).handed_over, kernel(result).refused) = (63, 1);
+        }),
+        ("kernel-tls", Suspect, "figures of the server's own records", |result| {
+            conditions(result);
+            (kernel(result).handed_over, kernel(result).refused) = (0, 64);
+        }),
         ("held-back", Suspect, "201 messages (0.10 %, bound 0.10 %) waited", |result| {
             result.evidence.as_mut().unwrap().held_back = 201;
         }),

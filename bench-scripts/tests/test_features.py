@@ -55,20 +55,19 @@ class Deflating(unittest.TestCase):
         server = threading.Thread(target=play, args=(listener, head, answer), daemon=True)
         server.start()
         try:
-            return features.answer_bytes("127.0.0.1:%d" % listener.getsockname()[1])
+            return features.check_window("127.0.0.1:%d" % listener.getsockname()[1])
         finally:
             server.join(10)
 
-    def test_one_that_compresses_and_keeps_its_window_is_told_by_what_its_answers_come_to(self):
-        size = self.judged(lambda text, compress: frame(0xC1, deflated(text, compress)))
-        self.assertTrue(100 < size < 600, size)
+    def test_one_that_compresses_and_keeps_its_window_is_taken(self):
+        self.judged(lambda text, compress: frame(0xC1, deflated(text, compress)))
 
     def test_an_answer_may_come_in_fragments(self):
         def answer(text, compress):
             payload = deflated(text, compress)
             return frame(0x41, payload[:7]) + frame(0x80, payload[7:])
 
-        self.assertGreater(self.judged(answer), 100)
+        self.judged(answer)
 
     def assert_refused(self, why, answer, head=AGREED):
         with self.assertRaisesRegex(ValueError, why):

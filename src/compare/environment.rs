@@ -13,6 +13,7 @@ use super::collect::Run;
 use super::key;
 use super::model::{Bearing, EnvironmentDifference};
 use crate::measure::environment::Clock;
+use crate::measure::wire::Extent;
 
 /// Values of one group that are written out; of more, their number is told.
 const VALUES_SHOWN: usize = 3;
@@ -75,10 +76,7 @@ fn facts_of(run: &Run) -> Facts {
     flatten("environment", &json(&run.environment), &mut facts);
     flatten("io_uring", &json(&run.io_uring), &mut facts);
     flatten("target", &json(&run.target), &mut facts);
-    if run.target.tls.is_some() {
-        // How many connections went which way is chance where sessions are resumed.
-        facts.insert("target.tls.negotiated".to_owned(), key::secured_with(run));
-    }
+    in_words(run, &mut facts);
     flatten("tool", &json(&run.tool), &mut facts);
     flatten("guest", &json(&run.guest), &mut facts);
     flatten("plan", &json(&run.plan), &mut facts);
@@ -90,6 +88,26 @@ fn facts_of(run: &Run) -> Facts {
     // Two clocks are never compared, and the mode is part of the workload.
     facts.retain(|field, _| field != "environment.clock" && !field.starts_with("plan.mode."));
     facts
+}
+
+/// How many connections went which way, and what messages came to, is not the same in any two runs: what is compared of it is
+/// whether it was all, some or none.
+fn in_words(run: &Run, facts: &mut Facts) {
+    const COUNTS: [&str; 2] = ["target.tls.kernel.", "target.deflate.wire."];
+    facts.retain(|field, _| !COUNTS.iter().any(|counts| field.starts_with(counts)));
+    if run.target.tls.is_some() {
+        facts.insert("target.tls.negotiated".to_owned(), key::secured_with(run));
+    }
+    if let Some(wire) = run.target.deflate.and_then(|deflate| deflate.wire) {
+        for (field, carried) in [("sent", wire.sent), ("answers", wire.answers)] {
+            let extent = match carried.extent() {
+                Extent::None => "none compressed",
+                Extent::Some => "some compressed",
+                Extent::All => "all compressed",
+            };
+            facts.insert(format!("target.deflate.{field}"), extent.to_owned());
+        }
+    }
 }
 
 /// Flags whose effect is in the plan, the target or the workload.
@@ -193,7 +211,7 @@ const FEATURES: [&str; 3] = ["features", "engine", "load-engine"];
 
 /// All rules; the first that fits decides.
 #[rustfmt::skip]
-const RULES: [Rule; 52] = [
+const RULES: [Rule; 54] = [
     ("environment.kernel.release", By(&["kernel"]), Bearing::Expected, IT),
     ("environment.kernel.release", Always, Bearing::Confounder, "the kernel is not the same"),
     ("environment.kernel.version", OfKernel, Bearing::Expected, "it names the build of the kernel that is compared"),
@@ -243,6 +261,8 @@ const RULES: [Rule; 52] = [
     ("target.tls", Always, Bearing::Confounder,
         "they were not secured alike: give all runs the same --tls-version and --tls-cipher"),
     ("target.subprotocol", Always, Bearing::Confounder, "a subprotocol may change what a server does: offer all the same"),
+    ("target.deflate.sent", Always, Bearing::Confounder, COMPRESSED),
+    ("target.deflate.answers", Always, Bearing::Confounder, COMPRESSED),
     ("target.deflate", By(&["deflate"]), Bearing::Expected, IT),
     ("target.url", OwnServers, Bearing::Harmless, "a server of the run's own, on any free port"),
     ("target.url", By(&["server", "tls"]), Bearing::Harmless, "the address of what is compared"),
@@ -257,6 +277,7 @@ const RULES: [Rule; 52] = [
     ("config.exemplars", Always, Bearing::Harmless, "how many of the worst messages are kept"),
 ];
 
+const COMPRESSED: &str = "compression was agreed on, and was not used alike: runs that compress did other work than runs that do not";
 const SIZED: &str = "a kernel sizes it by the memory that it leaves";
 
 /// What is said of a field that no rule knows.

@@ -8,7 +8,6 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::collect::Run;
-use crate::measure::result::Negotiated;
 
 /// A key: a row of [`KEYS`].
 #[derive(Debug, Clone, Copy)]
@@ -95,7 +94,7 @@ pub const KEYS: [Key; KEY_COUNT] = [
     },
     Key {
         name: "deflate",
-        about: "how messages were compressed",
+        about: "the compression that was agreed on, and the generator's level",
         value: |run| run.target.deflate.map_or(NONE.to_owned(), |deflate| deflate.to_string()),
         order: plain_first,
         splits: Splits::Always,
@@ -246,13 +245,9 @@ fn features(run: &Run) -> String {
     if switched.is_empty() { DEFAULT.to_owned() } else { switched.to_owned() }
 }
 
-/// Every version and suite that was agreed on, once, whatever the number of connections.
+/// In words that the numbers of connections have no part in.
 pub fn secured_with(run: &Run) -> String {
-    let Some(tls) = &run.target.tls else { return NONE.to_owned() };
-    let agreed = |agreed: &Negotiated| format!("{} {}", agreed.version, agreed.cipher_suite);
-    let agreed: BTreeSet<String> = tls.negotiated.iter().map(agreed).collect();
-    let by_kernel = if tls.ktls { ", records by the kernel" } else { "" };
-    filled(&agreed.into_iter().collect::<Vec<_>>().join(", ")) + by_kernel
+    run.target.tls.as_ref().map_or(NONE.to_owned(), |tls| filled(&tls.to_string()))
 }
 
 fn machine(run: &Run) -> String {

@@ -271,7 +271,7 @@ impl Client {
     fn send(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, now_ns: u64) {
         let key = self.random_key();
         if matches!(conn.protocol, Protocol::Compressed(_)) {
-            self.send_compressed(conn, io, key);
+            self.send_compressed(conn, io, intended_ns, key);
         } else {
             io.write(|out| self.task.payloads.encode(conn.next_number, key, out));
         }

@@ -43,13 +43,13 @@ pub use tui::restore_terminal;
 use crate::cpu;
 use crate::engine::{Choice, EngineError, Feature, Probe};
 use crate::measure::environment::{Clock, Environment};
-use crate::measure::result::{self, Accounting, IoUring, RunResult, Summary, Target, Tool};
+use crate::measure::result::{self, Accounting, IoUring, KernelTls, RunResult, Summary, Target, Tool};
 use crate::measure::verdict;
-use crate::scenario::deflate::DeflateParameters;
+use crate::scenario::serve::Served;
 use crate::server::{self, Server, ServerError};
 use crew::{Crew, Event, GOODBYE};
 use progress::Progress;
-use watch::{Measured, ServerCpu, Watch};
+use watch::{Agreed, Measured, ServerCpu, Watch};
 
 /// Why a run gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -175,10 +175,10 @@ impl Run {
         let mut progress = Progress::new(verbosity, &self.plan, endpoint, self.interrupter())?;
         let measured = self.measure(endpoint, embedded.as_ref(), &mut progress);
         progress.finish();
-        let drained = embedded.map_or(Ok(()), |server| server.drain(GOODBYE).map(drop));
+        let drained = embedded.map(|server| server.drain(GOODBYE)).transpose();
         let measured = measured?;
-        drained?;
-        Ok(self.into_result(measured, endpoint, command_line))
+        let served = drained?;
+        Ok(self.into_result(measured, served.as_deref(), endpoint, command_line))
     }
 
     fn measure(
@@ -222,7 +222,14 @@ impl Run {
         }
     }
 
-    fn into_result(self, measured: Measured, endpoint: &Endpoint, command_line: Vec<String>) -> RunResult {
+    /// `served`: what a server of the run's own has counted, by thread.
+    fn into_result(
+        self,
+        measured: Measured,
+        served: Option<&[Served]>,
+        endpoint: &Endpoint,
+        command_line: Vec<String>,
+    ) -> RunResult {
         let Measured {
             outcome,
             accounting,
@@ -232,11 +239,9 @@ impl Run {
             anatomy,
             is_unstamped: _,
             agreed,
-            subprotocol,
             measured_s,
             evidence,
             exemplars,
-            negotiated,
         } = measured;
         let plan = record_of(&self.plan);
         let summary = Summary::new(&plan, &accounting, &latency, &recorded.batches, measured_s);
@@ -252,7 +257,7 @@ impl Run {
             plan,
             environment: Environment { clock: self.plan.clock, ..Environment::capture() },
             io_uring: Some(record_of_probe(&self.plan.probe)),
-            target: Target { subprotocol, ..target_of(&self.plan, endpoint, agreed, negotiated) },
+            target: target_of(&self.plan, endpoint, agreed, served),
             outcome,
             accounting,
             latency,
@@ -301,13 +306,9 @@ fn record_of_probe(probe: &Probe) -> IoUring {
 }
 
 /// Who talked to whom, and over what.
-fn target_of(
-    plan: &Plan,
-    endpoint: &Endpoint,
-    agreed: Option<DeflateParameters>,
-    negotiated: Vec<result::Negotiated>,
-) -> Target {
+fn target_of(plan: &Plan, endpoint: &Endpoint, agreed: Agreed, served: Option<&[Served]>) -> Target {
     let ours = plan.endpoint.is_none().then_some(&plan.server_engine);
+    let deflate = plan.deflate.zip(agreed.deflate);
     let reason = plan.engine.passed_over.as_ref().or(ours.and_then(|engine| engine.passed_over.as_ref()));
     Target {
         url: endpoint.url.clone(),
@@ -322,14 +323,27 @@ fn target_of(
             None => ours.map(|_| list(&plan.server_cpus)),
         },
         load_cpus: Some(list(&plan.cpus)),
-        deflate: plan.deflate.zip(agreed).map(|(settings, agreed)| deflate::record_of(&settings, &agreed)),
-        subprotocol: None,
+        deflate: deflate
+            .map(|(settings, parameters)| deflate::record_of(&settings, &parameters, agreed.wire)),
+        subprotocol: agreed.subprotocol,
         tls: plan.tls.as_ref().map(|tls| result::Tls {
             trusts: tls.trusts.to_owned(),
-            ktls: ours.is_some_and(|engine| engine.kernel_tls),
-            negotiated,
+            kernel: served.map(|threads| kernel_tls_of(plan.server_engine.kernel_tls, threads)),
+            negotiated: agreed.negotiated,
         }),
     }
+}
+
+/// What became of a server's connections, rather than what it was asked for.
+fn kernel_tls_of(asked: bool, threads: &[Served]) -> KernelTls {
+    let mut kernel = KernelTls { asked, ..KernelTls::default() };
+    for tls in threads.iter().map(|served| served.engine.tls) {
+        kernel.connections += tls.handshakes;
+        kernel.handed_over += tls.kernel;
+        kernel.refused += tls.kernel_refused;
+        kernel.missed += tls.kernel_missed;
+    }
+    kernel
 }
 
 /// The server that a run without a URL measures, with the defaults of its own flags.

@@ -19,7 +19,7 @@ use crate::cpu;
 use crate::engine::clock_ns;
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
-use crate::measure::result::{Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status};
+use crate::measure::result::{Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status, Wire};
 use crate::scenario::deflate::DeflateParameters;
 use crate::server::Server;
 
@@ -250,15 +250,33 @@ pub(super) struct Measured {
     pub(super) anatomy: Option<Anatomy>,
     /// It was asked for, and the server does not stamp its answers.
     pub(super) is_unstamped: bool,
-    /// The compression that was agreed on.
-    pub(super) agreed: Option<DeflateParameters>,
-    /// The subprotocol that was chosen.
-    pub(super) subprotocol: Option<String>,
+    pub(super) agreed: Agreed,
     pub(super) measured_s: f64,
     pub(super) evidence: Evidence,
     pub(super) exemplars: Vec<Exemplar>,
+}
+
+/// What connections agreed on with the server, and what came of it.
+#[derive(Default)]
+pub(super) struct Agreed {
+    /// The compression.
+    pub(super) deflate: Option<DeflateParameters>,
+    /// What messages came to with it.
+    pub(super) wire: Wire,
+    /// The subprotocol that was chosen.
+    pub(super) subprotocol: Option<String>,
     /// What connections were secured with.
     pub(super) negotiated: Vec<Negotiated>,
+}
+
+impl Agreed {
+    /// All of a run's connections agreed on the same, but for how they were secured.
+    fn add(&mut self, client: &Client) {
+        self.deflate = self.deflate.or_else(|| client.agreed());
+        self.wire.merge(&client.wire());
+        self.subprotocol = self.subprotocol.take().or_else(|| client.subprotocol().map(ToString::to_string));
+        client.tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut self.negotiated));
+    }
 }
 
 impl Measured {
@@ -276,16 +294,14 @@ impl Measured {
         let mut exemplars = Vec::new();
         let mut spans = Vec::new();
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
-        let mut negotiated = Vec::new();
-        let agreed = clients.iter().find_map(Client::agreed);
-        let subprotocol = clients.iter().find_map(Client::subprotocol).map(ToString::to_string);
+        let mut agreed = Agreed::default();
         for (thread, client) in clients.into_iter().enumerate() {
             accounting.merge(&client.tally.accounting);
             latency.merge(&client.tally.latency);
             evidence.held_back += client.tally.held_back;
             client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
             is_unstamped |= client.is_unstamped();
-            client.tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut negotiated));
+            agreed.add(&client);
             if let Some(mut of_thread) = threads.get_mut(thread).and_then(Option::take) {
                 of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
@@ -316,11 +332,9 @@ impl Measured {
             anatomy,
             is_unstamped,
             agreed,
-            subprotocol,
             measured_s,
             evidence,
             exemplars,
-            negotiated,
         }
     }
 }

@@ -23,3 +23,4 @@ pub mod store;
 pub mod student;
 pub mod units;
 pub mod verdict;
+pub mod wire;

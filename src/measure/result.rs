@@ -6,7 +6,6 @@
 //! Deliberately absent: files (see [`super::store`]) and judgement.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -18,8 +17,8 @@ use super::histogram::{self, Histogram, new_histogram};
 use super::samples::{Estimate, Inflation};
 use super::series::Batch;
 use super::steadiness::Pace;
-use super::units::size;
 use super::verdict::Verdict;
+pub use super::wire::{Carried, Deflate, KernelTls, Negotiated, Tls, Wire};
 
 /// What [`RunResult::schema`] begins with; the version follows.
 pub const SCHEMA_NAME: &str = "ringsock-result/";
@@ -261,78 +260,6 @@ pub struct Target {
     /// How connections were secured; `None` where they were not.
     #[serde(default)]
     pub tls: Option<Tls>,
-}
-
-/// permessage-deflate (RFC 7692) as it was in effect, and how the generator compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deflate {
-    /// The server compressed each message by itself.
-    pub server_no_context_takeover: bool,
-    /// The generator did.
-    pub client_no_context_takeover: bool,
-    /// Base-2 logarithm of the server's window.
-    pub server_max_window_bits: u8,
-    /// Of the generator's.
-    pub client_max_window_bits: u8,
-    /// The generator's level, 1 to 9; a server of the run's own has the same.
-    pub level: u8,
-    /// Messages shorter than this went as they are; a server of the run's own does the same.
-    pub threshold_bytes: u64,
-}
-
-impl fmt::Display for Deflate {
-    /// As `windows of 15 and 15 bits, level 1, from 64 B`: the server's window, then the generator's.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (server, client) = (self.server_max_window_bits, self.client_max_window_bits);
-        let alone = match (self.server_no_context_takeover, self.client_no_context_takeover) {
-            (false, false) => "",
-            (true, false) => ", the server each message by itself",
-            (false, true) => ", the generator each message by itself",
-            (true, true) => ", each message by itself",
-        };
-        let (level, from) = (self.level, size(self.threshold_bytes));
-        write!(f, "windows of {server} and {client} bits{alone}, level {level}, from {from}")
-    }
-}
-
-/// How connections were secured.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tls {
-    /// Whom the generator trusted: `system` (what its machine trusts), `file` (`--ca`), `own` (the server's of the run's own)
-    /// or `anyone` (`--insecure`).
-    pub trusts: String,
-    /// Whether the server of the run's own handed connections to the kernel's TLS (`--ktls`).
-    #[serde(default)]
-    pub ktls: bool,
-    /// What was agreed on, and how often.
-    pub negotiated: Vec<Negotiated>,
-}
-
-/// What was agreed on with the server, and on how many connections.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Negotiated {
-    /// As `TLS 1.3`.
-    pub version: String,
-    /// By its registered name, as `TLS13_AES_128_GCM_SHA256`.
-    pub cipher_suite: String,
-    /// By a ticket of an earlier connection.
-    pub resumed: bool,
-    /// How many were secured so.
-    pub connections: u64,
-}
-
-impl Negotiated {
-    /// Counts these in.
-    pub fn add_to(&self, all: &mut Vec<Self>) {
-        let same = |other: &&mut Self| {
-            (&self.version, &self.cipher_suite, self.resumed)
-                == (&other.version, &other.cipher_suite, other.resumed)
-        };
-        match all.iter_mut().find(same) {
-            Some(other) => other.connections += self.connections,
-            None => all.push(self.clone()),
-        }
-    }
 }
 
 /// How a run ended.

@@ -8,6 +8,7 @@
 //! the numbers then mean something else than they seem to.
 
 mod books;
+mod conditions;
 mod generator;
 mod machine;
 mod numbers;
@@ -114,7 +115,7 @@ impl Under {
 type Check = (&'static str, Under, fn(&Case) -> Found);
 
 /// Every check, in the order of their findings. A new one is a function and a line here, which says under which clocks.
-const CHECKS: [Check; 29] = [
+const CHECKS: [Check; 31] = [
     // What became of the run and of every message.
     ("outcome", Any, books::outcome),
     ("books", Any, books::books),
@@ -124,6 +125,9 @@ const CHECKS: [Check; 29] = [
     ("connections", Any, books::connections),
     ("rate", Any, books::rate),
     ("held-back", Any, books::held_back),
+    // What lay below the messages.
+    ("compression", Any, conditions::compression),
+    ("kernel-tls", Any, conditions::kernel_tls),
     // The generator. With one CPU for both ends it works, and is late, as the server lets it.
     ("evidence", Any, generator::evidence),
     ("generator-lag", RealTime, generator::lag),

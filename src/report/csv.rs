@@ -18,7 +18,7 @@ use crate::measure::samples::Inflation;
 /// Cells by the name of their column; a row has some of them.
 type Cells = Vec<(&'static str, String)>;
 
-const COLUMNS: [&str; 40] = [
+const COLUMNS: [&str; 43] = [
     // What the row is about: `run` (the headline durations of the whole window), `part` (others), `batch`.
     "kind",
     "measure",
@@ -59,6 +59,9 @@ const COLUMNS: [&str; 40] = [
     "engine",
     "server_engine",
     "server",
+    "tls",
+    "deflate",
+    "subprotocol",
     "label",
     "tool",
 ];

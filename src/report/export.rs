@@ -200,9 +200,11 @@ pub(super) fn verdict(result: &RunResult) -> (&'static str, String) {
 }
 
 /// What sets this run's configuration apart from others', as keys and values; the same keys for every run.
-pub(super) fn configuration(result: &RunResult) -> [(&'static str, String); 8] {
+pub(super) fn configuration(result: &RunResult) -> [(&'static str, String); 11] {
     let text = |text: &Option<String>| printable(text.as_deref().unwrap_or_default());
     let (environment, target) = (&result.environment, &result.target);
+    let tls = target.tls.as_ref().map(ToString::to_string);
+    let deflate = target.deflate.map(|deflate| deflate.to_string());
     [
         ("kernel", text(&environment.kernel.release)),
         ("cpu", text(&environment.cpu.model)),
@@ -210,6 +212,9 @@ pub(super) fn configuration(result: &RunResult) -> [(&'static str, String); 8] {
         ("engine", printable(&target.engine)),
         ("server-engine", text(&target.server_engine)),
         ("server", text(&target.server)),
+        ("tls", text(&tls)),
+        ("deflate", text(&deflate)),
+        ("subprotocol", text(&target.subprotocol)),
         ("label", printable(result.series.as_ref().map_or("", |series| &series.label))),
         ("tool", printable(&format!("{} {}", result.tool.name, result.tool.version))),
     ]

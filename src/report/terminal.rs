@@ -4,13 +4,16 @@
 //! distrusted until it can be reconciled with the uncorrected one; the verdict stands before the numbers.
 //! Deliberately absent: judgement. The verdict comes with the result.
 
-use super::text::{self, count, counted, percentile, printable, rate, size, table, wrap};
+use super::text::{self, count, counted, percent, percentile, printable, rate, size, table, wrap};
 use super::{Style, verdict};
 use crate::measure::environment::Clock;
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
-use crate::measure::result::{Accounting, Arrivals, Mode, Plan, RunResult, Target, Tls};
+use crate::measure::result::{
+    Accounting, Arrivals, Carried, Deflate, KernelTls, Mode, Plan, RunResult, Target, Tls,
+};
 use crate::measure::samples::Inflation;
 use crate::measure::verdict::{CLOSED_LOOP, Level};
+use crate::measure::wire::Extent;
 
 /// Where the labelled lines' text begins.
 const LABEL_COLUMNS: usize = 13;
@@ -46,8 +49,47 @@ fn secured(tls: &Tls) -> String {
         format!("{} {}: {connections} {handshake}", agreed.version, agreed.cipher_suite)
     });
     let unproven = (tls.trusts == "anyone").then(|| "the server had to prove nothing".to_owned());
-    let by_kernel = tls.ktls.then(|| "records by the kernel's TLS".to_owned());
+    let by_kernel = tls.kernel.as_ref().filter(|kernel| kernel.asked).map(by_kernel);
     ways.chain(by_kernel).chain(unproven).collect::<Vec<_>>().join("; ")
+}
+
+/// Of how many connections the server had the kernel seal and open records, where it was asked to.
+fn by_kernel(kernel: &KernelTls) -> String {
+    let KernelTls { connections, handed_over, refused, missed, .. } = *kernel;
+    if handed_over == connections {
+        return "records by the kernel's TLS".to_owned();
+    }
+    let of = format!("{} of {}", count(handed_over), counted(connections, "connection"));
+    let why = [(refused, "refused by the kernel"), (missed, "never quiet enough")];
+    let why = why.into_iter().filter(|(number, _)| *number > 0);
+    let why: Vec<_> = why.map(|(number, why)| format!("{} {why}", count(number))).collect();
+    let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
+    format!("records by the kernel's TLS on {of}{why}")
+}
+
+/// What was agreed on, and what came over the wire.
+fn compression(deflate: &Deflate) -> String {
+    let agreed = format!("permessage-deflate, {deflate}");
+    match deflate.wire {
+        Some(wire) => {
+            format!("{agreed}; {}; {}", carried("answers", &wire.answers), carried("messages", &wire.sent))
+        }
+        None => agreed,
+    }
+}
+
+/// As `answers compressed 100 %, 1,024 B as 394 B`: bytes are means.
+fn carried(what: &str, carried: &Carried) -> String {
+    let Carried { messages, compressed, payload_bytes, wire_bytes } = *carried;
+    let mean = |bytes: u64| count((bytes as f64 / messages as f64).round() as u64);
+    match carried.extent() {
+        _ if messages == 0 => format!("no {what}"),
+        Extent::None => format!("no {what} compressed"),
+        Extent::Some | Extent::All => {
+            let share = percent(compressed as f64 / messages as f64);
+            format!("{what} compressed {share}, {} B as {} B", mean(payload_bytes), mean(wire_bytes))
+        }
+    }
 }
 
 fn header(result: &RunResult, style: Style) -> String {
@@ -73,8 +115,8 @@ fn header(result: &RunResult, style: Style) -> String {
     let title = wrap(&printable(&title), style.width_columns, 2);
     let mut text = format!("{}\n", style.bold(&title));
     let secured = target.tls.as_ref().map(|tls| ("secured", secured(tls)));
-    let compressed = target.deflate.map(|deflate| ("compressed", format!("permessage-deflate, {deflate}")));
-    let below = [secured, compressed].into_iter().flatten();
+    let compression = target.deflate.as_ref().map(|deflate| ("compression", compression(deflate)));
+    let below = [secured, compression].into_iter().flatten();
     let others = [
         ("on", machine(result)),
         ("engine", engines(target)),

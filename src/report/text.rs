@@ -4,7 +4,7 @@
 //! as words, which a verdict's sentences need as well and [`crate::measure::units`] has.
 
 use crate::measure::environment::Clock;
-pub use crate::measure::units::{count, counted, duration, duration_ns, rate, size};
+pub use crate::measure::units::{count, counted, duration, duration_ns, percent, rate, size};
 
 /// What stands where a number would be a guess.
 pub const TOO_FEW: &str = "too few samples";

@@ -34,6 +34,17 @@ pub struct Piece<'a> {
     pub is_last: bool,
 }
 
+/// The message that was read last, or as much of it as has been.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Its first frame had RSV1.
+    pub compressed: bool,
+    /// Its bytes, inflated.
+    pub payload_bytes: u64,
+    /// The payload of its frames, without headers.
+    pub wire_bytes: u64,
+}
+
 /// See the module's text. Order of calls: [`Deflating::next`], and after each [`Event::Data`], [`Deflating::unmask`] and then
 /// [`Deflating::read`] until it gives the last piece.
 pub struct Deflating {
@@ -43,6 +54,7 @@ pub struct Deflating {
     is_marked: bool,
     is_compressed: bool,
     message_bytes: u64,
+    wire_bytes: u64,
     message_bytes_max: u64,
 }
 
@@ -58,6 +70,7 @@ impl Deflating {
             is_marked: false,
             is_compressed: false,
             message_bytes: 0,
+            wire_bytes: 0,
             message_bytes_max,
         }
     }
@@ -70,6 +83,12 @@ impl Deflating {
     /// For what it keeps.
     pub fn decompressor(&self) -> &Decompressor {
         &self.decompressor
+    }
+
+    /// What the message came to: of a whole one, between the last piece that [`Deflating::read`] gave of it and the next frame.
+    pub fn seen(&self) -> Seen {
+        let Self { is_compressed: compressed, message_bytes: payload_bytes, wire_bytes, .. } = *self;
+        Seen { compressed, payload_bytes, wire_bytes }
     }
 
     /// As [`Connection::next`]. `bytes` loses the bit that this is about.
@@ -101,8 +120,9 @@ impl Deflating {
     fn on_frame(&mut self, data: &Data) -> Result<(), Fault> {
         if data.begins_message() {
             self.is_compressed = std::mem::take(&mut self.is_marked);
-            self.message_bytes = 0;
+            (self.message_bytes, self.wire_bytes) = (0, 0);
         }
+        self.wire_bytes = self.wire_bytes.saturating_add(data.chunk.frame_bytes);
         if self.is_compressed { Ok(()) } else { self.count(data.chunk.frame_bytes) }
     }
 

@@ -3,15 +3,18 @@
 //!
 //! Compressing is part of composing a message, so its time counts as the generator's, before the message is on its way: it is in
 //! the response time, and in the service time.
+//!
+//! Invariant: the messages counted here are those of the books, sent and answered, with what they came to on the wire.
 
 use super::{Client, Peer, Protocol};
 use crate::engine::Io;
 use crate::limits;
+use crate::measure::result::Wire;
 use crate::ws::connection::Event;
 use crate::ws::deflate::{Compressor, DeflateSettings, DeflateSpace, InflateSpace};
 use crate::ws::deflating::{Deflating, Payload};
 use crate::ws::extensions::DeflateParameters;
-use crate::ws::frame::{Fault, Role};
+use crate::ws::frame::{Fault, MAX_HEADER_BYTES, RSV1, Role, parse};
 use crate::ws::mask::Mask;
 
 /// What a thread's connections compress with.
@@ -19,6 +22,7 @@ pub(super) struct Deflation {
     settings: DeflateSettings,
     /// What the first connection agreed on, and so all have to.
     agreed: Option<DeflateParameters>,
+    wire: Wire,
     inflate: InflateSpace,
     deflate: DeflateSpace,
     message: Vec<u8>,
@@ -33,7 +37,7 @@ pub(super) struct Compressed {
 impl Deflation {
     pub(super) fn new(settings: DeflateSettings) -> Self {
         let (inflate, deflate) = (InflateSpace::default(), DeflateSpace::default());
-        Self { settings, agreed: None, inflate, deflate, message: Vec::new() }
+        Self { settings, agreed: None, wire: Wire::default(), inflate, deflate, message: Vec::new() }
     }
 
     /// What to offer.
@@ -71,18 +75,27 @@ impl Client {
         self.deflation.as_ref()?.agreed
     }
 
+    /// What messages came to on the wire; nothing where none may be compressed.
+    pub(in super::super) fn wire(&self) -> Wire {
+        self.deflation.as_ref().map(|deflation| deflation.wire).unwrap_or_default()
+    }
+
     /// Sends the next message of a connection, if it compresses.
     #[cold]
-    pub(super) fn send_compressed(&mut self, conn: &mut Peer, io: &mut Io<'_>, key: Mask) {
+    pub(super) fn send_compressed(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, key: Mask) {
         let (Protocol::Compressed(compressed), Some(deflation)) = (&mut conn.protocol, &mut self.deflation)
         else {
             return;
         };
-        let Deflation { deflate, message, .. } = &mut **deflation;
+        let Deflation { deflate, message, wire, .. } = &mut **deflation;
         message.clear();
         self.task.payloads.compose(conn.next_number, message);
         // One write is one frame, so one key is enough.
         compressed.compressor.write(message, self.task.payloads.text(), true, deflate, || Some(key));
+        if self.window.measures(intended_ns) {
+            let (is_compressed, wire_bytes) = looks(&deflate.frames);
+            wire.sent.add(is_compressed, message.len() as u64, wire_bytes);
+        }
         io.write(|out| out.extend_from_slice(&deflate.frames));
         deflate.clear_frames();
     }
@@ -115,7 +128,7 @@ impl Client {
                     let read = self.read_payload(conn, payload, &memory[from..at], &mut deflation.inflate);
                     self.deflation = Some(deflation);
                     match read {
-                        Ok(()) if payload.ends_message => self.on_answer(conn, io, now_ns),
+                        Ok(()) if payload.ends_message => self.on_compressed_answer(conn, io, now_ns),
                         Ok(()) => {}
                         Err(fault) => return conn.on_fault(io, fault, now_ns),
                     }
@@ -124,6 +137,19 @@ impl Client {
                 Event::Pong { .. } => {}
                 Event::Close { code, .. } => self.on_close(conn, io, code, now_ns),
             }
+        }
+    }
+
+    /// Whether an answer counts is for the books to say.
+    fn on_compressed_answer(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
+        let Protocol::Compressed(compressed) = &conn.protocol else { return };
+        let seen = compressed.messages.seen();
+        let answered_before = self.tally.accounting.answered;
+        self.on_answer(conn, io, now_ns);
+        if self.tally.accounting.answered > answered_before
+            && let Some(deflation) = &mut self.deflation
+        {
+            deflation.wire.answers.add(seen.compressed, seen.payload_bytes, seen.wire_bytes);
         }
     }
 
@@ -145,4 +171,16 @@ impl Client {
             }
         }
     }
+}
+
+/// Whether the payload of a frame that we made is compressed, and how long it is.
+fn looks(frame: &[u8]) -> (bool, u64) {
+    let mut head = [0; MAX_HEADER_BYTES];
+    let head_bytes = frame.len().min(MAX_HEADER_BYTES);
+    head[..head_bytes].copy_from_slice(&frame[..head_bytes]);
+    let is_compressed = head[0] & RSV1 != 0;
+    head[0] &= !RSV1;
+    let header = parse(&head[..head_bytes], Role::Client).ok().flatten();
+    let (header, _) = header.expect("what we compress is in frames of ours");
+    (is_compressed, header.payload_bytes)
 }

@@ -225,3 +225,24 @@ fn a_message_that_ends_within_a_block_is_refused_and_its_tail_is_never_payload()
         assert_eq!(heard, Ok(vec![(false, b"abcdef".to_vec()), (false, b"Hello".to_vec())]));
     }
 }
+
+#[test]
+fn a_message_is_seen_with_what_it_came_to_however_it_came() {
+    let seen = |compressed, payload_bytes, wire_bytes| Seen { compressed, payload_bytes, wire_bytes };
+    for (stream, expected) in [
+        (&b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00"[..], seen(true, 5, 7)),
+        // In two fragments, with a ping between.
+        (b"\x41\x03\xf2\x48\xcd\x89\x00\x80\x04\xc9\xc9\x07\x00", seen(true, 5, 7)),
+        (b"\x81\x05Hello", seen(false, 5, 5)),
+        (b"\x01\x02He\x80\x03llo", seen(false, 5, 5)),
+        (b"\x81\x00", seen(false, 0, 0)),
+        // Of two messages it is the last.
+        (b"\xc1\x07\xf2\x48\xcd\xc9\xc9\x07\x00\x81\x02Hi", seen(false, 2, 2)),
+    ] {
+        for piece_bytes in 1..=stream.len() {
+            let mut end = client();
+            receive(&mut end, stream, piece_bytes).unwrap();
+            assert_eq!(end.seen(), expected, "{stream:x?} in pieces of {piece_bytes}");
+        }
+    }
+}
