@@ -34,6 +34,9 @@ pub struct Host {
     pub name: String,
     /// TCP port, for the same.
     pub port: u16,
+    /// Over TLS, which the engine below sees to ([`Tls`](crate::engine::Tls)): the Host header leaves out another port by
+    /// default.
+    pub tls: bool,
 }
 
 /// How long things may take, in nanoseconds.
@@ -289,9 +292,12 @@ impl<N: FnMut(Option<Visited>) -> Option<Visit> + 'static> Handler for EchoClien
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let Some((conn, mut io)) = connections.get(id) else { return };
         let nonce = self.random.u128(..).to_ne_bytes();
-        let Host { name, port, .. } = &self.host;
+        let Host { name, port, tls, .. } = &self.host;
         match ClientHandshake::new(name, *port, &conn.visit.target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
             Ok(mut handshake) => {
+                if *tls {
+                    handshake = handshake.over_tls();
+                }
                 if let Some((settings, _)) = self.deflate.as_ref().filter(|_| conn.visit.echoes) {
                     handshake = handshake.offering_deflate(settings.parameters);
                 }
