@@ -52,7 +52,7 @@ pub(crate) const EVERY_WAY: &[Way] = &[Way::Plain, Way::Tls, Way::Deflate];
 
 /// Flags of a server that soon finds whose end it was not told of, and counts a timeout then.
 pub(crate) const FINDING: &[&str] =
-    &["--handshake-timeout", "3s", "--ping-interval", "10s", "--close-timeout", "2s"];
+    &["--handshake-timeout", "3s", "--ping-interval", "30s", "--close-timeout", "2s"];
 
 /// Counts that an attack must have raised, and by how much; all other counts of [`TROUBLE`] must stand still.
 pub(crate) type Expected = Vec<(&'static str, RangeInclusive<u64>)>;
