@@ -123,11 +123,11 @@ class Process:
 
 
 class Server(Process):
-    """A server on a port of its own; the first line of its output is `listening on ws://HOST:PORT/`."""
+    """A server on a port of its own; the first line of its output is `listening on ws://HOST:PORT/`, or wss://."""
 
     def __init__(self, command):
         super().__init__([*command, "--listen", "127.0.0.1:0"])
-        found = self.line(r"listening on (ws://\S+)")
+        found = self.line(r"listening on (wss?://\S+)")
         if not found:
             self.kill()
             raise CannotRun(f"no `listening on ws://...` by `{shlex.join(self.command)}`: {self.words()}")
@@ -146,7 +146,7 @@ class Server(Process):
 
 
 def fuzz_server(wstest, report, agent, url, cases, seconds):
-    """Has the suite test the server at `url`."""
+    """Has the suite test the server at `url`; of wss:// it trusts any certificate."""
     spec = {"servers": [{"agent": agent, "url": url}]}
     with start(wstest, "fuzzingclient", report, spec, cases) as suite:
         asked = cases_of(suite, cases)
@@ -155,11 +155,16 @@ def fuzz_server(wstest, report, agent, url, cases, seconds):
     return outcome(suite, asked, report, agent, problems)
 
 
-def fuzz_client(wstest, report, agent, command, cases, seconds):
-    """Has the suite test the client that `command` starts; the fuzzing server's URL is appended to it."""
+def fuzz_client(wstest, report, agent, command, cases, seconds, tls=False):
+    """Has the suite test the client that `command` starts; the fuzzing server's URL is appended to it, with `tls` behind
+    --ca and the file of the certificate that it shows."""
     port = free_port()
-    url = f"ws://127.0.0.1:{port}"
-    with start(wstest, "fuzzingserver", report, {"url": url}, cases) as suite:
+    spec = {"url": f"{'wss' if tls else 'ws'}://127.0.0.1:{port}"}
+    url = spec["url"]
+    if tls:
+        spec["key"], spec["cert"] = (str(path) for path in certify(report))
+        command = [*command, "--ca", spec["cert"]]
+    with start(wstest, "fuzzingserver", report, spec, cases) as suite:
         asked = cases_of(suite, cases)
         if not is_reached(port):
             raise CannotRun(f"the fuzzing server does not take connections at {url}: {suite.words()}")
@@ -183,6 +188,28 @@ def start(wstest, mode, report, spec, cases):
     spec_file.write_text(json.dumps({"outdir": str(report), **spec, "cases": list(cases), **nothing}, indent=1))
     # Without a page of its own (-u 0), which would want a port that is the same for all.
     return Process([wstest, "-m", mode, "-s", spec_file, "-u", "0"])
+
+
+def certify(folder):
+    """Files of a key and of a certificate for 127.0.0.1 that it signs itself, made anew.
+
+    The whole configuration is given: openssl's own would have it be an authority, which no server's certificate may be.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config, key, certificate = (folder / f"tls.{end}" for end in ("conf", "key", "pem"))
+    config.write_text(
+        "[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = extensions\n[name]\nCN = the fuzzing server\n"
+        "[extensions]\nsubjectAltName = IP:127.0.0.1\nbasicConstraints = critical, CA:FALSE\n"
+    )
+    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    files = ["-config", config, "-keyout", key, "-out", certificate]
+    try:
+        done = subprocess.run(["openssl", "req", "-x509", *kind, *files], capture_output=True, text=True)
+    except OSError as error:
+        raise CannotRun(f"openssl, which makes the fuzzing server's certificate: {error}; apt-get install openssl") from error
+    if done.returncode != 0:
+        raise CannotRun(f"openssl makes no certificate: {done.stderr.strip()[-500:]}")
+    return key, certificate
 
 
 def cases_of(suite, cases):

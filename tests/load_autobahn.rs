@@ -97,11 +97,28 @@ fn a_server_that_is_no_fuzzing_server_is_named() {
 }
 
 #[test]
+fn a_secured_server_is_visited_over_every_engine_where_it_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let certificate = folder.path().join("certificate.pem");
+    let certificate = certificate.to_str().unwrap();
+    let flags = ["--tls-self-signed", "--tls-save-cert", certificate];
+    let (_server, address) = peer::server(env!("CARGO_BIN_EXE_ringsock-server"), &flags);
+    let url = format!("wss://{address}/");
+    for engine in ["uring", "tokio-uring", "epoll"] {
+        let trusting = run(&["--autobahn", "me", "--engine", engine, "--ca", certificate, &url]);
+        // It is no fuzzing server, and says so in its answer.
+        assert!(trusting.errors.contains("getCaseCount: handshake: "), "{engine}: {}", trusting.errors);
+        assert!(trusting.errors.contains("404"), "{engine}: {}", trusting.errors);
+        let wary = run(&["--autobahn", "me", "--engine", engine, &url]);
+        assert!(wary.errors.contains("getCaseCount: TLS: "), "{engine}: {}", wary.errors);
+    }
+}
+
+#[test]
 fn what_it_cannot_be_used_with_is_refused_with_the_mend() {
     for (flags, mend) in [
         (&["--autobahn", "me"][..], "URL"),
         (&["--autobahn", "a&b", "ws://127.0.0.1:1/"], "letters, digits"),
-        (&["--autobahn", "me", "wss://127.0.0.1:1/"], "write ws://"),
         (&["--autobahn", "me", "tcp://127.0.0.1:1/"], "write ws://"),
         (&["--autobahn", "me", "--runs", "2", "ws://127.0.0.1:1/"], "--runs"),
     ] {

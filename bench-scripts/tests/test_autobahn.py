@@ -17,7 +17,7 @@ autobahn = command("autobahn")
 OK = {"behavior": "OK", "behaviorClose": "OK", "reportfile": "case.json"}
 UNCLEAN = {**OK, "behaviorClose": "UNCLEAN"}
 LENIENT = {**OK, "behavior": "NON-STRICT"}
-TOLD = {**OK, "behaviorClose": "INFORMATIONAL"}
+TOLD = {**OK, "behavior": "INFORMATIONAL", "behaviorClose": "INFORMATIONAL"}
 
 # Says which cases it runs and writes the index that stands beside it, as both modes do in the end; the fuzzing server listens.
 WSTEST = f"""\
@@ -60,7 +60,8 @@ class WhatIsRun(unittest.TestCase):
             self.assertEqual(len({case.split(".")[1] for case in cases}), subsections)
 
     def test_flags_that_do_not_go_together_are_refused(self):
-        for flags in (["--url", "ws://x/", "--engine", "epoll"], ["--cases", "8.*"], ["--every", "0"], ["-o", __file__]):
+        wrong = (["--url", "ws://x/", "--engine", "epoll"], ["--url", "wss://x/", "--tls"], ["--cases", "8.*"], ["--every", "0"])
+        for flags in (*wrong, ["-o", __file__]):
             with self.assertRaises(SystemExit), contextlib.redirect_stderr(io.StringIO()):
                 options(*flags)
 
@@ -75,9 +76,16 @@ class WhatCameOfIt(unittest.TestCase):
         outcome = wstest.Outcome(asked, index, self.folder, list(problems))
         return autobahn.judge(autobahn.Job("server", "epoll", tuple(patterns)), outcome)
 
-    def test_lawful_exceptions_pass(self):
-        index = {"2.1": OK, "2.2": LENIENT, "2.3": TOLD}
-        self.assertEqual(self.judged(["2.1", "2.2", "2.3"], list(index), index), [])
+    def test_what_is_not_judged_passes_by_its_name_and_nothing_else_that_is_not_ok(self):
+        self.assertEqual(self.judged(["2.1", "7.1.6"], ["2.1", "7.1.6"], {"2.1": OK, "7.1.6": TOLD}), [])
+        for case, result in (("2.1", LENIENT), ("2.1", TOLD), ("7.1.6", LENIENT), ("7.13.1", {**TOLD, "behavior": "FAILED"})):
+            (problem,) = self.judged([case], [case], {case: result})
+            self.assertIn(f"case {case}: {result['behavior']}, close {result['behaviorClose']}", problem)
+
+    def test_every_exception_is_a_case_of_the_suite_and_has_a_reason(self):
+        for case, (word, why) in autobahn.NOT_JUDGED.items():
+            self.assertIn(autobahn.section_of(case), autobahn.SECTION_CASES)
+            self.assertTrue(word in ("NON-STRICT", "INFORMATIONAL") and len(why) > 5, case)
 
     def test_each_case_that_failed_is_named_with_the_suites_own_words(self):
         (self.folder / "case.json").write_text(json.dumps({"result": "Echoed.", "resultClose": "No Close frame."}))
@@ -97,18 +105,32 @@ class WhatCameOfIt(unittest.TestCase):
 
     def test_the_table_counts_by_section_and_names_what_is_not_ok(self):
         rows = {
-            ("server", "uring"): {"2.1": "OK", "6.4.1": "NON-STRICT", "12.1.1": "OK"},
-            ("client", "uring"): {"2.1": "UNCLEAN", "6.4.1": "NON-STRICT", "12.1.1": "missing"},
+            ("server", "uring"): {"2.1": "OK", "6.4.1": "NON-STRICT", "7.1.6": "INFORMATIONAL", "12.1.1": "OK"},
+            ("client", "uring"): {"2.1": "UNCLEAN", "6.4.1": "NON-STRICT", "7.1.6": "INFORMATIONAL", "12.1.1": "missing"},
         }
         head, server, client, _, *exceptions = autobahn.table(rows)
         self.assertEqual(
-            head.split(), "role engine 2 6 12 cases OK NON-STRICT INFORMATIONAL UNCLEAN missing".split()
+            head.split(), "role engine 2 6 7 12 cases OK NON-STRICT INFORMATIONAL UNCLEAN missing".split()
         )
-        self.assertEqual(server.split(), "server uring 1 1 1 3 2 1 0 0 0".split())
-        self.assertEqual(client.split(), "client uring 0/1 1 0/1 3 0 1 0 1 1".split())
+        self.assertEqual(server.split(), "server uring 1 0/1 1 1 4 2 1 1 0 0".split())
+        self.assertEqual(client.split(), "client uring 0/1 0/1 1 0/1 4 0 1 1 1 1".split())
+        *named, reason = exceptions
         self.assertEqual(
-            exceptions, ["NON-STRICT (all): 6.4.1", "UNCLEAN (client uring): 2.1", "missing (client uring): 12.1.1"]
+            named,
+            [
+                "INFORMATIONAL (all): 7.1.6", "NON-STRICT (all): 6.4.1", "UNCLEAN (client uring): 2.1",
+                "missing (client uring): 12.1.1",
+            ],
         )
+        self.assertTrue(reason.startswith("7.1.6 passes as INFORMATIONAL: "), reason)
+
+    def test_rows_are_of_a_role_and_an_engine_with_tls_or_without(self):
+        outcome = wstest.Outcome(["2.1"], {"2.1": OK}, self.folder)
+        jobs = [autobahn.Job(role, engine, ("2.1",), tls=True) for engine in ("epoll", "uring") for role in ("client", "server")]
+        rows = autobahn.rows_of([(job, outcome) for job in jobs])
+        expected = [(role, f"{engine}, TLS") for role in ("server", "client") for engine in ("uring", "epoll")]
+        self.assertEqual(list(rows), expected)
+        self.assertEqual(autobahn.judge(jobs[0], wstest.Outcome(["2.1"], {}, self.folder))[0][:24], "client epoll, TLS plain:")
 
     def test_a_file_of_results_is_never_written_over(self):
         path = self.folder / "table.txt"
@@ -145,16 +167,29 @@ class WithASuiteThatIsPlayed(unittest.TestCase):
         hung = wstest.fuzz_client(self.program, self.report, "us", ["sh", "-c", "exec sleep 60"], ["2.*"], 0.5)
         self.assertIn("did not come to an end within", hung.problems[0])
 
+    def test_a_secured_client_is_told_which_certificate_the_suite_shows(self):
+        (self.folder / "index").write_text(json.dumps({"us": {"2.1": OK, "2.2": OK}}))
+        client = ["sh", "-c", 'openssl x509 -noout -ext subjectAltName,basicConstraints -in "$2" && echo "$1" "$3"', "client"]
+        outcome = wstest.fuzz_client(self.program, self.report, "us", client, ["2.*"], 20, tls=True)
+        self.assertEqual(outcome.problems, [])
+        spec = json.loads((self.report / "spec.json").read_text())
+        self.assertTrue(spec["url"].startswith("wss://127.0.0.1:") and "PRIVATE KEY" in Path(spec["key"]).read_text())
+        said = (self.report / "client.log").read_text()
+        for expected in ("IP Address:127.0.0.1", "CA:FALSE", f"--ca {spec['url']}/"):
+            self.assertIn(expected, said)
+
     def test_without_a_case_the_suite_is_not_waited_for(self):
         (self.folder / "cases").write_text("[]")
         with self.assertRaisesRegex(wstest.CannotRun, "no cases for 99"):
             wstest.fuzz_server(self.program, self.report, "us", "ws://127.0.0.1:1/", ["99"], 20)
 
     def test_a_server_is_told_to_end_and_its_own_end_is_a_problem(self):
-        announce = "echo listening on ws://127.0.0.1:9/;"
-        for then, expected in (("trap 'exit 0' TERM; while :; do sleep 0.1; done", ""), ("exit 5", "ended by itself with 5")):
-            with wstest.Server(["sh", "-c", announce + then]) as server:
-                self.assertEqual(server.url, "ws://127.0.0.1:9/")
+        lives = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
+        for url, then, expected in (
+            ("ws://127.0.0.1:9/", lives, ""), ("wss://127.0.0.1:9/", lives, ""), ("ws://[::1]:9/", "exit 5", "ended by itself with 5"),
+        ):
+            with wstest.Server(["sh", "-c", f"echo 'listening on {url}'; {then}"]) as server:
+                self.assertEqual(server.url, url)
                 if expected:
                     server.wait(20)
                 self.assertIn(expected, " ".join(server.end()) or "")

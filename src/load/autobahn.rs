@@ -9,7 +9,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::{LoadError, OptionsError, Plan};
+use super::{LoadError, OptionsError, Plan, crew};
 use crate::engine::{Config, Waker};
 use crate::limits;
 use crate::scenario::echo_client::{EchoClient, Host, Limits, Visit, Visited};
@@ -105,15 +105,15 @@ fn count_of(visited: &Visited) -> Result<u64, String> {
 /// It has not.
 pub fn check(plan: &Plan) -> Result<(), OptionsError> {
     match &plan.endpoint {
-        Some(endpoint) if endpoint.tls || endpoint.bare => Err(OptionsError::Url {
+        Some(endpoint) if endpoint.bare => Err(OptionsError::Url {
             url: endpoint.url.clone(),
-            rule: "--autobahn speaks WebSocket without TLS: write ws://host:port/",
+            rule: "--autobahn speaks WebSocket: write ws://host:port/, or wss:// for TLS",
         }),
         _ => Ok(()),
     }
 }
 
-/// Holds all cases of the fuzzing server at `plan`'s URL, over `plan`'s engine, and offers compression if it says so.
+/// Holds all cases of the fuzzing server at `plan`'s URL, over `plan`'s engine, secured and compressed as it says.
 ///
 /// # Errors
 /// The engine cannot run.
@@ -122,7 +122,12 @@ pub fn check(plan: &Plan) -> Result<(), OptionsError> {
 /// Where `plan` has no URL.
 pub fn hold(plan: &Plan, agent: &str) -> Result<Tried, LoadError> {
     let endpoint = plan.endpoint.as_ref().expect("the flag needs a URL");
-    let host = Host { address: endpoint.address, name: endpoint.host.clone(), port: endpoint.port };
+    let host = Host {
+        address: endpoint.address,
+        name: endpoint.host.clone(),
+        port: endpoint.port,
+        tls: endpoint.tls,
+    };
     let times = Limits {
         opening_ns: plan.connect_timeout.as_nanos() as u64,
         visit_ns: CASE.as_nanos() as u64,
@@ -137,10 +142,15 @@ pub fn hold(plan: &Plan, agent: &str) -> Result<Tried, LoadError> {
     if let Some(settings) = plan.deflate {
         client = client.deflating(settings, limits::OUTBOX_BYTES);
     }
-    let config =
-        Config { connections_max: CONNECTIONS_MAX, uring: plan.engine.uring.clone(), ..Config::default() };
+    let overhead_bytes = plan.tls.as_ref().map_or(0, |_| limits::TLS_OVERHEAD_BYTES);
+    let config = Config {
+        connections_max: CONNECTIONS_MAX,
+        recv_buffer_bytes: limits::RECV_BUFFER_BYTES + overhead_bytes,
+        uring: plan.engine.uring.clone(),
+        ..Config::default()
+    };
     let waker = Waker::new().map_err(LoadError::Thread)?;
-    plan.engine.kind.run(config, &waker, client, || {})?;
+    crew::run(&plan.engine, config, &waker, plan.tls.clone(), times.opening_ns, client)?;
     let course = course.lock().expect("its one thread does not panic");
     Ok(course.tried.clone())
 }

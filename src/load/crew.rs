@@ -248,7 +248,7 @@ fn generate(
 }
 
 /// Runs a handler until it ends, over TLS if that is planned, and gives it back.
-fn run<H: Handler>(
+pub(super) fn run<H: Handler>(
     engine: &Chosen,
     config: Config,
     waker: &Waker,

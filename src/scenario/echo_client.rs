@@ -1,8 +1,20 @@
 //! `echo` with the roles turned round: a client that sends every message back as it came, one connection after another.
 //!
 //! For servers that test clients: each visit is a connection with a request target of its own, and lasts until the server ends
-//! it. Frames are read by what the generator reads them with; compressed messages are answered by what the server answers
-//! them with.
+//! it. The generator cannot be such a client: it checks echoes, and makes none. So what is shown of this handler holds for that
+//! one as far as both are the same code:
+//!
+//! | | here | generator (`load::client`) |
+//! |---|---|---|
+//! | engine, TLS | the same | the same |
+//! | opening handshake, offer of compression | [`ClientHandshake`] | [`ClientHandshake`] |
+//! | frames: lengths, order, UTF-8, close codes; pongs, Close frames | [`Connection`] | [`Connection`] |
+//! | compressed messages | `ws::deflating` and `ws::deflate`, by way of [`Deflated`], as the server has them | those two |
+//! | message | goes back fragment by fragment | is compared, byte by byte |
+//! | a server's breach | is answered with a Close frame that says why | has it hang up at once (RFC 6455, 7.1.7 allows it) |
+//! | time limits | for each visit | for opening and closing |
+//!
+//! What hostile servers do to the generator itself is told by `tests/hostile/servers.rs` and `tests/engines/client.rs`.
 //!
 //! Invariants: a visit ends within its limit, whatever the server does; its failure is told, and the next one follows. Each
 //! piece of a message goes back as a fragment of its own, so a Close or pong never has to wait for a frame's rest. Text
@@ -33,6 +45,9 @@ pub struct Host {
     pub name: String,
     /// TCP port, for the same.
     pub port: u16,
+    /// Over TLS, which the engine below sees to ([`Tls`](crate::engine::Tls)): the Host header leaves out another port by
+    /// default.
+    pub tls: bool,
 }
 
 /// How long things may take, in nanoseconds.
@@ -315,9 +330,12 @@ impl<N: FnMut(Option<Visited>) -> Option<Visit> + 'static> Handler for EchoClien
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
         let Some((conn, mut io)) = connections.get(id) else { return };
         let nonce = self.random.u128(..).to_ne_bytes();
-        let Host { name, port, .. } = &self.host;
+        let Host { name, port, tls, .. } = &self.host;
         match ClientHandshake::new(name, *port, &conn.visit.target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
             Ok(mut handshake) => {
+                if *tls {
+                    handshake = handshake.over_tls();
+                }
                 if let Some((settings, _)) = self.deflate.as_ref().filter(|_| conn.visit.echoes) {
                     handshake = handshake.offering_deflate(settings.parameters);
                 }

@@ -137,7 +137,7 @@ fn run(
             (begun <= visit_count).then(|| Visit { target: format!("/{begun}"), echoes })
         }
     };
-    let host = Host { address, name: "127.0.0.1".to_owned(), port: address.port() };
+    let host = Host { address, name: "127.0.0.1".to_owned(), port: address.port(), tls: false };
     let mut client = EchoClient::new(host, limits, fastrand::Rng::with_seed(7), next);
     if let Some(settings) = deflate {
         client = client.deflating(settings, QUEUED_BYTES_MAX);

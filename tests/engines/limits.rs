@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Instant;
 
 use ringsock::engine::{Config, EngineKind};
 use ringsock::scenario::serve::{Bounds, Limits};
@@ -95,6 +96,7 @@ mod conversation {
         let mut honest = Peer::open(serving.address);
         for (faults, opcode) in [(1, Opcode::Ping), (2, Opcode::Pong)] {
             let mut flood = Peer::open(serving.address);
+            let began = Instant::now();
             // It would take minutes at the rate.
             let frames = client(opcode, true, b"x").repeat(2000);
             // It is told before it has sent all.
@@ -108,8 +110,11 @@ mod conversation {
                 }
             };
             assert_eq!(code, 1008);
-            assert!(opcode == Opcode::Pong || pongs >= RATE, "as many at once as in a second are answered");
-            assert!(pongs < 1000, "{pongs} pongs");
+            if opcode == Opcode::Ping {
+                // As many at once as in a second, and more only for the time that has passed: the server saw less of it.
+                let most = f64::from(RATE) * (1.0 + began.elapsed().as_secs_f64());
+                assert!(pongs >= RATE && f64::from(pongs) <= most, "{pongs} pongs, at most {most:.1}");
+            }
             honest.send(Opcode::Ping, b"?");
             honest.expect(Opcode::Pong, b"?");
             serving.until("it is counted", |served| served.kinds.faults_policy == faults);

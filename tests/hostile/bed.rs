@@ -1,7 +1,7 @@
 //! A server in a process of its own, attacked over each engine, and what must be as before afterwards.
 //!
-//! An attack is played until it leaves no more memory behind than the time before, so that what is merely warmed up is told
-//! from what leaks: a leak grows every time. After each time an honest client that was there all along, and a new one, are
+//! An attack is played until two times in a row leave no more memory behind than there was, so that what is merely warmed
+//! up is told from what leaks: a leak grows every time. After each time an honest client that was there all along, and a new one, are
 //! served; every connection and descriptor is given back; and the server's counts say what happened. In the end it goes with
 //! exit code 0 and has nothing to complain about.
 
@@ -29,9 +29,12 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ringsock-server");
 const ATTACK: Duration = Duration::from_secs(240);
 /// Descriptors that all attacks at once may take.
 const DESCRIPTORS: u64 = 8192;
-/// Memory that one time more may take without being a leak: pages that chance touches. Half a kilobyte for each of the 500
-/// frames or connections of a small attack, 26 bytes for each of the 10,000 of a large one.
-const GROWTH_BYTES: u64 = 256 * 1024;
+/// Memory that two times more may take without being a leak: pages that chance touches, some for each connection, and no
+/// more than so many however many there are. So a leak shows that is a page for each of a few connections, a kilobyte for each
+/// of 500, 80 bytes for each of 6,688. Where chance touched more, the attack is played again: only a leak does so each time.
+const GROWTH_BYTES: u64 = 16 * 1024;
+const GROWTH_BYTES_PER_CONNECTION: u64 = 4 * 1024;
+const GROWTH_BYTES_MAX: u64 = 1 << 20;
 /// Times that an attack is played before its memory counts as leaking.
 const TIMES_MAX: usize = 20;
 
@@ -49,7 +52,7 @@ pub(crate) const EVERY_WAY: &[Way] = &[Way::Plain, Way::Tls, Way::Deflate];
 
 /// Flags of a server that soon finds whose end it was not told of, and counts a timeout then.
 pub(crate) const FINDING: &[&str] =
-    &["--handshake-timeout", "3s", "--ping-interval", "10s", "--close-timeout", "2s"];
+    &["--handshake-timeout", "3s", "--ping-interval", "30s", "--close-timeout", "2s"];
 
 /// Counts that an attack must have raised, and by how much; all other counts of [`TROUBLE`] must stand still.
 pub(crate) type Expected = Vec<(&'static str, RangeInclusive<u64>)>;
@@ -121,6 +124,27 @@ pub(crate) fn hold(ways: &[Way], flags: &'static [&'static str], attack: fn(&Bed
     assert!(failed.is_empty(), "over {}", failed.join("; over "));
 }
 
+/// Whether the last two times together left no more than so much more: than the one before them, and than the first of them,
+/// for memory that happened to be given back before would hide a leak.
+fn is_steady(left: &[u64], growth_bytes: u64) -> bool {
+    let &[.., before, first, last] = left else { return false };
+    last <= before.min(first) + growth_bytes
+}
+
+#[test]
+fn memory_that_grows_with_each_attack_is_not_steady() {
+    let leaking = |each: u64| (0..20).map(|time| (10 << 20) + time * each).collect::<Vec<_>>();
+    for times in 3..20 {
+        let a_few = GROWTH_BYTES + 4 * GROWTH_BYTES_PER_CONNECTION;
+        assert!(!is_steady(&leaking(4 * 8 * 1024)[..times], a_few), "8 KiB for each of 4 connections");
+        assert!(!is_steady(&leaking(500 * 1100)[..times], GROWTH_BYTES_MAX), "1100 bytes for each of 500");
+        assert!(is_steady(&leaking(0)[..times], 0));
+    }
+    assert!(!is_steady(&[9, 9], 9), "two times show no trend");
+    assert!(!is_steady(&[50, 20, 40], 10), "what was given back before hides nothing");
+    assert!(is_steady(&[50, 60, 55], 10), "what only warmed up is no leak");
+}
+
 impl Bed {
     fn start(engine: EngineKind, way: Way, given: &[&str], index: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -151,10 +175,11 @@ impl Bed {
     fn stand(self, attack: fn(&Bed) -> Expected) {
         let honest = Working::start(self.honest());
         honest.expect_more();
-        let mut resident = u64::MAX;
-        let mut left = Vec::new();
+        // What was left behind by each time.
+        let mut left: Vec<u64> = Vec::new();
         loop {
             let (before, files) = (self.settled(), self.files());
+            let connects = self.connects.load(Ordering::Relaxed);
             let expected = attack(&self);
             let after = self.settled();
             self.compare(&before, &after, &expected);
@@ -164,12 +189,12 @@ impl Bed {
             another.leave();
             self.settled();
             self.until("its descriptors are given back", |bed| bed.files() == files);
-            let grown = self.resident_bytes().saturating_sub(resident);
-            resident = self.resident_bytes();
-            if !left.is_empty() && grown <= GROWTH_BYTES {
+            left.push(self.resident_bytes());
+            let connections = self.connects.load(Ordering::Relaxed) - connects;
+            let growth_bytes = GROWTH_BYTES + GROWTH_BYTES_PER_CONNECTION * connections;
+            if is_steady(&left, growth_bytes.min(GROWTH_BYTES_MAX)) {
                 break;
             }
-            left.push(resident);
             assert!(left.len() < TIMES_MAX, "each time it has more memory: {left:?}");
         }
         self.end(honest);

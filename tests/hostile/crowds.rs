@@ -1,4 +1,4 @@
-//! Thousands of connections that come and go, each in its own manner: 20,000 of them against each engine.
+//! Thousands of connections that come and go, each in its own manner: 20,000 of them against each engine, and 5,000 over TLS.
 
 use std::io::Write;
 
@@ -65,26 +65,28 @@ fn crowd(bed: &Bed, count: usize) -> Expected {
         }
     });
     let share = (count / MANNERS) as u64;
-    // Over TLS, those that hang up before a handshake.
-    let failed = if bed.way == Way::Tls { 3 * share } else { 0 };
+    // Over TLS, one manner hangs up before a handshake. Two reset: whether that is seen as an end, and whether what was said
+    // before it is seen at all, is the kernel's affair.
+    let (hung_up, reset) = if bed.way == Way::Tls { (share, share) } else { (0, 0) };
     vec![
         ("upgraded", 4 * share..=4 * share),
         ("rejected", share..=share),
         ("faults", share..=share),
-        ("tls_not_tls", 0..=if bed.way == Way::Tls { share } else { 0 }),
-        ("tls_failures", 0..=failed),
+        ("tls_not_tls", 0..=reset),
+        ("tls_failures", hung_up..=hung_up + 2 * reset),
     ]
 }
 
 #[test]
 fn twenty_thousand_connections_come_and_go_and_leave_nothing_behind() {
-    // Played twice at least.
-    hold(&[Way::Plain], FINDING, |bed| crowd(bed, 10_016));
+    // Played three times at least.
+    hold(&[Way::Plain], FINDING, |bed| crowd(bed, 6688));
 }
 
 #[test]
-fn secured_connections_come_and_go_and_leave_nothing_behind() {
-    hold(&[Way::Tls], FINDING, |bed| crowd(bed, 320));
+fn five_thousand_secured_connections_come_and_go_and_leave_nothing_behind() {
+    // Fewer: most of them have both ends make a handshake, and those of the clients take all of a test machine's time.
+    hold(&[Way::Tls], FINDING, |bed| crowd(bed, 1696));
 }
 
 #[test]
