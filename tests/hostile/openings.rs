@@ -1,10 +1,10 @@
 //! Before the upgrade: heads that come slowly, or never, or without end, and heads that try to pass for something else.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::time::Duration;
 
-use crate::bed::{EVERY_WAY, Expected, PLAIN_AND_TLS, hold};
+use crate::bed::{EVERY_WAY, Expected, PLAIN_AND_TLS, Way, hold};
 use crate::peer::{self, Peer, frame};
 use crate::wire::{Stream, expect_close, frame_beginning};
 
@@ -192,7 +192,11 @@ fn connections_beyond_the_limit_are_turned_away_and_those_within_it_served() {
                 // To be told why, it would need a handshake.
                 let mut stream = bed.tcp();
                 let _ = stream.write_all(&[22, 3, 1]);
-                assert!(matches!(stream.read(&mut [0; 10]), Ok(0) | Err(_)), "it is answered");
+                match stream.read(&mut [0; 10]) {
+                    Ok(0) => {}
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                    other => panic!("it is not closed unanswered: {other:?}"),
+                }
                 continue;
             }
             let mut stream = bed.connect();
