@@ -589,7 +589,9 @@ fn a_run_is_one_go_benchmark_under_its_configuration() {
     assert_eq!(name, "BenchmarkEcho/conns=64/size=64/kind=binary/rate=20000/arrivals=poisson");
     assert_eq!(iterations, 199_980);
     let names: Vec<_> = keys.keys().map(String::as_str).collect();
-    assert_eq!(names, ["clock", "cpu", "engine", "kernel", "server", "server-engine", "tool", "verdict"]);
+    let expected =
+        ["clock", "cpu", "deflate", "engine", "kernel", "server", "server-engine", "tls", "tool", "verdict"];
+    assert_eq!(names, expected);
     assert_eq!((keys["kernel"].as_str(), keys["verdict"].as_str()), ("6.12.1", "SUSPECT"));
     for (label, quantile) in PERCENTILES {
         let stated = percentile_ns(&result.latency.response, quantile).map(|value_ns| value_ns as f64);

@@ -90,7 +90,7 @@ fn compressed_messages_are_answered_and_the_result_says_how_they_were_compressed
 
 #[test]
 fn a_server_that_agrees_and_never_compresses_is_told_by_what_came_over_the_wire() {
-    let (_server, address) = server(SERVER, &["--threads", "1", "--deflate", "--deflate-threshold", "1MiB"]);
+    let (_server, address) = server(SERVER, &["--threads", "1", "--deflate", "--deflate-threshold", "64KiB"]);
     let url = format!("ws://{address}/");
     let ended = run(&[&JSON[..], &["--deflate", &url]].concat());
     let result = ended.result(0, Status::Completed);

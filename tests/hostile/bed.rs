@@ -272,7 +272,7 @@ impl Bed {
         Peer::after_handshake(stream, handshake)
     }
 
-    fn honest(&self) -> Honest {
+    pub(crate) fn honest(&self) -> Honest {
         Honest::new(self.open(), self.way)
     }
 

@@ -1,6 +1,7 @@
 //! More of everything than anyone needs: pings, tiny frames, empty fragments; and readers that never read.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use ringsock::ws::frame::Opcode;
 
@@ -81,6 +82,43 @@ fn while_reading(peer: Peer<Stream>, bytes: &[u8]) {
             stream.read_all();
         }
     }
+}
+
+/// Says this again and again on a new connection, while something is left of what all may say.
+fn flood(bed: &Bed, pattern: &[u8], left_bytes: &AtomicI64) {
+    let mut peer = bed.open();
+    let piece = pattern.repeat(DEAF_BYTES / pattern.len());
+    while left_bytes.fetch_sub(piece.len() as i64, Ordering::Relaxed) > 0 {
+        peer.stream.write_all(&piece).unwrap();
+    }
+    peer.stream.reset();
+}
+
+#[test]
+fn floods_without_end_take_no_more_than_their_turn_from_an_honest_client() {
+    const ECHOES: i64 = 50;
+    /// What floods may get rid of for each echo: 16 times what a turn may take, which is all receive buffers (4 MiB). A client
+    /// that has to wait for a CPU hears its echo turns later; one that is not served never does, for the floods go on.
+    const SHARE_BYTES: i64 = 64 << 20;
+    hold(EVERY_WAY, &["--max-control-rate", "0"], |bed| {
+        let left_bytes = &AtomicI64::new(ECHOES * SHARE_BYTES);
+        let mut honest = bed.honest();
+        let was_served = std::thread::scope(|scope| {
+            // They have no answer that somebody would have to read.
+            for pong in [frame(Opcode::Pong, b""), frame(Opcode::Pong, &[9; 125])] {
+                scope.spawn(move || flood(bed, &pong, left_bytes));
+            }
+            while left_bytes.load(Ordering::Relaxed) == ECHOES * SHARE_BYTES {
+                std::thread::yield_now();
+            }
+            // Without a pause: the next is said when the one before has come back.
+            (0..ECHOES).for_each(|_| honest.echo());
+            left_bytes.swap(0, Ordering::Relaxed) > 0
+        });
+        assert!(was_served, "floods of {} bytes in the time of {ECHOES} echoes", ECHOES * SHARE_BYTES);
+        honest.leave();
+        Expected::new()
+    });
 }
 
 /// Takes what has come.

@@ -125,6 +125,7 @@ pub fn run<H: Handler>(
             more_to_do: false,
             starved_count: 0,
             starved: VecDeque::new(),
+            starved_again: 0,
             receives_large: false,
             received_before: (0, 0),
             sweep: Sweep::default(),
@@ -150,6 +151,8 @@ struct Held {
     recv_armed: bool,
     /// The receive waits for its turn to take a buffer.
     starved: bool,
+    /// It had its turn, and has brought nothing since.
+    had_turn_in_vain: bool,
     /// A cancel of the receive is under way.
     recv_cancelled: bool,
     /// Not receiving, because the peer does not read.
@@ -247,6 +250,8 @@ struct Uring<'r, H: Handler> {
     starved_count: u32,
     /// Connections whose receive was, first come first served.
     starved: VecDeque<ConnId>,
+    /// How many of the first of them have been there before, since they last had their turn.
+    starved_again: usize,
     /// What is received comes in large pieces of late.
     receives_large: bool,
     /// Bytes and receives counted when that was last looked at.
@@ -526,11 +531,13 @@ impl<H: Handler> Uring<'_, H> {
             true => cqueue::buffer_select(flags).map(u32::from),
             false => Some(state.buffer),
         };
+        let was_heard = state.sweeps_to_silence > 0;
         state.sweeps_to_silence = sweep::SWEEPS_TO_SILENCE;
         if !cqueue::more(flags) {
             state.recv_armed = false;
             state.recv_cancelled = false;
             state.sweeps_to_silence = 0;
+            state.had_turn_in_vain &= !was_heard && result <= 0;
             // Begun again, if it is to be, when the connection is flushed.
             self.connections.mark_dirty(id.slot);
         }
@@ -627,8 +634,7 @@ impl<H: Handler> Uring<'_, H> {
             libc::ENOBUFS => {
                 self.connections.counters.no_buffers += 1;
                 self.starved_count += 1;
-                self.held[id.index()].starved = true;
-                self.starved.push_back(id);
+                self.starve(id);
             }
             libc::ECANCELED | libc::EINTR | libc::EAGAIN => {}
             error => {

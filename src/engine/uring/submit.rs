@@ -88,13 +88,29 @@ impl<H: Handler> Uring<'_, H> {
         self.push(&entry.flags(self.socket_flags).user_data(tag::pack(Op::Recv, id)));
     }
 
+    /// Its receive found no buffer, and is begun again when it is its turn: those that find none then either keep their place, so that
+    /// a peer which always has more to be received cannot have all buffers each time. Whoever waits moves up with each turn
+    /// in which anybody received anything.
+    pub(super) fn starve(&mut self, id: ConnId) {
+        let state = &mut self.held[id.index()];
+        state.starved = true;
+        if std::mem::take(&mut state.had_turn_in_vain) {
+            self.starved.insert(self.starved_again, id);
+            self.starved_again += 1;
+        } else {
+            self.starved.push_back(id);
+        }
+    }
+
     /// Begins receives again that had found no buffer: no more in a turn than there are buffers, for the others would
     /// but fail again.
     pub(super) fn arm_starved(&mut self) {
+        self.starved_again = 0;
         for _ in 0..self.recv.circulating() {
             let Some(id) = self.starved.pop_front() else { return };
             if self.connections.get(id).is_some() && self.held[id.index()].closing.is_none() {
-                self.held[id.index()].starved = false;
+                let state = &mut self.held[id.index()];
+                (state.starved, state.had_turn_in_vain) = (false, true);
                 self.steer_recv(id.slot);
             }
         }

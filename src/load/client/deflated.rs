@@ -60,7 +60,9 @@ impl Deflation {
             );
         };
         if *self.agreed.get_or_insert(parameters) != parameters {
-            return Err("the server agreed to other parameters of permessage-deflate than before".to_owned());
+            return Err("the server agreed to other parameters of permessage-deflate than before \
+                        (ringsock-server: raise --max-deflate-memory)"
+                .to_owned());
         }
         Ok(Protocol::Compressed(Box::new(Compressed {
             messages: Deflating::new(Role::Client, &parameters, limits::MESSAGE_BYTES, now_ns),
