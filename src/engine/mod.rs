@@ -12,8 +12,10 @@
 pub mod choice;
 mod counters;
 pub mod epoll;
+mod error;
 mod faults;
 pub mod files;
+mod io;
 pub mod ktls;
 mod layer;
 mod mapping;
@@ -33,11 +35,10 @@ mod wake;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::Range;
 
-use bytes::Bytes;
-
 pub use choice::{Choice, Chosen, Use};
 pub use counters::Counters;
 pub(crate) use counters::counters;
+pub use error::EngineError;
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
@@ -555,135 +556,6 @@ pub struct Io<'a> {
     common: &'a mut Common,
 }
 
-impl Io<'_> {
-    /// The time at this very moment, where that of the turn ([`Connections::now_ns`]) is not exact enough: in nanoseconds
-    /// of [`clock_ns`], and of fake time over [`memory`].
-    #[inline]
-    pub fn clock_ns(&self) -> u64 {
-        self.common.clock_ns()
-    }
-
-    /// A time at which the bytes being handled in `on_bytes` had been received, in nanoseconds of [`clock_ns`]; never
-    /// before they arrived. Where receives are over before a turn begins, that is the turn's beginning; where they are made
-    /// within it, the clock is read: ask once, first of all.
-    #[inline]
-    pub fn received_ns(&self) -> u64 {
-        self.common.received_ns()
-    }
-
-    /// A small number that no other open connection of this engine has: its [`ConnId::index`].
-    #[inline]
-    pub fn index(&self) -> usize {
-        self.index as usize
-    }
-
-    /// Sends a part of the memory that is being handled in `on_bytes`, without copying it.
-    ///
-    /// # Panics
-    /// Outside `on_bytes`, or if `range` reaches beyond that memory.
-    #[inline]
-    pub fn reply_in_place(&mut self, range: Range<usize>) {
-        if range.is_empty() {
-            return;
-        }
-        assert!(range.end <= self.common.current_bytes, "a reply in place lies in the memory being handled");
-        self.common.current_uses += 1;
-        let buffer = self.common.current_buffer;
-        let segment = Segment::InPlace { buffer, start: range.start as u32, end: range.end as u32 };
-        self.line.outbox.push(&mut self.common.pool, segment);
-        self.line.mark_dirty(self.index, self.common);
-    }
-
-    /// Sends bytes that others may be sending as well.
-    pub fn send(&mut self, bytes: Bytes) {
-        if !bytes.is_empty() {
-            self.line.outbox.push(&mut self.common.pool, Segment::Shared(bytes));
-            self.line.mark_dirty(self.index, self.common);
-        }
-    }
-
-    /// Sends what `write` appends to a buffer that is reused between sends. It must append something.
-    #[inline]
-    pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        self.line.outbox.append(&mut self.common.pool, write);
-        self.line.mark_dirty(self.index, self.common);
-    }
-
-    /// Bytes that wait to be sent.
-    #[inline]
-    pub fn queued_bytes(&self) -> usize {
-        self.line.outbox.queued_bytes()
-    }
-
-    /// Has the peer not read from until this is called with `false`; what has been received may still be handed over.
-    pub fn hold_reading(&mut self, hold: bool) {
-        if self.line.is_held_by_handler() != hold {
-            self.line.holds ^= HELD_BY_HANDLER;
-            self.line.mark_dirty(self.index, self.common);
-        }
-    }
-
-    /// Has the peer not read from, though it is not slow, while what it has sent waits for a turn.
-    fn put_off(&mut self, hold: bool) {
-        self.line.holds = self.line.holds & !HELD_FOR_TURN | if hold { HELD_FOR_TURN } else { 0 };
-        self.line.mark_dirty(self.index, self.common);
-    }
-
-    /// Asks for a moment of quiet, where [`Config::kernel_tls`] is set: everything that was received has been handed over,
-    /// nothing is being received, all output has gone. [`Handler::on_kernel_tls`] is called in it, once.
-    fn ask_quiet(&mut self) {
-        self.line.want_quiet(true);
-        self.line.mark_dirty(self.index, self.common);
-    }
-
-    /// When the kernel received the last of the bytes being handled in `on_bytes`, in nanoseconds of [`clock_ns`], to
-    /// within a microsecond or so; `None` where [`Config::kernel_timestamps`] is off, or the kernel noted nothing.
-    pub fn arrived_ns(&self) -> Option<u64> {
-        self.common.arrived_ns
-    }
-
-    /// When a slow peer last took some of what waited for it, if it has since this was last asked, in nanoseconds of
-    /// [`clock_ns`]: it was alive then, though we may not be reading from it.
-    pub fn take_progress(&mut self) -> Option<u64> {
-        self.line.waiting.take_progress()
-    }
-
-    /// Since when the peer has taken nothing of what waits for it, in nanoseconds of [`clock_ns`]; `None` where nothing waits
-    /// but what is on its way.
-    pub fn waits_since_ns(&self) -> Option<u64> {
-        self.line.waiting.since_ns()
-    }
-
-    /// Has `on_timer` called at `at_ns` or earlier.
-    pub fn wake_by(&mut self, at_ns: u64) {
-        if at_ns < self.line.wake_at_ns {
-            self.line.wake_at_ns = at_ns;
-            let id = ConnId { slot: self.index, generation: self.line.generation };
-            self.common.timers.push(at_ns, id);
-        }
-    }
-
-    /// Sends what is queued, then FIN; goes on receiving.
-    pub fn shut_down(&mut self) {
-        self.intend(Intent::ShutDown);
-    }
-
-    /// Sends what is queued, then closes.
-    pub fn close(&mut self) {
-        self.intend(Intent::Close);
-    }
-
-    /// Closes at once; what is queued is lost.
-    pub fn abort(&mut self) {
-        self.intend(Intent::Abort);
-    }
-
-    fn intend(&mut self, intent: Intent) {
-        self.line.intent = self.line.intent.max(intent);
-        self.line.mark_dirty(self.index, self.common);
-    }
-}
-
 /// An engine, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EngineKind {
@@ -732,157 +604,5 @@ impl EngineKind {
             Self::TokioUring => tokio_uring::run(config, waker, handler, ready),
             Self::Epoll => epoll::run(config, waker, handler, ready),
         }
-    }
-}
-
-/// Why an engine could not begin, or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineError {
-    /// `kernel.io_uring_disabled` (Linux 6.6) or a security module.
-    #[error(
-        "io_uring is forbidden to this process: set the sysctl kernel.io_uring_disabled to 0 \
-         (it is {setting}), or join the group of kernel.io_uring_group where it is 1; where it is 0 already, a seccomp \
-         filter forbids it (containers: use a profile that allows io_uring_setup)"
-    )]
-    Forbidden {
-        /// Value of the sysctl.
-        setting: String,
-    },
-    /// No such system call.
-    #[error(
-        "this kernel ({release}) or the container's seccomp filter has no io_uring: run outside the container \
-         or with a seccomp profile that allows io_uring_setup; the kernel has to be 5.19 or newer"
-    )]
-    Missing {
-        /// `uname -r`.
-        release: String,
-    },
-    /// A ring feature that the engine rests on is not there.
-    #[error(
-        "io_uring of this kernel ({release}) lacks {feature}, which Linux {since} has: boot that or a newer one"
-    )]
-    TooOld {
-        /// `uname -r`.
-        release: String,
-        /// What is missing.
-        feature: &'static str,
-        /// The first release that has it.
-        since: &'static str,
-    },
-    /// An engine needs more than this kernel's io_uring has.
-    #[error(
-        "the engine {engine} needs {missing}, which io_uring of this kernel ({release}) lacks; Linux {since} has all \
-         of it: boot that or a newer one, or take another --engine"
-    )]
-    Lacks {
-        /// Its name.
-        engine: &'static str,
-        /// `uname -r`.
-        release: String,
-        /// All that is missing.
-        missing: String,
-        /// The first release that it runs on.
-        since: &'static str,
-    },
-    /// `--uring-features` for another engine.
-    #[error("the engine {engine} has no features to switch: --uring-features goes with --engine uring")]
-    NoSwitches {
-        /// Its name.
-        engine: &'static str,
-    },
-    /// `--kernel-timestamps` for another engine.
-    #[error(
-        "the engine {engine} does not read kernel timestamps, only the engine epoll does: --kernel-timestamps goes with \
-         --engine epoll"
-    )]
-    NoKernelTimestamps {
-        /// Its name.
-        engine: &'static str,
-    },
-    /// The kernel did not say when it received.
-    #[error(
-        "this kernel ({release}) noted no arrivals on a connection of ours over 127.0.0.1 ({error}): SO_TIMESTAMPING for \
-         TCP is there since Linux 4.14; leave out --kernel-timestamps, or boot a newer one"
-    )]
-    KernelTimestamps {
-        /// `uname -r`.
-        release: String,
-        /// What became of the attempt.
-        error: std::io::Error,
-    },
-    /// `--ktls` on a kernel without.
-    #[error(
-        "--ktls: this kernel ({release}) does not do TLS ({error}): it was built without CONFIG_TLS, or its module is not \
-         loaded (modprobe tls); leave out --ktls, and this process does it"
-    )]
-    NoKernelTls {
-        /// `uname -r`.
-        release: String,
-        /// What the kernel said.
-        error: std::io::Error,
-    },
-    /// `--ktls` for another engine.
-    #[error(
-        "--ktls: the engine {engine} does not hand connections to the kernel's TLS: take --engine uring or epoll"
-    )]
-    KernelTlsEngine {
-        /// Its name.
-        engine: &'static str,
-    },
-    /// `--ktls` with what does not go with it.
-    #[error("--ktls: the kernel's TLS does not go with {other}: leave one of them out")]
-    KernelTlsBeside {
-        /// The other flag.
-        other: &'static str,
-    },
-    /// The table of direct descriptors counts against the limit on open files.
-    #[error(
-        "{needed} open files are needed and the limit is {limit}: raise it with `ulimit -n {needed}` \
-         (LimitNOFILE= in a systemd unit), or ask for fewer connections"
-    )]
-    TooFewFiles {
-        /// RLIMIT_NOFILE that would do.
-        needed: u64,
-        /// RLIMIT_NOFILE as it is.
-        limit: u64,
-    },
-    /// Anything else, with what was being done.
-    #[error("{doing}: {error}")]
-    Io {
-        /// What was being done.
-        doing: &'static str,
-        /// What the kernel said.
-        error: std::io::Error,
-    },
-}
-
-impl EngineError {
-    /// Whether a flag is at fault that goes with another engine, and not the kernel.
-    pub fn is_of_flags(&self) -> bool {
-        matches!(
-            self,
-            Self::NoSwitches { .. }
-                | Self::NoKernelTimestamps { .. }
-                | Self::KernelTlsEngine { .. }
-                | Self::KernelTlsBeside { .. }
-        )
-    }
-
-    /// Whether something asked for cannot be had on this kernel, whatever the flags; another kernel, or this one set otherwise,
-    /// may have it.
-    pub fn is_of_kernel(&self) -> bool {
-        matches!(
-            self,
-            Self::Forbidden { .. }
-                | Self::Missing { .. }
-                | Self::TooOld { .. }
-                | Self::Lacks { .. }
-                | Self::KernelTimestamps { .. }
-                | Self::NoKernelTls { .. }
-        )
-    }
-
-    fn io(doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {
-        move |error| Self::Io { doing, error }
     }
 }
