@@ -13,6 +13,8 @@ mod deflate;
 mod echo_client;
 #[path = "engines/ends.rs"]
 mod ends;
+#[path = "engines/floods.rs"]
+mod floods;
 #[path = "engines/harness.rs"]
 mod harness;
 #[path = "engines/kernel.rs"]

@@ -165,7 +165,7 @@ fn main() -> ExitCode {
     match done {
         Ok(status) => ExitCode::from(status),
         Err(Failure { status, cause }) => {
-            eprintln!("ringsock-compare: {cause}");
+            report::tell(format_args!("ringsock-compare: {cause}"));
             ExitCode::from(status)
         }
     }
@@ -208,10 +208,13 @@ fn compare_groups(flags: &Flags, paths: &[PathBuf]) -> Result<u8, Failure> {
         None => print(&text, "comparison")?,
     }
     let checks = gate::check(&comparison, &flags.fail_if);
-    eprint!("{}", comparison::gate::render(&comparison, &checks, style));
+    let gates = comparison::gate::render(&comparison, &checks, style);
+    if !gates.is_empty() {
+        report::tell(gates.trim_end_matches('\n'));
+    }
     let (status, says) = judge(flags, &comparison, &checks);
     if let Some(says) = says {
-        eprintln!("ringsock-compare: {says}");
+        report::tell(format_args!("ringsock-compare: {says}"));
     }
     Ok(status)
 }

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     match run(&flags, &command, &settled) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ringsock-load: {}", report::explain(&*error));
+            report::tell(format_args!("ringsock-load: {}", report::explain(&*error)));
             if is_of_kernel(&error) { ExitCode::from(UNAVAILABLE) } else { ExitCode::FAILURE }
         }
     }
@@ -100,7 +100,7 @@ fn is_of_kernel(error: &anyhow::Error) -> bool {
 }
 
 fn refuse(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("ringsock-load: {error}");
+    report::tell(format_args!("ringsock-load: {error}"));
     ExitCode::from(2)
 }
 
@@ -187,7 +187,7 @@ fn run_series(
     let is_complete = outcome.ending == Ending::Complete;
     if !is_complete {
         let folder = outcome.folder.display();
-        eprintln!("ringsock-load: interrupted; go on with: ringsock-load --resume {folder}");
+        report::tell(format_args!("ringsock-load: interrupted; go on with: ringsock-load --resume {folder}"));
     }
     Ok(match outcome.success && is_complete {
         _ if flags.load.strict && !outcome.trusted => ExitCode::from(NOT_TRUSTED),
@@ -203,7 +203,7 @@ fn refuse_series(error: SeriesError) -> anyhow::Result<ExitCode> {
 fn calibrate(flags: &Flags, plan: &Plan, step: Duration) -> anyhow::Result<ExitCode> {
     let say = |what: &str| {
         if !flags.load.quiet {
-            eprintln!("{what}");
+            report::tell(what);
         }
     };
     let found = load::calibrate::calibrate(plan, step, say)?;
@@ -223,7 +223,7 @@ fn hold_autobahn(flags: &Flags, plan: &Plan, agent: &str) -> anyhow::Result<Exit
     }
     let tried = load::autobahn::hold(plan, agent)?;
     for failure in &tried.failures {
-        eprintln!("ringsock-load: {failure}");
+        report::tell(format_args!("ringsock-load: {failure}"));
     }
     if !flags.load.quiet {
         let (cases, failed) = (tried.cases, tried.failures.len());
@@ -237,7 +237,7 @@ fn hold_autobahn(flags: &Flags, plan: &Plan, agent: &str) -> anyhow::Result<Exit
 fn say_notes(settled: &Settled, plan: Option<&Plan>) {
     let differences = settled.replayed.as_ref().zip(plan).map(|(then, plan)| config::differences(then, plan));
     for note in settled.notes.iter().chain(differences.iter().flatten()) {
-        eprintln!("note: {note}");
+        report::tell(format_args!("note: {note}"));
     }
 }
 

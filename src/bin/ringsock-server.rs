@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     match run(&Flags::parse()) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("ringsock-server: {}", report::explain(&*error));
+            report::tell(format_args!("ringsock-server: {}", report::explain(&*error)));
             ExitCode::FAILURE
         }
     }
@@ -80,7 +80,7 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
             return Err(refusal.into());
         }
         Err(error) => {
-            eprintln!("ringsock-server: {error}");
+            report::tell(format_args!("ringsock-server: {error}"));
             return Ok(ExitCode::from(2));
         }
     };

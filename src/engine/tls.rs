@@ -92,6 +92,8 @@ pub struct Link<C> {
     stage: Stage,
     /// It is among [`Pace::waiting`].
     is_put_off: bool,
+    /// Meanwhile the peer has said that it will send nothing more.
+    has_ended: bool,
     upper: Upper<C>,
     opened_ns: u64,
     /// In a stage that waits for the peer: for how long.
@@ -136,6 +138,7 @@ impl<C> Link<C> {
             quiets: 0,
             stage: Stage::Opening,
             is_put_off: false,
+            has_ended: false,
             upper,
             opened_ns: 0,
             until_ns: u64::MAX,
@@ -350,8 +353,12 @@ impl<H: Handler> Tls<H> {
             let Some((link, mut io)) = outer.get(id) else { continue };
             link.is_put_off = false;
             io.put_off(false);
+            let has_ended = link.has_ended;
             if link.stage == Stage::Handshake && link.upper.is_kept() {
                 self.go_on(outer, id);
+            }
+            if has_ended {
+                self.on_end(outer, id);
             }
         }
         self.pace.left = self.pace.per_turn;
@@ -587,6 +594,8 @@ impl<H: Handler> Handler for Tls<H> {
         self.layer.enter(outer);
         let Some((link, mut io)) = outer.get(id) else { return };
         match link.stage {
+            // What it sent before is to be read before.
+            Stage::Handshake if link.is_put_off => link.has_ended = true,
             Stage::Handshake if link.upper.is_kept() => {
                 self.records.counters.failures += 1;
                 link.why.get_or_insert(Box::new(tls::Error::HungUp));

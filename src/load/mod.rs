@@ -32,6 +32,7 @@ mod worst;
 
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use bytesize::ByteSize;
 use clap::Parser;
 
 pub use endpoint::Endpoint;
@@ -356,6 +357,8 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     let mut options = Flags::parse_from(["embedded", "--listen", "127.0.0.1:0"]).server;
     options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
     options.max_connections = Some(plan.connections);
+    // What is measured is what was asked for, on every connection.
+    options.max_deflate_memory = ByteSize::b(0);
     options.bare = plan.bare_server;
     options.deflate = plan.deflate_flags.clone();
     options.subprotocol = plan.subprotocols.clone();

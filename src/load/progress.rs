@@ -12,7 +12,7 @@ use super::tui::{self, Header, Live, Piece, Snapshot};
 use super::{Endpoint, Interrupter, LoadError, Plan};
 use crate::measure::environment::Clock;
 use crate::measure::histogram;
-use crate::report::text;
+use crate::report::{self, text};
 
 /// How much to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Progress {
             Kind::Quiet => {}
             Kind::Live(live) => live.tell(Snapshot { notes: vec![what.to_owned()], ..Snapshot::default() }),
             Kind::Bar(bar) => bar.println(what),
-            Kind::Lines => eprintln!("{what}"),
+            Kind::Lines => report::tell(what),
         }
     }
 
@@ -103,11 +103,11 @@ impl Progress {
             Kind::Bar(bar) => move_bar(bar, elapsed, line(length, slice, self.clock)),
             Kind::Lines => {
                 let total_s = self.total.as_secs_f64();
-                eprintln!(
+                report::tell(format_args!(
                     "{:>6.1} of {total_s:.1} s  {}",
                     elapsed.as_secs_f64(),
                     line(length, slice, self.clock)
-                );
+                ));
             }
         }
     }

@@ -77,6 +77,11 @@ pub fn explain(error: &(dyn std::error::Error + 'static)) -> String {
     line
 }
 
+/// Writes a line to standard error, as `eprintln!` does; where nobody reads it any more, it is lost, and the exit code tells.
+pub fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Writes a report to standard output. A reader that has seen enough (`| head`) is no error.
 pub fn print(report: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();

@@ -83,13 +83,14 @@ impl Workspace {
         Self { kept, unread, ..self }
     }
 
-    /// Puts what a connection with these parameters keeps from message to message to its account; `None`: there is no room.
+    /// Puts what a connection with these parameters keeps from message to message to its account; `None`: there is no room. A
+    /// quarter of all is left to messages that are under way.
     pub fn reserve(&self, parameters: &DeflateParameters) -> Option<Entry> {
         let role = self.role();
         let kept_bytes =
             Compressor::takeover_bytes(parameters, role) + Decompressor::takeover_bytes(parameters, role);
         let mut entry = self.kept.entry();
-        entry.set(kept_bytes).then_some(entry)
+        entry.set_within(kept_bytes, self.kept.bytes_max() / 4 * 3).then_some(entry)
     }
 
     /// The sockets have been looked at: there may be done some more. Then serve whoever is next, until nobody is.
@@ -336,6 +337,14 @@ impl Deflated {
                 let of_part = Payload { ends_message: ends_with_part, ..payload };
                 let piece = self.messages.read(of_part, part, &mut space.inflate)?;
                 let ends = ends_with_part && piece.is_last;
+                let kept_bytes = self.messages.decompressor().kept_bytes();
+                let kept_after = self.compressor.kept_after(piece.bytes.len());
+                if !ends
+                    && kept_after > self.compressor.kept_bytes()
+                    && !self.kept_entry.set(kept_bytes + kept_after)
+                {
+                    self.compressor.refrain();
+                }
                 let key = || space.keys.draw();
                 self.compressor.write(piece.bytes, payload.text, ends, &mut space.deflate, key);
                 at += piece.taken;

@@ -173,9 +173,9 @@ pub struct Options {
     pub deflate: DeflateOptions,
 
     /// With --deflate: memory that compression may keep for all clients together. What a client's windows take is set aside when it
-    /// connects, 422 KiB by default; where there is no room, it is agreed that neither end keeps its window. A client without
-    /// windows has memory only while a message has come in part, and is closed with 1013 where there is no room for that.
-    /// 0B: any number
+    /// connects, 422 KiB by default; once three quarters are, it is agreed that neither end keeps its window. Such a client has
+    /// memory only while a message has come in part: where there is no room for that, its messages are answered uncompressed,
+    /// and if they are compressed themselves, it is closed with 1013. 0B: any number
     #[arg(help_heading = COMPRESSION, long, value_name = "SIZE", default_value = "1GiB", requires = "deflate")]
     pub max_deflate_memory: ByteSize,
 

@@ -17,7 +17,7 @@ const _: () = assert!(limits::TLS_HANDSHAKE_BYTES == 128 * 1024, "--help says so
 #[derive(Debug, Clone, Args)]
 pub struct TlsFlags {
     /// Speak TLS (wss://), with the certificate in this PEM file, those between it and its root after it
-    #[arg(long, value_name = "FILE", requires = "tls_key", conflicts_with_all = ["tls_self_signed", "bare"])]
+    #[arg(long, value_name = "FILE", requires = "tls_key", group = "secured", conflicts_with_all = ["tls_self_signed", "bare"])]
     pub tls_cert: Option<PathBuf>,
 
     /// The certificate's private key: a PEM file, not encrypted
@@ -26,7 +26,7 @@ pub struct TlsFlags {
 
     /// Speak TLS (wss://), with a certificate made at the start, for localhost, the loopback addresses and --listen's; its
     /// fingerprint is printed
-    #[arg(long, conflicts_with = "bare")]
+    #[arg(long, group = "secured", conflicts_with = "bare")]
     pub tls_self_signed: bool,
 
     /// Save that certificate as a PEM file, for clients to trust: ringsock-load --ca FILE
@@ -34,13 +34,13 @@ pub struct TlsFlags {
     pub tls_save_cert: Option<PathBuf>,
 
     /// How long a client may take over its TLS handshake; 0s: for ever. It may take 128KiB of records for it, too
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", requires = "secured", value_parser = humantime::parse_duration)]
     pub tls_handshake_timeout: Duration,
 
     /// Steps of TLS handshakes that a thread makes in a row, each with public-key cryptography: tenths of a millisecond, or more
     /// with an RSA key. Then it looks after the connections that are open; the other handshakes wait their turn, within
     /// --tls-handshake-timeout. 0: any number, so that a crowd of new clients holds everybody up
-    #[arg(long, value_name = "COUNT", default_value_t = limits::TLS_HANDSHAKES_PER_TURN)]
+    #[arg(long, value_name = "COUNT", default_value_t = limits::TLS_HANDSHAKES_PER_TURN, requires = "secured")]
     pub max_tls_handshakes: u32,
 
     /// After each handshake hand the connection to the kernel's TLS, so that answers are composed in place as without TLS

@@ -94,11 +94,14 @@ enum Stage {
     Undecided,
     /// A compressed message is under way; whether its first frame has gone.
     Compressing { begun: bool },
+    /// One that is not compressed is, for want of memory.
+    Plain { begun: bool },
 }
 
 /// Compresses the messages of one connection.
 ///
-/// [`Compressor::write`] for each piece of a message, and [`Compressor::settle`] before the thread turns to another connection.
+/// [`Compressor::write`] for each piece of a message, and [`Compressor::settle`] before the thread turns to another connection. Where
+/// [what it would keep](Compressor::kept_after) is too much, [`Compressor::refrain`] before that piece.
 ///
 /// With context takeover it keeps, from the first compressed message on, zlib-rs's state at memory level 8 (flate2 offers no
 /// other): 128 KiB of hash heads, 64 KiB of pending output, 48 KiB of symbols, and 4 bytes per byte of window, so 242 KiB
@@ -148,9 +151,24 @@ impl Compressor {
 
     /// What it keeps now, or will from its first message on, in bytes; less than a page is not counted.
     pub fn kept_bytes(&self) -> usize {
-        let has_state = self.takes_over || self.state.is_some();
+        self.kept_with(self.takes_over || self.state.is_some(), self.held.capacity())
+    }
+
+    /// The same after it will have taken the next piece, of so many bytes, of a message that does not end with it.
+    pub fn kept_after(&self, piece_bytes: usize) -> usize {
+        let held_bytes = self.held.len() + piece_bytes;
+        match self.stage {
+            Stage::Undecided if held_bytes < self.compression.threshold_bytes => {
+                self.kept_with(self.takes_over, held_bytes.max(self.held.capacity()))
+            }
+            Stage::Undecided => self.kept_with(true, 0),
+            Stage::Compressing { .. } | Stage::Plain { .. } => self.kept_bytes(),
+        }
+    }
+
+    fn kept_with(&self, has_state: bool, held_bytes: usize) -> usize {
         let state_bytes = if has_state { Self::state_bytes(self.window_bits) } else { 0 };
-        state_bytes + (self.held.capacity() & !0xFFF)
+        state_bytes + (held_bytes & !0xFFF)
     }
 
     /// Takes the next piece of a message, and its end with the last; frames that are due are added to `space`. `key` draws the
@@ -163,14 +181,16 @@ impl Compressor {
         space: &mut DeflateSpace,
         mut key: impl FnMut() -> Option<Mask>,
     ) {
+        if let Stage::Plain { begun } = self.stage {
+            return self.write_plain(piece, text, begun, ends_message, space, key());
+        }
         if self.stage == Stage::Undecided {
             if self.held.len() + piece.len() < self.compression.threshold_bytes {
                 if !ends_message {
+                    self.held.reserve_exact(piece.len());
                     return self.held.extend_from_slice(piece);
                 }
-                let opcode = if text { Opcode::Text } else { Opcode::Binary };
-                frame(opcode, false, true, key(), [&self.held, piece], &mut space.frames);
-                return self.held.clear();
+                return self.write_plain(piece, text, false, true, space, key());
             }
             self.stage = Stage::Compressing { begun: false };
             if self.state.is_none() {
@@ -187,6 +207,36 @@ impl Compressor {
         } else if space.payload.len() >= FRAGMENT_BYTES {
             self.emit(text, false, space, key());
         }
+    }
+
+    /// The message under way is not to be compressed, which either end may do to any (RFC 7692, 6).
+    ///
+    /// # Panics
+    /// If it is being.
+    pub fn refrain(&mut self) {
+        assert!(!matches!(self.stage, Stage::Compressing { .. }), "its beginning was compressed");
+        if self.stage == Stage::Undecided {
+            self.stage = Stage::Plain { begun: false };
+        }
+    }
+
+    /// Makes a frame of the piece and what was held back before it.
+    fn write_plain(
+        &mut self,
+        piece: &[u8],
+        text: bool,
+        begun: bool,
+        ends_message: bool,
+        space: &mut DeflateSpace,
+        key: Option<Mask>,
+    ) {
+        let held = std::mem::take(&mut self.held);
+        if !ends_message && held.is_empty() && piece.is_empty() {
+            return;
+        }
+        let opcode = opcode_of(text, !begun);
+        frame(opcode, false, ends_message, key, [&held, piece], &mut space.frames);
+        self.stage = if ends_message { Stage::Undecided } else { Stage::Plain { begun: true } };
     }
 
     /// Makes a fragment of what was compressed of the message under way and is in no frame yet, so that `space` is free for
@@ -244,15 +294,19 @@ impl Compressor {
 
     fn emit(&mut self, text: bool, fin: bool, space: &mut DeflateSpace, key: Option<Mask>) {
         let first = self.stage == Stage::Compressing { begun: false };
-        let opcode = match (first, text) {
-            (false, _) => Opcode::Continuation,
-            (true, true) => Opcode::Text,
-            (true, false) => Opcode::Binary,
-        };
-        frame(opcode, first, fin, key, [&space.payload, &[]], &mut space.frames);
+        frame(opcode_of(text, first), first, fin, key, [&space.payload, &[]], &mut space.frames);
         self.stage = Stage::Compressing { begun: true };
         space.payload.clear();
         space.payload.shrink_to(OUTPUT_KEPT_BYTES);
+    }
+}
+
+/// Of a message's first frame, or another.
+fn opcode_of(text: bool, first: bool) -> Opcode {
+    match (first, text) {
+        (false, _) => Opcode::Continuation,
+        (true, true) => Opcode::Text,
+        (true, false) => Opcode::Binary,
     }
 }
 

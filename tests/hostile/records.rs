@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ringsock::ws::frame::Opcode;
 
-use crate::bed::{Bed, Way, hold};
+use crate::bed::{Bed, Expected, Way, hold};
 use crate::openings::expected;
 use crate::peer::{self, PATIENCE, Peer, frame};
 use crate::wire::Stream;
@@ -118,6 +118,44 @@ fn records_that_are_not_of_the_keys_agreed_on_end_the_connection() {
             }
         }
         expected(&[("tls_faults", 2 * wrong.len())])
+    });
+}
+
+/// Makes the handshake of a connection but for its last bytes: those and, behind them, all that its client has to say.
+fn all_at_once(bed: &Bed, version: usize) -> (crate::secure::Secured, Vec<u8>) {
+    let mut secured = crate::secure::secured(bed.config(version), bed.tcp());
+    while secured.conn.is_handshaking() {
+        if secured.conn.wants_write() {
+            secured.conn.write_tls(&mut secured.sock).unwrap();
+        }
+        assert_ne!(secured.conn.read_tls(&mut secured.sock).unwrap(), 0, "it hung up");
+        secured.conn.process_new_packets().unwrap();
+    }
+    let goodbye = frame(Opcode::Close, &1000_u16.to_be_bytes());
+    let said = [peer::request(bed.address, "/"), frame(Opcode::Text, b"all at once"), goodbye].concat();
+    secured.conn.writer().write_all(&said).unwrap();
+    let mut last = Vec::new();
+    while secured.conn.wants_write() {
+        secured.conn.write_tls(&mut last).unwrap();
+    }
+    (secured, last)
+}
+
+#[test]
+fn clients_that_say_all_at_once_and_hang_up_are_answered_though_their_handshakes_have_to_wait() {
+    hold(TLS, &["--max-tls-handshakes", "1"], |bed| {
+        let mut clients: Vec<_> = (0..24).map(|_| all_at_once(bed, 13)).collect();
+        for (secured, last) in &mut clients {
+            secured.sock.write_all(last).unwrap();
+            secured.sock.shutdown(Shutdown::Write).unwrap();
+        }
+        for (mut secured, _) in clients {
+            let mut answer = Vec::new();
+            let _ = secured.read_to_end(&mut answer);
+            let answer = String::from_utf8_lossy(&answer);
+            assert!(answer.contains("all at once"), "{answer}");
+        }
+        Expected::new()
     });
 }
 

@@ -188,7 +188,10 @@ fn what_compression_keeps_is_bounded_and_who_needs_none_of_it_is_served() {
         agreed: Some(ALONE),
         ..Script::default()
     };
-    let (shared, scripts) = (Arc::new(shared), vec![endless, whole, honest()]);
+    let mut uncompressed = Vec::new();
+    frame(Opcode::Binary, true, &[7; 100_000], &mut uncompressed);
+    let in_parts = Script { frames: uncompressed, ..whole.clone() };
+    let (shared, scripts) = (Arc::new(shared), vec![endless, whole, honest(), in_parts]);
     let (draining, counted) =
         (Arc::clone(&shared), std::rc::Rc::new(std::cell::Cell::new(Served::default())));
     let leave = std::rc::Rc::clone(&counted);
@@ -203,9 +206,11 @@ fn what_compression_keeps_is_bounded_and_who_needs_none_of_it_is_served() {
     assert_eq!(talk.said_to(0)[0], &Heard::Close(Some(1013)));
     assert_eq!(talk.said_to(1)[0], &Heard::Message { text: false, payload: vec![0; 1000] });
     assert_served(&talk, 2, 1);
+    // There is no room for a compressor, and its own message needs no decompressor.
+    assert_eq!(talk.said_to(3)[0], &Heard::Message { text: false, payload: vec![7; 100_000] });
     let served = counted.get();
     assert_eq!((served.kinds.faults_no_memory, served.faults), (1, 1));
-    assert_eq!((served.upgrades, served.upgrades_without_takeover), (3, 1));
+    assert_eq!((served.upgrades, served.upgrades_without_takeover), (4, 2));
     assert_eq!(memory.held_bytes(), 0, "who is gone keeps nothing");
 }
 

@@ -125,6 +125,6 @@ impl<H: Handler> Uring<'_, H> {
         let address = self.config.peer_addresses.then(|| self.caller.take_address()).flatten();
         self.connections.introduce(&mut self.handler, id, address);
         self.handler.on_open(&mut self.connections, id);
-        self.arm_recv(id);
+        self.begin_recv(id);
     }
 }

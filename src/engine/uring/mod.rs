@@ -387,8 +387,8 @@ impl<H: Handler> Uring<'_, H> {
         }
         let state = &self.held[slot as usize];
         if !state.recv_armed && !state.starved && !state.paused && !state.ended {
-            self.connections.counters.recv_rearms += 1;
-            self.arm_recv(self.connections.id_at(slot));
+            self.connections.counters.recv_rearms += u64::from(self.starved.is_empty());
+            self.begin_recv(self.connections.id_at(slot));
         }
     }
 
@@ -658,7 +658,7 @@ impl<H: Handler> Uring<'_, H> {
         } else if result < 0 {
             self.begin_close(id.slot, Closed::Connect(io::Error::from_raw_os_error(-result)));
         } else {
-            self.arm_recv(id);
+            self.begin_recv(id);
             self.handler.on_open(&mut self.connections, id);
             self.connections.mark_dirty(id.slot);
         }

@@ -88,8 +88,19 @@ impl<H: Handler> Uring<'_, H> {
         self.push(&entry.flags(self.socket_flags).user_data(tag::pack(Op::Recv, id)));
     }
 
-    /// Its receive found no buffer, and is begun again when it is its turn: those that find none then either keep their place, so that
-    /// a peer which always has more to be received cannot have all buffers each time. Whoever waits moves up with each turn
+    /// Receives from a connection from now on, or from its turn on: where others wait for buffers, nobody is armed before them.
+    #[inline]
+    pub(super) fn begin_recv(&mut self, id: ConnId) {
+        if self.starved.is_empty() {
+            self.arm_recv(id);
+        } else {
+            self.held[id.index()].starved = true;
+            self.starved.push_back(id);
+        }
+    }
+
+    /// Its receive found no buffer, and is begun again when it is its turn. If that is what came of its turn, it keeps its place, so
+    /// that a peer which always has more to be received cannot have all buffers each time. Whoever waits moves up with each turn
     /// in which anybody received anything.
     pub(super) fn starve(&mut self, id: ConnId) {
         let state = &mut self.held[id.index()];
@@ -102,17 +113,22 @@ impl<H: Handler> Uring<'_, H> {
         }
     }
 
-    /// Begins receives again that had found no buffer: no more in a turn than there are buffers, for the others would
-    /// but fail again.
+    /// Begins receives that wait for buffers: no more in a turn than there are buffers, for the others would but fail again.
     pub(super) fn arm_starved(&mut self) {
         self.starved_again = 0;
         for _ in 0..self.recv.circulating() {
             let Some(id) = self.starved.pop_front() else { return };
-            if self.connections.get(id).is_some() && self.held[id.index()].closing.is_none() {
-                let state = &mut self.held[id.index()];
-                (state.starved, state.had_turn_in_vain) = (false, true);
-                self.steer_recv(id.slot);
+            if self.connections.get(id).is_none() || self.held[id.index()].closing.is_some() {
+                continue;
             }
+            let state = &mut self.held[id.index()];
+            state.starved = false;
+            if state.recv_armed || state.paused || state.ended {
+                continue;
+            }
+            state.had_turn_in_vain = true;
+            self.connections.counters.recv_rearms += 1;
+            self.arm_recv(id);
         }
         self.more_to_do |= !self.starved.is_empty();
     }

@@ -11,6 +11,7 @@ use super::{RunError, Runner, Setup};
 use crate::engine::Probe;
 use crate::load::{Interrupter, Options, Run, Verbosity};
 use crate::measure::result::RunResult;
+use crate::report;
 
 /// Ends a series early; what was measured until then stands.
 #[derive(Clone, Default)]
@@ -85,11 +86,11 @@ impl Runner for Live {
 
     fn say(&mut self, what: &str) {
         if self.verbosity != Verbosity::Quiet {
-            eprintln!("{what}");
+            report::tell(what);
         }
     }
 
     fn warn(&mut self, what: &str) {
-        eprintln!("ringsock-load: {what}");
+        report::tell(format_args!("ringsock-load: {what}"));
     }
 }

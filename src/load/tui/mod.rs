@@ -25,6 +25,7 @@ pub use screen::restore as restore_terminal;
 use super::{Interrupter, witness};
 use crate::cpu;
 use crate::engine::yield_to_all_others;
+use crate::report;
 
 /// At most five frames a second.
 const FRAME: Duration = Duration::from_millis(200);
@@ -86,11 +87,11 @@ impl Live {
             std::thread::sleep(Duration::from_millis(5));
         }
         screen::restore();
-        self.notes.drain(..).for_each(|note| eprintln!("{note}"));
+        self.notes.drain(..).for_each(|note| report::tell(note));
         if thread.is_finished()
             && let Ok(Err(error)) = thread.join()
         {
-            eprintln!("the live view ended early: {error}");
+            report::tell(format_args!("the live view ended early: {error}"));
         }
     }
 }

@@ -34,6 +34,11 @@ impl Account {
         self.held_bytes.load(Ordering::Relaxed)
     }
 
+    /// How much may be.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// An entry of nothing.
     pub(super) fn entry(&self) -> Entry {
         Entry { account: self.clone(), bytes: 0 }
@@ -51,11 +56,17 @@ impl Entry {
     /// It holds `bytes` now; says whether it may, and if not, all stays as it was. Free of charge where nothing changes.
     #[must_use]
     pub(super) fn set(&mut self, bytes: usize) -> bool {
+        self.set_within(bytes, self.account.bytes_max)
+    }
+
+    /// The same, but it may not where all entries then held more than `bytes_max`.
+    #[must_use]
+    pub(super) fn set_within(&mut self, bytes: usize, bytes_max: usize) -> bool {
         let held_bytes = &self.account.held_bytes;
         if bytes > self.bytes {
             let more = bytes - self.bytes;
             let before = held_bytes.fetch_add(more, Ordering::Relaxed);
-            if before.saturating_add(more) > self.account.bytes_max {
+            if before.saturating_add(more) > bytes_max {
                 held_bytes.fetch_sub(more, Ordering::Relaxed);
                 return false;
             }
