@@ -153,7 +153,8 @@ impl Folder {
 fn compared(folder: &Folder, by: Option<&str>, baseline: Option<&str>) -> Result<Comparison, String> {
     let collected = collect(&[folder.path().to_owned()]).map_err(|error| error.to_string())?;
     let by = by.map(|name| key::named(name).unwrap());
-    let request = Request { by, baseline: baseline.map(str::to_owned), command_line: Vec::new() };
+    let request =
+        Request { by, baseline: baseline.map(str::to_owned), clock: None, command_line: Vec::new() };
     assemble(collected, &request).map_err(|error| error.to_string())
 }
 
@@ -509,6 +510,14 @@ fn instructions_are_never_compared_with_time() {
         "{error}"
     );
     assert_eq!(program(&folder, &[]).status.code(), Some(2));
+    // Those of one clock alone are comparable, if there are enough.
+    let time = kernels(&[("6.6", 1.0)], 1);
+    fs::write(folder.path().join("002.json"), serde_json::to_vec(&time[0]).unwrap()).unwrap();
+    let output = program(&folder, &["--clock", "real"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("6.6") && !text.contains("6.12"), "{output:?}");
+    let alone = program(&folder, &["--clock", "instructions"]);
+    assert_eq!(alone.status.code(), Some(3), "{alone:?}");
 }
 
 #[test]

@@ -417,6 +417,19 @@ fn hdr_plots_parser_reads_the_distribution() {
 }
 
 #[test]
+fn an_export_of_an_invalid_run_is_not_compared_with() {
+    for (level, is_refused) in [(Level::Invalid, true), (Level::Suspect, false)] {
+        let mut result = full_sample();
+        result.verdict.as_mut().unwrap().level = level;
+        for name in ["hgrm", "hlog"] {
+            let (_directory, path) = written(name, &result);
+            let told = import::load(&path).err().map(|error| error.to_string());
+            assert_eq!(told.is_some_and(|told| told.contains("INVALID run")), is_refused, "{name}");
+        }
+    }
+}
+
+#[test]
 fn prometheus_own_parser_reads_the_exposition() {
     let result = full_sample();
     let (_directory, path) = written("prometheus", &result);

@@ -107,6 +107,21 @@ fn unsafe_stands_only_where_the_design_puts_it() {
 }
 
 #[test]
+fn a_closed_standard_error_ends_no_program() {
+    let mut broken = Vec::new();
+    for file in rust_files().iter().filter(|file| file.name.starts_with("src/")) {
+        // What stands below is for tests, where a panic is told.
+        let code = file.code.split("#[cfg(test)]").next().unwrap_or_default();
+        for (line, word) in words(code).into_iter().filter(|_| !file.name.ends_with("tests.rs")) {
+            if matches!(word, "eprintln" | "eprint") {
+                broken.push(format!("{}:{line}: {word}! panics where nobody reads: report::tell", file.name));
+            }
+        }
+    }
+    assert_none("writing to standard error", broken);
+}
+
+#[test]
 fn every_file_says_first_what_it_is() {
     let silent = |file: &&File| !file.text.starts_with("//! ");
     let broken =

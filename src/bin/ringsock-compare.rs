@@ -11,6 +11,7 @@ use ringsock::compare::gate::{self, Check, Condition, Outcome};
 use ringsock::compare::key;
 use ringsock::compare::layout::LayoutError;
 use ringsock::compare::model::{Column, Comparison};
+use ringsock::measure::environment::Clock;
 use ringsock::measure::store::{load, publish};
 use ringsock::report::export::{Format, write_beside};
 use ringsock::report::{self, Style, compare, comparison};
@@ -49,6 +50,9 @@ struct Flags {
     /// has results wherever any has]
     #[arg(long, value_name = "LABEL")]
     baseline: Option<String>,
+    /// Of results in real time and such in instructions (those of guests without KVM), which cannot be compared, take these
+    #[arg(long, value_name = "CLOCK", value_enum)]
+    clock: Option<ClockFlag>,
     /// How the comparison is written [default: terminal]
     #[arg(long, value_name = "FORMAT", value_enum)]
     format: Option<comparison::Format>,
@@ -72,12 +76,21 @@ struct Flags {
         value_name = "FORMAT",
         value_enum,
         value_delimiter = ',',
-        conflicts_with_all = ["by", "baseline", "format", "output", "fail_if", "strict"]
+        conflicts_with_all = ["by", "baseline", "clock", "format", "output", "fail_if", "strict"]
     )]
     export: Vec<Format>,
     /// Write exports to files beside the results instead, and print their names
     #[arg(long, requires = "export")]
     beside: bool,
+}
+
+/// Whose results are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ClockFlag {
+    /// Those in time
+    Real,
+    /// Those in instructions
+    Instructions,
 }
 
 /// What follows from a condition that cannot be decided.
@@ -176,6 +189,7 @@ impl Flags {
     fn is_side_by_side(&self) -> bool {
         let says_nothing = self.by.is_none()
             && self.baseline.is_none()
+            && self.clock.is_none()
             && self.format.is_none()
             && self.output.is_none()
             && self.fail_if.is_empty()
@@ -194,6 +208,10 @@ fn compare_groups(flags: &Flags, paths: &[PathBuf]) -> Result<u8, Failure> {
     let request = Request {
         by: flags.by,
         baseline: flags.baseline.clone(),
+        clock: flags.clock.map(|clock| match clock {
+            ClockFlag::Real => Clock::Real,
+            ClockFlag::Instructions => Clock::Instructions,
+        }),
         command_line: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
     };
     let collected =
@@ -226,7 +244,9 @@ fn status_of(error: &CollectError) -> u8 {
 fn status_of_assembly(error: &AssembleError) -> u8 {
     match error {
         AssembleError::Layout(LayoutError::Untrusted { .. }) => UNTRUSTED,
-        AssembleError::Layout(LayoutError::Same { .. } | LayoutError::OneGroup { .. }) => NO_DATA,
+        AssembleError::Layout(
+            LayoutError::Same { .. } | LayoutError::OneGroup { .. } | LayoutError::OtherClock,
+        ) => NO_DATA,
         _ => BAD_INPUT,
     }
 }

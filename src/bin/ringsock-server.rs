@@ -34,17 +34,20 @@ struct Flags {
     /// in time (timeouts) or lost (resets); sends of which the kernel took only a part because the client reads slowly (short
     /// sends), and times that a client was not read from until it had read (pauses). Completions/enter is how much one
     /// system call found to do. What follows behind a further bar are counters that say why: faults_too_big, timeouts_idle
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(help_heading = TELLING, long, value_name = "TIME", value_parser = humantime::parse_duration)]
     stats: Option<Duration>,
 
     /// Print what this kernel's io_uring can do for networking, which engine would run and what it would use, and exit
-    #[arg(long)]
+    #[arg(help_heading = TELLING, long)]
     probe: bool,
 
     /// Print that as JSON
-    #[arg(long, requires = "probe")]
+    #[arg(help_heading = TELLING, long, requires = "probe")]
     json: bool,
 }
+
+/// What flags about are that have it tell of itself.
+const TELLING: &str = "What it tells";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -35,6 +35,8 @@ pub struct Request {
     pub by: Option<usize>,
     /// The label of the group to compare with; `None` for the first.
     pub baseline: Option<String>,
+    /// Leave out results of another clock; `None` where all must have the same.
+    pub clock: Option<Clock>,
     /// The command as typed.
     pub command_line: Vec<String>,
 }
@@ -62,6 +64,12 @@ pub enum AssembleError {
 /// # Errors
 /// See [`AssembleError`].
 pub fn assemble(mut collected: Collected, request: &Request) -> Result<Comparison, AssembleError> {
+    if let Some(clock) = request.clock {
+        collected.runs.retain(|run| run.clock() == clock);
+        if collected.runs.is_empty() {
+            return Err(LayoutError::OtherClock.into());
+        }
+    }
     let layout = lay_out(&collected, request.by)?;
     let replays = leave_out_replays(&mut collected.runs, &layout.places);
     let baseline = match &request.baseline {

@@ -17,8 +17,8 @@ use crate::measure::environment::Clock;
 pub enum LayoutError {
     /// Two clocks.
     #[error(
-        "instructions cannot be compared with time: {instructions} counts instructions, {real} real time; compare \
-         results of one clock, measured again on one kind of machine if need be"
+        "instructions cannot be compared with time: {instructions} counts instructions, {real} real time; take \
+         those of one with --clock real or --clock instructions"
     )]
     Clocks {
         /// A result in instructions.
@@ -26,6 +26,9 @@ pub enum LayoutError {
         /// A result in real time.
         real: String,
     },
+    /// Only one clock was wanted.
+    #[error("none of the results is of the clock that --clock names: leave it out")]
+    OtherClock,
     /// Nothing to group by.
     #[error(
         "the {count} results differ in nothing that they could be grouped by: compare results of several kernels, engines, …"

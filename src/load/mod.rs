@@ -102,9 +102,16 @@ pub enum LoadError {
 
 /// What may help where nothing opened.
 fn hint(causes: &str) -> &'static str {
-    match causes.starts_with("connect") {
-        true => "; is a WebSocket server running there?",
-        false => "",
+    if causes.starts_with("connect") {
+        "; is a WebSocket server running there?"
+    } else if causes.starts_with("handshake: closed by server")
+        || causes.starts_with("handshake: reset by server")
+    {
+        "; it did so without an answer: does it speak TLS (wss://)?"
+    } else if causes.starts_with("TLS: the peer does not speak TLS") {
+        "; is it a server without TLS (ws://)?"
+    } else {
+        ""
     }
 }
 

@@ -23,11 +23,11 @@ pub struct TlsFlags {
 
     /// Of a wss:// server, trust the certificates in this PEM file and what they have signed [default: what this machine
     /// trusts]
-    #[arg(help_heading = TARGET, long, value_name = "FILE", requires = "url", conflicts_with = "insecure")]
+    #[arg(help_heading = TARGET, long, value_name = "FILE", conflicts_with_all = ["insecure", "tls"])]
     pub ca: Option<PathBuf>,
 
     /// Trust a wss:// server whatever certificate it shows
-    #[arg(help_heading = TARGET, long, requires = "url")]
+    #[arg(help_heading = TARGET, long, conflicts_with = "tls")]
     pub insecure: bool,
 
     /// Offer this version of TLS only

@@ -9,7 +9,8 @@
 //!
 //! Invariant: whatever the bytes, reading them ends in a histogram or in an error that names line and cause; what the file leaves
 //! open, or had to be assumed, is said in [`Imported::notes`].
-//! Deliberately absent: a verdict. Nothing in these files could be held against the checks that make one.
+//! Deliberately absent: a verdict. Nothing in these files could be held against the checks that make one. Only our own exports say
+//! what the run's was: one of an INVALID run is refused, as its result is.
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use super::text::{count, counted, printable};
 use crate::measure::histogram::{self, Histogram, maximum_ns, merge, new_histogram};
 use crate::measure::result::RunResult;
 use crate::measure::store::{self, StoreError};
+use crate::measure::verdict::Level;
 
 /// A file, as far as it can be compared.
 #[derive(Debug)]
@@ -53,6 +55,14 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
     },
+    /// Our own export, of a run whose numbers don't say what they seem to.
+    #[error(
+        "{} is an export of an INVALID run, which nothing is compared with; its result says why", .path.display()
+    )]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+    },
     /// One of the formats, until it goes wrong.
     #[error("{}, line {line}: {cause}", .path.display())]
     Bad {
@@ -77,13 +87,23 @@ pub fn load(path: &Path) -> Result<Side, ImportError> {
     if bytes.trim_ascii_start().starts_with(b"{") {
         return Ok(Side::Result(Box::new(store::parse(path, &bytes)?)));
     }
-    match parse(&String::from_utf8_lossy(&bytes)) {
+    let text = String::from_utf8_lossy(&bytes);
+    match parse(&text) {
+        Some(Ok(_)) if says_invalid(&text) => Err(ImportError::Invalid { path: path.to_owned() }),
         Some(Ok(imported)) => Ok(Side::Imported(imported)),
         Some(Err((line, cause))) => {
             Err(ImportError::Bad { path: path.to_owned(), line, cause: printable(&cause) })
         }
         None => Err(ImportError::Unknown { path: path.to_owned() }),
     }
+}
+
+/// Whether a comment says so, as our exports begin with.
+fn says_invalid(text: &str) -> bool {
+    let comments = text.lines().filter_map(|line| line.strip_prefix('#'));
+    let mut verdicts =
+        comments.filter_map(|comment| comment.trim_matches(['[', ' ', ']']).strip_prefix("verdict: "));
+    verdicts.next() == Some(Level::Invalid.name())
 }
 
 /// Reads text of any of the formats of other tools; `None` if it is of none.

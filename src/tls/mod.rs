@@ -128,6 +128,11 @@ fn hint(error: &rustls::Error) -> &'static str {
         rustls::Error::InvalidCertificate(
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
         ) => " (take a name or address that the certificate has, or --insecure)",
+        rustls::Error::InvalidCertificate(Certificate::Other(why))
+            if why.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            " (the server shows an authority's certificate as its own: make it with basicConstraints=CA:FALSE, or take --insecure)"
+        }
         rustls::Error::InvalidMessage(_) => " (does the server speak TLS on this port? ws:// is without)",
         _ => "",
     }
