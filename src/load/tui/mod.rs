@@ -87,7 +87,7 @@ impl Live {
             std::thread::sleep(Duration::from_millis(5));
         }
         screen::restore();
-        self.notes.drain(..).for_each(|note| report::tell(note));
+        self.notes.drain(..).for_each(report::tell);
         if thread.is_finished()
             && let Ok(Err(error)) = thread.join()
         {
