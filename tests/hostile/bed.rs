@@ -156,7 +156,9 @@ impl Bed {
         let ours = [&ours[..], &["--max-message", "1MiB", "--max-queued", "256KiB"]].concat();
         let mut flags = vec!["--engine", engine.name(), "--cpus", &cpu];
         flags.extend(ours.chunks(2).filter(|pair| !given.contains(&pair[0])).flatten());
-        flags.extend(given);
+        // Those about TLS are refused without it.
+        let is_for_way = |pair: &&[&str]| way == Way::Tls || !pair[0].contains("-tls-");
+        flags.extend(given.chunks(2).filter(is_for_way).flatten());
         match way {
             Way::Plain => {}
             Way::Tls => flags.extend(["--tls-self-signed", "--tls-save-cert", certificate.to_str().unwrap()]),
