@@ -178,7 +178,7 @@ impl Payloads {
     /// overlap only beyond the 32 KiB that a compressor looks back on, so that no message is a copy of the one before.
     pub fn json(payload_bytes: usize, text: bool, random: &mut fastrand::Rng) -> Self {
         let stride = if payload_bytes <= JSON_APART_BYTES_MAX { payload_bytes } else { WINDOWS as usize };
-        let pattern = super::json::records(payload_bytes + WINDOWS as usize * stride, random);
+        let pattern = super::records::records(payload_bytes + WINDOWS as usize * stride, random);
         Self::of_pattern(payload_bytes, text, pattern, stride)
     }
 

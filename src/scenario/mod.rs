@@ -7,7 +7,7 @@ pub mod bare;
 pub mod deflate;
 pub mod echo;
 pub mod echo_client;
-mod json;
+mod records;
 pub mod serve;
 pub mod stamps;
 pub mod trace;
