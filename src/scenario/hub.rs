@@ -219,3 +219,6 @@ impl Hub {
         mail.parcels
     }
 }
+
+#[cfg(test)]
+mod tests;
