@@ -79,6 +79,34 @@ pub const CONTROL_FRAMES_PER_S: u32 = 100_000;
 /// Longest message, unless asked otherwise.
 pub const MESSAGE_BYTES: u64 = 64 << 20;
 
+/// Longest name of a room.
+pub const ROOM_NAME_BYTES: usize = 64;
+/// Rooms of a server at a time.
+pub const ROOMS: usize = 1 << 16;
+/// Published frames of one turn and topic are handed on together up to this size.
+pub const BATCH_BYTES: usize = 64 * 1024;
+/// What may lie in the mailbox of a thread before those who publish are no longer read from.
+pub const MAILBOX_BYTES: usize = 4 << 20;
+/// What a piece of output costs beside its bytes where it waits for a subscriber.
+pub const WAITING_PIECE_BYTES: usize = 64;
+/// Messages at least this long are answered in the memory they came in; shorter ones are copied, which costs less than sending
+/// one more piece.
+pub const IN_PLACE_BYTES: usize = 1024;
+/// Longest JSON message that is parsed: what a parser keeps of one is up to 28 times as long.
+pub const JSON_BYTES: usize = 1 << 20;
+/// How deep JSON may be nested.
+pub const JSON_DEPTH: usize = 1024;
+/// What a thread works for its clients before it looks at its other connections again, but for the message under way.
+pub const WORK_PER_TURN_NS: u64 = 1_000_000;
+/// Longest work for a message, and greatest mean of one that is drawn.
+pub const WORK_US: u64 = 1_000_000;
+/// Most memory that is walked for a message.
+pub const WORK_KIB: u64 = 64 * 1024;
+/// Messages pushed a second, and their longest payload.
+pub const PUSH_RATE: u64 = 1_000_000;
+/// See [`PUSH_RATE`].
+pub const PUSH_BYTES: u64 = 1 << 20;
+
 const _: () = {
     assert!(HEADROOM_BYTES.is_power_of_two());
     assert!(RECV_BUFFERS.is_power_of_two() && RECV_BUFFERS <= RECV_BUFFERS_MAX);

@@ -25,6 +25,8 @@ mod limits;
 mod listener;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "engines/scenes.rs"]
+mod scenes;
 #[path = "engines/seam.rs"]
 mod seam;
 #[path = "common/seed.rs"]

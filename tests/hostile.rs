@@ -9,6 +9,7 @@
 //! | `compressed` | bombs and garbage, where compression was agreed on |
 //! | `records` | TLS that is none, stops halfway, or never stops changing its keys |
 //! | `crowds` | thousands of connections that come and go |
+//! | `scenes` | subscribers that never read or vanish, publishers that flood, rooms without number |
 //! | `servers` | the other role: servers that do all this to the generator |
 //!
 //! `bed` has the server, in a process of its own, and what must be as before after each attack; `honest` is the client that must
@@ -39,6 +40,8 @@ mod records;
 mod resets;
 #[path = "common/run.rs"]
 mod run;
+#[path = "hostile/scenes.rs"]
+mod scenes;
 #[path = "common/secure.rs"]
 mod secure;
 #[path = "hostile/servers.rs"]

@@ -11,6 +11,8 @@ mod bombs;
 mod deflate;
 #[path = "memory/endings.rs"]
 mod endings;
+#[path = "memory/scenes.rs"]
+mod scenes;
 #[path = "common/seed.rs"]
 mod seed;
 #[path = "memory/talk.rs"]

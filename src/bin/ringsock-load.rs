@@ -16,6 +16,7 @@ use ringsock::measure::result::RunResult;
 use ringsock::measure::{calibration, store};
 use ringsock::report::export::write_beside;
 use ringsock::report::{self, Style, terminal};
+use ringsock::scenario;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -48,6 +49,10 @@ struct Flags {
     series: SeriesFlags,
     #[command(flatten)]
     plan: PlanFlags,
+
+    /// Print the scenarios: what is said, at which path of a server, and what that needs, and exit
+    #[arg(long, exclusive = true)]
+    list_scenarios: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -105,6 +110,10 @@ fn refuse(error: &dyn std::error::Error) -> ExitCode {
 }
 
 fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<ExitCode> {
+    if flags.list_scenarios {
+        report::print(&scenario::list()).context("standard output")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let probe = Probe::of_this_kernel();
     if Request::is_wanted(&flags.series, &flags.load) {
         return run_series(flags, command, settled, &probe);

@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use clap::Parser;
 use ringsock::engine::Probe;
-use ringsock::report;
 use ringsock::server::{Options, OptionsError, Server, StatsLine, Survey, closing_account};
+use ringsock::{report, scenario};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// WebSocket echo server over io_uring, tokio-uring or epoll, for benchmarks.
+/// WebSocket server over io_uring, tokio-uring or epoll, for benchmarks.
 ///
 /// Echoes every message at / and /echo; asked for with ?anatomy, it stamps each binary one with when it was seen and
-/// answered. SIGINT or SIGTERM: stops accepting, closes connections with 1001, and
+/// answered. At other paths it does what --list-scenarios says: publish and subscribe, JSON, messages at a rate. SIGINT or SIGTERM: stops accepting, closes connections with 1001, and
 /// exits once they are gone or after --close-timeout; a second signal exits at once.
 ///
 /// Exit code: 0 after a signal; 1 if it could not start or a thread failed; 2 for a wrong flag.
@@ -40,6 +40,10 @@ struct Flags {
     /// Print what this kernel's io_uring can do for networking, which engine would run and what it would use, and exit
     #[arg(help_heading = TELLING, long)]
     probe: bool,
+
+    /// Print what clients may ask for, by path and query, and exit
+    #[arg(long)]
+    list_scenarios: bool,
 
     /// Print that as JSON
     #[arg(help_heading = TELLING, long, requires = "probe")]
@@ -70,6 +74,10 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
+    if flags.list_scenarios {
+        report::print(&scenario::list()).context("standard output")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;
     let probe = Probe::of_this_kernel();
     if flags.probe {

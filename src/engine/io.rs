@@ -70,6 +70,11 @@ impl Io<'_> {
         self.line.outbox.queued_bytes()
     }
 
+    /// In how many pieces they are, where they are not copied on their way down.
+    pub fn queued_pieces(&self) -> usize {
+        self.line.outbox.segment_count()
+    }
+
     /// Has the peer not read from until this is called with `false`; what has been received may still be handed over.
     pub fn hold_reading(&mut self, hold: bool) {
         if self.line.is_held_by_handler() != hold {

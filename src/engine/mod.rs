@@ -117,6 +117,12 @@ impl ConnId {
     pub fn index(self) -> usize {
         self.slot as usize
     }
+
+    /// The first connection in a slot, for tests of what only passes names on.
+    #[cfg(test)]
+    pub(crate) fn first_in(slot: u32) -> Self {
+        Self { slot, generation: 0 }
+    }
 }
 
 /// Why a connection is gone.

@@ -6,6 +6,7 @@
 //! [`super::stamps`]), every byte but the stamps' is.
 
 use super::stamps::{BYTES_MAX, Layout, START, Stamper};
+use super::{Parameter, Scenario};
 use crate::engine::{HEADROOM_BYTES, Io, Received};
 use crate::ws::connection::{Connection, Data, Event};
 use crate::ws::frame::{ControlFrame, Fault, Header, MAX_HEADER_BYTES, MAX_UNMASKED_HEADER_BYTES, Opcode};
@@ -13,6 +14,21 @@ use crate::ws::in_place::InPlace;
 use crate::ws::mask::{self, Mask};
 
 const _: () = assert!(HEADROOM_BYTES >= MAX_UNMASKED_HEADER_BYTES, "a reply header must fit in front");
+
+/// Its row of the table.
+pub const ABOUT: Scenario = Scenario {
+    name: "echo",
+    paths: &["/", "/echo"],
+    what: "Every message comes back as it came.",
+    needs: super::ANY_ECHO,
+    compresses: true,
+    parameters: &[Parameter {
+        name: "anatomy",
+        values: "nothing behind the name, or kernel",
+        default: "not there: no stamps",
+        what: "ringsock-server stamps each binary message with when it had it, and answered it",
+    }],
+};
 
 /// Servers don't mask (RFC 6455, 5.1).
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
@@ -178,7 +194,7 @@ impl Payloads {
     /// overlap only beyond the 32 KiB that a compressor looks back on, so that no message is a copy of the one before.
     pub fn json(payload_bytes: usize, text: bool, random: &mut fastrand::Rng) -> Self {
         let stride = if payload_bytes <= JSON_APART_BYTES_MAX { payload_bytes } else { WINDOWS as usize };
-        let pattern = super::json::records(payload_bytes + WINDOWS as usize * stride, random);
+        let pattern = super::records::records(payload_bytes + WINDOWS as usize * stride, random);
         Self::of_pattern(payload_bytes, text, pattern, stride)
     }
 

@@ -13,6 +13,7 @@ mod counters;
 mod deflated;
 mod limits;
 mod opening;
+mod scenes;
 
 use super::echo;
 use super::stamps::Stamper;
@@ -23,11 +24,13 @@ use crate::ws::frame::{Fault, close_code};
 use crate::ws::handshake::{Rejection, ServerHandshake};
 use crate::ws::mask::Mask;
 use counters::Awaited;
-pub use counters::{Kinds, Served};
+pub use counters::{Kinds, Scenes, Served};
 pub use deflated::Compressed;
 use deflated::Deflation;
-pub use limits::{Limits, Shared};
+pub use limits::{Limits, Shared, SlowConsumer};
 pub use opening::{AllowedOrigins, Origin, Subprotocol, Terms};
+pub use scenes::Scene;
+use scenes::Stage;
 
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
 
@@ -38,8 +41,13 @@ pub struct Serve<R> {
     served: Served,
     /// Given the counts whenever the engine is woken.
     report: R,
+    /// There is something to be done at the end of each turn: one look for all that it may be.
+    has_turns: bool,
     deflation: Option<Box<Deflation>>,
+    stage: Option<Box<Stage>>,
     terms: Box<Terms>,
+    /// Which of the hub's threads this is.
+    thread: usize,
 }
 
 /// One connection.
@@ -59,6 +67,8 @@ pub enum Peer {
     Stamped(Box<Stamped>),
     /// The same, and it agreed on compression.
     Compressed(Box<Compressed>),
+    /// Its path is that of another scenario, which works on whole messages.
+    Scene(Box<Scene>),
     /// It was answered for the last time; what it still sends is thrown away.
     Leaving {
         /// When it must be gone.
@@ -99,8 +109,14 @@ impl Peer {
             Self::Open(connection) => Some(connection),
             Self::Stamped(stamped) => Some(&mut stamped.connection),
             Self::Compressed(compressed) => Some(compressed.deflated.connection()),
+            Self::Scene(scene) => Some(scene.messages.connection()),
             Self::Opening { .. } | Self::Leaving { .. } => None,
         }
+    }
+
+    /// Its answers may leave before they are whole, in the middle of a frame of its own.
+    fn sends_parts(&self) -> bool {
+        !matches!(self, Self::Scene(_))
     }
 
     /// What came is not answered yet, for want of room; it will be.
@@ -112,7 +128,17 @@ impl Peer {
 impl<R: FnMut(Served)> Serve<R> {
     /// A handler that calls `report` with its counts when its engine is woken, and when it ends it.
     pub fn new(limits: Limits, shared: Arc<Shared>, report: R) -> Self {
-        Self { limits, shared, served: Served::default(), report, deflation: None, terms: Box::default() }
+        Self {
+            limits,
+            shared,
+            served: Served::default(),
+            report,
+            has_turns: false,
+            deflation: None,
+            stage: None,
+            terms: Box::default(),
+            thread: 0,
+        }
     }
 
     fn is_draining(&self) -> bool {
@@ -193,12 +219,14 @@ impl<R: FnMut(Served)> Serve<R> {
     /// a Close frame must not cut in two: it is closed at the frame's end.
     fn begin_close(&mut self, conn: &mut Peer, io: &mut Io<'_>, code: u16, reason: &str, now_ns: u64) {
         let owes_answers = conn.owes_answers();
+        let sends_parts = conn.sends_parts();
         let Some(connection) = conn.connection() else { return };
-        if owes_answers || connection.in_frame() {
+        if owes_answers || (sends_parts && connection.in_frame()) {
             return;
         }
         if let Some(frame) = connection.close(code, reason, now_ns, NO_KEY) {
             io.write(|out| out.extend_from_slice(frame.as_bytes()));
+            self.after_close_of_scene(conn, io, now_ns);
             self.look_at_time(conn, io, now_ns);
         }
     }
@@ -236,6 +264,12 @@ impl<R: FnMut(Served)> Serve<R> {
         (self.report)(self.served);
     }
 
+    #[cold]
+    fn end_turn(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
+        let of_compression = self.begin_turn(connections);
+        of_compression.into_iter().chain(self.end_turn_of_scenes(connections)).min()
+    }
+
     fn stop(&mut self, connections: &mut Connections<Peer>) {
         self.tell(connections);
         connections.stop();
@@ -243,7 +277,7 @@ impl<R: FnMut(Served)> Serve<R> {
 
     /// Does what is due and has itself called again when the next thing will be.
     fn look_at_time(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
-        let owes_answers = conn.owes_answers();
+        let (owes_answers, sends_parts) = (conn.owes_answers(), conn.sends_parts());
         let connection = match conn {
             Peer::Opening { until_ns, .. } => {
                 return self.wait_until(*until_ns, Awaited::Handshake, io, now_ns);
@@ -252,6 +286,7 @@ impl<R: FnMut(Served)> Serve<R> {
             Peer::Open(connection) => connection,
             Peer::Stamped(stamped) => &mut stamped.connection,
             Peer::Compressed(compressed) => compressed.deflated.connection(),
+            Peer::Scene(scene) => scene.messages.connection(),
         };
         if let Some(at_ns) = io.take_progress() {
             // It reads, if slowly; meanwhile we may not be reading from it.
@@ -273,7 +308,7 @@ impl<R: FnMut(Served)> Serve<R> {
                     return;
                 }
                 Due::Ping => {
-                    let in_frame = connection.in_frame();
+                    let in_frame = sends_parts && connection.in_frame();
                     // A ping must not cut an echo in two; silence in the middle of a frame counts the same.
                     if let Some(frame) = connection.ping(now_ns, NO_KEY).filter(|_| !in_frame) {
                         io.write(|out| out.extend_from_slice(frame.as_bytes()));
@@ -281,7 +316,7 @@ impl<R: FnMut(Served)> Serve<R> {
                 }
                 Due::Idle => {
                     self.served.on_timeout(Awaited::Bytes);
-                    if owes_answers || connection.in_frame() {
+                    if owes_answers || (sends_parts && connection.in_frame()) {
                         return io.abort();
                     }
                     return self.begin_close(conn, io, close_code::NORMAL, "idle for too long", now_ns);
@@ -353,6 +388,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
             Peer::Opening { .. } => self.on_head(conn, &mut io, received, now_ns),
             Peer::Stamped(_) => self.on_frames_to_stamp(conn, &mut io, received, 0, now_ns),
             Peer::Compressed(_) => self.on_compressed_frames(conn, &mut io, received, 0, now_ns),
+            Peer::Scene(_) => self.on_scene_frames(conn, &mut io, received, 0, now_ns),
             Peer::Leaving { .. } => {}
         }
     }
@@ -361,6 +397,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         let now_ns = connections.now_ns();
         if let Some((conn, mut io)) = connections.get(id)
             && !self.awaits_answers(conn, &mut io, now_ns)
+            && !self.scene_is_owed(conn, &mut io, now_ns)
         {
             let has_closed = matches!(conn, Peer::Leaving { .. });
             self.served.kinds.hangups += u64::from(!has_closed);
@@ -372,6 +409,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         let now_ns = connections.now_ns();
         if let Some((conn, mut io)) = connections.get(id) {
             self.on_sent(conn, &mut io, now_ns);
+            self.on_scene_sent(conn, &mut io, now_ns);
         }
     }
 
@@ -379,13 +417,14 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         let now_ns = connections.now_ns();
         if let Some((conn, mut io)) = connections.get(id) {
             self.go_on(conn, &mut io, now_ns);
+            self.on_scene_time(conn, &mut io, now_ns);
             self.look_at_time(conn, &mut io, now_ns);
         }
     }
 
     #[inline]
     fn on_turn(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
-        self.begin_turn(connections)
+        if self.has_turns { self.end_turn(connections) } else { None }
     }
 
     fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, why: Closed) {
@@ -411,7 +450,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
             for id in connections.ids() {
                 let Some((conn, mut io)) = connections.get(id) else { continue };
                 match conn {
-                    Peer::Open(_) | Peer::Stamped(_) | Peer::Compressed(_) => {
+                    Peer::Open(_) | Peer::Stamped(_) | Peer::Compressed(_) | Peer::Scene(_) => {
                         self.begin_close(
                             conn,
                             &mut io,

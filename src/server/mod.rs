@@ -1,4 +1,5 @@
-//! The server: one pinned thread for each CPU, one engine each, and nothing shared between them but counts.
+//! The server: one pinned thread for each CPU, one engine each, and nothing shared between them but counts
+//! and what is published.
 //!
 //! The load generator runs the same server in its own process when it is given no URL.
 
@@ -16,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use deflate::{DeflateOptions, Takeover, WindowBits};
-pub use options::{Options, OptionsError, Plan, engine_parser};
+pub use options::{Options, OptionsError, Plan, SlowPolicy, engine_parser};
 pub use stats::{StatsLine, closing_account};
 pub use survey::Survey;
 pub use tls_flags::{TlsFlags, TlsPlan};
@@ -25,6 +26,7 @@ use crate::cpu;
 use crate::engine::{Config, Ends, EngineError, Handler, Tapped, Tls, Waker, socket};
 use crate::scenario::bare::Bare;
 use crate::scenario::deflate::Account;
+use crate::scenario::hub::Hub;
 use crate::scenario::serve::{Serve, Served, Shared};
 use crate::scenario::trace::{Role, Trace};
 
@@ -58,18 +60,24 @@ pub enum ServerError {
 /// How often threads that are to end are looked at.
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Counts that the threads leave when asked, and how many have since.
+/// Counts that the threads leave when they are woken, by whomever.
 #[derive(Debug, Default)]
 struct Board {
-    latest: Mutex<(Vec<Served>, usize)>,
+    latest: Mutex<Vec<Left>>,
     changed: Condvar,
+}
+
+/// What a thread has left, and whether it has since it was asked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    served: Served,
+    is_new: bool,
 }
 
 impl Board {
     fn leave(&self, thread: usize, served: Served) {
         if let Ok(mut latest) = self.latest.lock() {
-            latest.0[thread] = served;
-            latest.1 += 1;
+            latest[thread] = Left { served, is_new: true };
             self.changed.notify_one();
         }
     }
@@ -119,15 +127,19 @@ impl Server {
         let address = listeners[0].local_addr().map_err(ServerError::Thread)?;
         let board = Arc::new(Board::default());
         if let Ok(mut latest) = board.latest.lock() {
-            latest.0 = vec![Served::default(); plan.cpus.len()];
+            *latest = vec![Left::default(); plan.cpus.len()];
         }
+        let wakers = std::iter::repeat_with(Waker::new).take(plan.cpus.len());
+        let wakers = wakers.collect::<Result<Vec<_>, _>>().map_err(ServerError::Thread)?;
+        let hub = Arc::new(Hub::new(wakers.clone()));
         let (notify, notices) = mpsc::channel();
         let mut server = Self {
             address,
             threads: Vec::new(),
             thread_ids: Vec::new(),
-            wakers: Vec::new(),
+            wakers,
             shared: Arc::new(Shared {
+                hub,
                 deflate_memory: Account::new(plan.deflate_bytes_in_all),
                 ..Shared::default()
             }),
@@ -162,8 +174,7 @@ impl Server {
         listener: TcpListener,
         ready: mpsc::Sender<i32>,
     ) -> Result<(), ServerError> {
-        let waker = Waker::new().map_err(ServerError::Thread)?;
-        self.wakers.push(waker.clone());
+        let waker = self.wakers[index].clone();
         let (plan, notify) = (plan.clone(), self.notify.clone());
         let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
         let body = move || {
@@ -189,12 +200,12 @@ impl Server {
     /// What each thread did so far.
     pub fn served(&self) -> Vec<Served> {
         let Ok(mut latest) = self.board.latest.lock() else { return Vec::new() };
-        latest.1 = 0;
+        latest.iter_mut().for_each(|left| left.is_new = false);
         self.wakers.iter().for_each(Waker::wake);
-        let all_left = |latest: &mut (Vec<Served>, usize)| latest.1 < self.wakers.len();
+        let all_left = |latest: &mut Vec<Left>| latest.iter().any(|left| !left.is_new);
         // A thread that ended leaves nothing more; its last counts stand.
         let waited = self.board.changed.wait_timeout_while(latest, Duration::from_millis(200), all_left);
-        waited.map(|(latest, _)| latest.0.clone()).unwrap_or_default()
+        waited.map(|(latest, _)| served_of(&latest)).unwrap_or_default()
     }
 
     /// Waits for something to happen; `None` where nothing did before `timeout`.
@@ -230,7 +241,7 @@ impl Server {
         self.shared.abandon.store(true, Ordering::Relaxed);
         let board = Arc::clone(&self.board);
         self.join()?;
-        Ok(board.latest.lock().map(|latest| latest.0.clone()).unwrap_or_default())
+        Ok(board.latest.lock().map(|latest| served_of(&latest)).unwrap_or_default())
     }
 
     fn join(self) -> Result<(), ServerError> {
@@ -244,6 +255,10 @@ impl Server {
         }
         result
     }
+}
+
+fn served_of(latest: &[Left]) -> Vec<Served> {
+    latest.iter().map(|left| left.served).collect()
 }
 
 /// A listener for each thread, all on one address.
@@ -285,7 +300,8 @@ fn serve(
         plan.engine.kind.run(config, waker, Bare, announce)?;
     } else {
         let mut handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served))
-            .on_terms(plan.terms.clone());
+            .on_terms(plan.terms.clone())
+            .as_thread(index);
         if let Some(settings) = plan.deflate {
             handler = handler.deflating(settings, plan.outbox_bytes);
         }

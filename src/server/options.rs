@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
 
 use super::deflate::DeflateOptions;
 use super::tls_flags::{TlsFlags, TlsPlan};
@@ -14,7 +14,9 @@ use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, clock_ns, files};
 use crate::limits;
 use crate::scenario::deflate::DeflateSettings;
-use crate::scenario::serve::{AllowedOrigins, Bounds, Limits, Origin, Subprotocol, Terms, Timeouts};
+use crate::scenario::serve::{
+    AllowedOrigins, Bounds, Limits, Origin, SlowConsumer, Subprotocol, Terms, Timeouts,
+};
 use crate::scenario::trace::Numbers;
 use crate::tls::IdentityError;
 
@@ -29,6 +31,27 @@ const HANDSHAKE: &str = "Opening handshake";
 const LIMITS: &str = "Limits";
 const COMPRESSION: &str = "Compression";
 const TLS: &str = "TLS";
+
+/// What becomes of a subscriber for whom too much waits, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SlowPolicy {
+    /// It misses what comes until some of that has gone; counted as slow_dropped
+    DropNewest,
+    /// It is closed with 1008; counted as slow_closed
+    Close,
+    /// Those who publish are not read from until all of that has gone; counted as slow_blocked
+    Block,
+}
+
+impl From<SlowPolicy> for SlowConsumer {
+    fn from(policy: SlowPolicy) -> Self {
+        match policy {
+            SlowPolicy::DropNewest => Self::DropNewest,
+            SlowPolicy::Close => Self::Close,
+            SlowPolicy::Block => Self::Block,
+        }
+    }
+}
 
 /// What was typed.
 #[derive(Debug, Clone, Args)]
@@ -156,6 +179,11 @@ pub struct Options {
     /// inflated counts too; who would have more of that wait is closed with 1013. 0B: any number
     #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "1GiB")]
     pub max_queued_in_all: ByteSize,
+
+    /// What becomes of a client that others' messages are sent to (/broadcast, /room/NAME, /json), when more than --max-queued waits
+    /// for it
+    #[arg(help_heading = LIMITS, long, value_name = "POLICY", value_enum, default_value_t = SlowPolicy::Close)]
+    pub slow_consumer: SlowPolicy,
 
     /// Note when the kernel received each message (engine epoll), for clients that ask: ringsock-load --anatomy
     /// --kernel-timestamps
@@ -317,6 +345,8 @@ impl Options {
             bounds: Bounds { fragments: self.max_fragments, control_frames_per_s: self.max_control_rate },
             connections: connections as usize,
             connections_per_address: self.max_connections_per_address,
+            queued_bytes: self.max_queued.as_u64() as usize,
+            slow_consumer: self.slow_consumer.into(),
             queued_bytes_in_all: outbox_bytes_in_all,
             handshake_ns: unless_zero(self.handshake_timeout).unwrap_or(u64::MAX / 4),
             close_ns: nanoseconds(self.close_timeout),

@@ -64,7 +64,11 @@ const SYMPTOMS: [&str; 4] = ["pauses_in_all", "no_buffers", "cq_overflows", "acc
 fn of_kinds(total: &Served) -> String {
     let symptoms = total.engine.named().filter(|(name, _)| SYMPTOMS.contains(name));
     let named = total.kinds.named().filter(|(name, _)| *name != "resets");
-    let named = named.chain(total.engine.named_of_tls()).chain(symptoms).filter(|(_, count)| *count != 0);
+    let named = named
+        .chain(total.scenes.named())
+        .chain(total.engine.named_of_tls())
+        .chain(symptoms)
+        .filter(|(_, count)| *count != 0);
     let parts: Vec<_> = named.map(|(name, count)| format!("{name} {count}")).collect();
     if parts.is_empty() { String::new() } else { format!(" | {}", parts.join(", ")) }
 }

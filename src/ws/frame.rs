@@ -140,8 +140,11 @@ pub enum Fault {
     #[error("compressed message is not DEFLATE")]
     NotDeflate,
     /// There is no memory for what has come, since others have it: nothing that this peer did wrong.
-    #[error("out of memory for compression: try again later")]
+    #[error("out of memory for what has come: try again later")]
     NoMemory,
+    /// A peer that asked to be sent what others say, and takes too little of it.
+    #[error("more waits for this subscriber than the limit: it reads too slowly")]
+    SlowSubscriber,
     /// A Close frame with one byte of payload (5.5.1).
     #[error("close frame with half a code")]
     CloseTruncated,
@@ -157,7 +160,9 @@ impl Fault {
             Self::MessageTooBig => close_code::TOO_BIG,
             // Not 1009: no message is too big, there is too much of what carries it. The JavaScript libraries that have
             // such a limit (ws, undici) close with this code as well.
-            Self::TooManyFragments | Self::TooManyControlFrames => close_code::POLICY_VIOLATION,
+            Self::TooManyFragments | Self::TooManyControlFrames | Self::SlowSubscriber => {
+                close_code::POLICY_VIOLATION
+            }
             Self::InvalidUtf8 | Self::NotDeflate => close_code::INVALID_PAYLOAD,
             Self::NoMemory => close_code::TRY_AGAIN_LATER,
             _ => close_code::PROTOCOL_ERROR,

@@ -60,9 +60,14 @@ pub(crate) fn tcp(address: SocketAddr) -> TcpStream {
 impl Peer {
     /// An open connection to `/`.
     pub(crate) fn open(address: SocketAddr) -> Self {
+        Self::open_at(address, "/")
+    }
+
+    /// The same, to another path.
+    pub(crate) fn open_at(address: SocketAddr, target: &str) -> Self {
         let mut stream = tcp(address);
-        stream.write_all(&request(address, "/")).unwrap();
-        Self::after_request(stream, address)
+        stream.write_all(&request(address, target)).unwrap();
+        Self::after_handshake(stream, handshake(address, target))
     }
 }
 

@@ -268,6 +268,14 @@ impl Bed {
         self.upgrade(self.connect())
     }
 
+    /// The same, at another path, where nothing is compressed.
+    pub(crate) fn open_at(&self, target: &str) -> Peer<Stream> {
+        let handshake = peer::handshake(self.address, target);
+        let mut stream = self.connect();
+        stream.write_all(&handshake.request()).unwrap();
+        Peer::after_handshake(stream, handshake)
+    }
+
     pub(crate) fn upgrade(&self, mut stream: Stream) -> Peer<Stream> {
         let handshake = self.handshake();
         stream.write_all(&handshake.request()).unwrap();

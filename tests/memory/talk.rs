@@ -14,6 +14,8 @@ const KEY: Mask = Mask::from_bytes([0x0F, 0x1E, 0x2D, 0x3C]);
 /// What one connection is to say and to do.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
+    /// Path and query that are asked for; `/` where there are none.
+    pub(crate) target: String,
     /// Sent right behind the upgrade request.
     pub(crate) frames: Vec<u8>,
     /// A Close frame is among them: the server's is the answer to it.
@@ -194,7 +196,9 @@ impl Handler for Talk {
 
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
         for number in 0..self.scripts.len() {
-            let mut handshake = ClientHandshake::new("here", 80, "/", [number as u8; 16], 8192).unwrap();
+            let target = Some(self.scripts[number].target.as_str()).filter(|target| !target.is_empty());
+            let target = target.unwrap_or("/");
+            let mut handshake = ClientHandshake::new("here", 80, target, [number as u8; 16], 8192).unwrap();
             let offered = self.scripts[number].deflate;
             if let Some(wanted) = offered {
                 handshake = handshake.offering_deflate(wanted);

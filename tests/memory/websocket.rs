@@ -17,7 +17,7 @@ use super::talk::{Heard, Script, Talk, frame};
 use super::{SECOND_NS, SEEDS, eager, seed, tiny};
 
 /// When the server is told to drain, unless a test says otherwise.
-const DRAIN_NS: u64 = 3000 * SECOND_NS;
+pub(crate) const DRAIN_NS: u64 = 3000 * SECOND_NS;
 
 /// A server that puts up with everything.
 pub(crate) fn patient() -> Limits {
@@ -40,7 +40,7 @@ pub(crate) struct Played {
     pub(crate) served: Served,
     pub(crate) course: Course,
     /// Connections that the server counted as open at last.
-    open: usize,
+    pub(crate) open: usize,
     /// Addresses that it counted as having some.
     addresses: usize,
 }
@@ -85,12 +85,12 @@ pub(crate) fn play_with(
 }
 
 /// Two engines of all kinds of faults.
-fn faulty(random: &mut Rng) -> (Config, Config) {
+pub(crate) fn faulty(random: &mut Rng) -> (Config, Config) {
     (tiny(random), eager(random))
 }
 
 /// A message that may be said in fragments with pings between them, and what will be heard of it.
-fn message(random: &mut Rng, length: usize, out: &mut Vec<u8>, hears: &mut Vec<Heard>) {
+pub(crate) fn message(random: &mut Rng, length: usize, out: &mut Vec<u8>, hears: &mut Vec<Heard>) {
     let text = random.bool();
     let payload: Vec<u8> = if text {
         let mut text = String::new();
@@ -118,7 +118,7 @@ fn message(random: &mut Rng, length: usize, out: &mut Vec<u8>, hears: &mut Vec<H
 }
 
 /// Some messages, and a Close; what must be heard.
-fn conversation(random: &mut Rng, bytes_max: usize) -> (Script, Vec<Heard>) {
+pub(crate) fn conversation(random: &mut Rng, bytes_max: usize) -> (Script, Vec<Heard>) {
     let (mut frames, mut hears) = (Vec::new(), Vec::new());
     for _ in 0..random.usize(0..20) {
         let any = random.usize(0..=bytes_max);

@@ -40,7 +40,7 @@ impl Account {
     }
 
     /// An entry of nothing.
-    pub(super) fn entry(&self) -> Entry {
+    pub(in crate::scenario) fn entry(&self) -> Entry {
         Entry { account: self.clone(), bytes: 0 }
     }
 }
@@ -55,7 +55,7 @@ pub struct Entry {
 impl Entry {
     /// It holds `bytes` now; says whether it may, and if not, all stays as it was. Free of charge where nothing changes.
     #[must_use]
-    pub(super) fn set(&mut self, bytes: usize) -> bool {
+    pub(in crate::scenario) fn set(&mut self, bytes: usize) -> bool {
         self.set_within(bytes, self.account.bytes_max)
     }
 

@@ -53,6 +53,28 @@ counters! {
     }
 }
 
+counters! {
+    /// What was done at the paths of other scenarios than the echo.
+    pub struct Scenes {
+        /// Messages that were published, on topics with subscribers or without.
+        published,
+        /// Messages that subscribers were sent.
+        delivered,
+        /// Messages that a subscriber was not sent, because too much waited for it (`--slow-consumer drop-newest`).
+        slow_dropped,
+        /// Subscribers failed with 1008, because too much waited for them (`--slow-consumer close`).
+        slow_closed,
+        /// Times that publishers had to wait for a subscriber (`--slow-consumer block`).
+        slow_blocked,
+        /// Messages that were pushed.
+        pushed,
+        /// JSON messages that were answered with an error.
+        json_errors,
+        /// Nanoseconds that were worked for messages.
+        worked_ns,
+    }
+}
+
 /// What of a peer was waited for in vain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Awaited {
@@ -85,6 +107,8 @@ counters! {
         timeouts,
         ; /// The same and more, by kind.
         kinds: Kinds
+        ; /// What other scenarios than the echo have done.
+        scenes: Scenes
         ; /// The engine's counters.
         engine: Counters
     }
@@ -93,7 +117,8 @@ counters! {
 impl Served {
     /// Every counter there is, by name.
     pub fn all_named(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        self.named().chain(self.kinds.named()).chain(self.engine.named()).chain(self.engine.named_of_tls())
+        let ours = self.named().chain(self.kinds.named()).chain(self.scenes.named());
+        ours.chain(self.engine.named()).chain(self.engine.named_of_tls())
     }
 
     pub(super) fn on_fault(&mut self, fault: Fault) {

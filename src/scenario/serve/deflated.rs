@@ -44,6 +44,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let unread = Account::new(self.limits.queued_bytes_in_all);
         let space = Workspace::new(queued_bytes_max).accounting(self.shared.deflate_memory.clone(), unread);
         self.deflation = Some(Box::new(Deflation { settings, space }));
+        self.has_turns = true;
         self
     }
 

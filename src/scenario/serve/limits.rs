@@ -3,11 +3,13 @@
 //! Every state that waits for a peer has a time limit here, but for silence between messages, which is legal and costs
 //! nothing but the connection.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use super::addresses::Addresses;
 use crate::limits;
 use crate::scenario::deflate::Account;
+use crate::scenario::hub::Hub;
 use crate::ws::connection::{Bounds, Timeouts};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -26,6 +28,10 @@ pub struct Limits {
     /// Of them, those from one address; as many again are told so, and further ones dropped. Needs
     /// [`Config::peer_addresses`](crate::engine::Config::peer_addresses).
     pub connections_per_address: Option<u32>,
+    /// Bytes that may wait for one peer, where it is for us to say what is sent to it.
+    pub queued_bytes: usize,
+    /// What becomes of subscribers for whom more waits.
+    pub slow_consumer: SlowConsumer,
     /// Received bytes that may wait on all connections of a thread until they can be inflated; the engine bounds what waits to be sent.
     pub queued_bytes_in_all: usize,
     /// How long the opening handshake may take.
@@ -36,6 +42,17 @@ pub struct Limits {
     pub stall_ns: Option<u64>,
     /// Heartbeat and idleness.
     pub timeouts: Timeouts,
+}
+
+/// What becomes of a subscriber for whom too much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// It misses what comes until some of that has gone.
+    DropNewest,
+    /// It is failed with 1008.
+    Close,
+    /// Those who publish on its topic are not read from until all of that has gone.
+    Block,
 }
 
 impl Default for Limits {
@@ -50,6 +67,8 @@ impl Default for Limits {
             },
             connections: limits::CONNECTIONS as usize,
             connections_per_address: None,
+            queued_bytes: limits::OUTBOX_BYTES,
+            slow_consumer: SlowConsumer::Close,
             queued_bytes_in_all: limits::OUTBOX_BYTES_IN_ALL as usize,
             handshake_ns: 10 * SECOND_NS,
             close_ns,
@@ -68,6 +87,8 @@ pub struct Shared {
     pub addresses: Addresses,
     /// What compression keeps for them.
     pub deflate_memory: Account,
+    /// What is published, across threads.
+    pub hub: Arc<Hub>,
     /// The server is to end: every connection is closed with 1001, and the thread ends with the last.
     pub draining: AtomicBool,
     /// The drain took too long: end at once.

@@ -1,6 +1,7 @@
 //! The opening handshake: what a server asks of a request beside the RFC's own rules, and what its answer makes of a connection.
 
 use super::deflated::Agreed;
+use super::scenes::Asked;
 use super::{Peer, Place, Serve, Served, Stamped};
 use crate::engine::{Io, Received};
 use crate::limits;
@@ -39,6 +40,8 @@ struct Accepted {
     head_bytes: usize,
     stamps: Option<Layout>,
     agreed: Option<Agreed>,
+    /// Of another scenario than the echo.
+    scene: Option<Peer>,
 }
 
 impl<R: FnMut(Served)> Serve<R> {
@@ -55,7 +58,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let judged = match handshake.on_bytes(head) {
             Ok(None) => return,
             Ok(Some(_)) if *place != Place::Free => Err(place.refusal()),
-            Ok(Some(upgrade)) => self.judge(&upgrade),
+            Ok(Some(upgrade)) => self.judge(&upgrade, io, now_ns),
             Err(rejection) => Err(rejection),
         };
         match judged {
@@ -68,21 +71,30 @@ impl<R: FnMut(Served)> Serve<R> {
         }
     }
 
-    fn judge(&mut self, upgrade: &Upgrade<'_>) -> Result<Accepted, Rejection> {
+    fn judge(&mut self, upgrade: &Upgrade<'_>, io: &Io<'_>, now_ns: u64) -> Result<Accepted, Rejection> {
         if !self.terms.origins.allow(upgrade.origins()) {
             return Err(Rejection::Origin);
         }
-        if !matches!(upgrade.path(), "/" | "/echo") {
-            return Err(Rejection::NotFound);
+        let (mut stamps, mut agreed, mut scene) = (None, None, None);
+        match Asked::read(upgrade.path(), upgrade.query())? {
+            Asked::Echo => {
+                stamps = Layout::asked_for(upgrade.query());
+                // Stamps are written over an echo's own bytes, which a compressed one has none of.
+                agreed = if stamps.is_none() { self.agree(upgrade) } else { None };
+            }
+            asked => scene = Some(self.scene(asked, upgrade.path(), io, self.connection(now_ns), now_ns)?),
         }
-        let stamps = Layout::asked_for(upgrade.query());
-        // Stamps are written over an echo's own bytes, which a compressed one has none of.
-        let agreed = if stamps.is_none() { self.agree(upgrade) } else { None };
         let response = upgrade.accept_choosing(&Chosen {
             subprotocol: subprotocol::choose(upgrade.subprotocols(), &self.terms.subprotocols),
             extensions: agreed.as_ref().map(|agreed| agreed.agreement.answer.as_str()),
         });
-        Ok(Accepted { response, head_bytes: upgrade.consumed_bytes(), stamps, agreed })
+        Ok(Accepted { response, head_bytes: upgrade.consumed_bytes(), stamps, agreed, scene })
+    }
+
+    fn connection(&self, now_ns: u64) -> Connection {
+        let mut connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
+        connection.bound(self.limits.bounds);
+        connection
     }
 
     /// Answers a request, and the frames that came right behind it.
@@ -94,12 +106,15 @@ impl<R: FnMut(Served)> Serve<R> {
         accepted: Accepted,
         now_ns: u64,
     ) {
-        let Accepted { response, head_bytes, stamps, agreed } = accepted;
+        let Accepted { response, head_bytes, stamps, agreed, scene } = accepted;
         self.served.upgrades += 1;
         io.send(response);
-        let mut connection = Connection::new(Role::Server, self.limits.message_bytes, now_ns);
-        connection.bound(self.limits.bounds);
-        if let Some(compressed) = agreed.and_then(|agreed| self.compressed(agreed, now_ns)) {
+        let connection = self.connection(now_ns);
+        if let Some(scene) = scene {
+            *conn = scene;
+            self.on_scene_frames(conn, io, received, head_bytes, now_ns);
+            self.on_scene_time(conn, io, now_ns);
+        } else if let Some(compressed) = agreed.and_then(|agreed| self.compressed(agreed, now_ns)) {
             *conn = compressed;
             self.on_compressed_frames(conn, io, received, head_bytes, now_ns);
         } else if let Some(layout) = stamps {

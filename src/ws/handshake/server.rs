@@ -188,9 +188,15 @@ pub enum Rejection {
     /// The caller's verdict on [`Upgrade::path`].
     #[error("there is no WebSocket at this path")]
     NotFound,
+    /// The caller's verdict on [`Upgrade::path`] or [`Upgrade::query`], with what would be right.
+    #[error("{0}")]
+    Parameter(String),
     /// The caller's verdict on its own load.
     #[error("there are as many connections as this server takes")]
     Busy,
+    /// The same, of what the path names.
+    #[error("there are as many rooms as this server keeps: enter one that is there, or try again later")]
+    TooManyRooms,
     /// The caller's verdict on how many connections the client's address has. 429 (RFC 6585, 4) tells the client that it is
     /// about itself; 503 would have a proxy take the server for overloaded.
     #[error("there are as many connections from this address as this server takes")]
@@ -203,13 +209,13 @@ impl Rejection {
         match self {
             Self::Head(HeadError::TooLong { .. } | HeadError::TooManyHeaders { .. }) => 431,
             Self::Head(_) | Self::HttpVersion | Self::Target | Self::Body | Self::Host | Self::Key => 400,
-            Self::Extensions | Self::Subprotocol => 400,
+            Self::Extensions | Self::Subprotocol | Self::Parameter(_) => 400,
             Self::Origin => 403,
             Self::NotFound => 404,
             Self::Method => 405,
             Self::UpgradeRequired | Self::WebSocketVersion => 426,
             Self::TooManyFromAddress => 429,
-            Self::Busy => 503,
+            Self::Busy | Self::TooManyRooms => 503,
         }
     }
 
