@@ -16,7 +16,7 @@ mod subprotocol;
 use std::collections::VecDeque;
 
 use super::tally::{Slice, Tally, Window};
-use super::task::{Report, Task};
+use super::task::{Harvest, Report, Task};
 use super::worst::Worst;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
 use crate::scenario::stamps::{self, Layout};
@@ -59,7 +59,7 @@ pub(super) struct Client {
     pub(super) tally: Tally,
     pub(super) worst: Worst,
     /// Time of the measured window in turns that found nothing to do, while spinning.
-    pub(super) idle_ns: u64,
+    idle_ns: u64,
     /// Whether this turn has had anything to do; whether the one before had, and when it began.
     turn_worked: bool,
     last_turn_worked: bool,
@@ -298,9 +298,17 @@ impl Client {
         }
     }
 
-    /// The server was asked for stamps and gave none.
-    pub(super) fn is_unstamped(&self) -> bool {
-        self.task.payloads.stamps().is_some() && self.tally.anatomy.is_none()
+    /// What it leaves when it has ended.
+    pub(super) fn into_harvest(self) -> Harvest {
+        Harvest {
+            is_unstamped: self.task.payloads.stamps().is_some() && self.tally.anatomy.is_none(),
+            deflate: self.agreed(),
+            wire: self.wire(),
+            tally: self.tally,
+            exemplars: self.worst.into_exemplars(),
+            idle_ns: self.idle_ns,
+            subprotocol: self.subprotocol,
+        }
     }
 
     // ---- the end ----

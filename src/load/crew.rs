@@ -12,7 +12,7 @@ use super::arrivals::Spans;
 use super::client::{self, Client};
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
-use super::task::{Orders, Report, Task};
+use super::task::{Harvest, Orders, Report, Task};
 use super::tls_flags::TlsPlan;
 use super::{Endpoint, Filling, LoadError, Plan};
 use crate::cpu;
@@ -37,7 +37,7 @@ pub(super) enum Event {
 
 /// The generator's threads.
 pub(super) struct Crew {
-    pub(super) threads: Vec<JoinHandle<Result<Client, LoadError>>>,
+    pub(super) threads: Vec<JoinHandle<Result<Harvest, LoadError>>>,
     /// By thread, once it has opened its connections; 0 before.
     pub(super) thread_ids: Vec<i32>,
     ready_count: usize,
@@ -189,7 +189,7 @@ impl Crew {
         mut self,
         events: &Receiver<Event>,
         mut on_slice: impl FnMut(usize, &Slice),
-    ) -> Result<Vec<Client>, LoadError> {
+    ) -> Result<Vec<Harvest>, LoadError> {
         let deadline = Instant::now() + self.drain_timeout + GOODBYE;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             // A thread says that it has ended a moment before it has: don't wait for another word of it.
@@ -209,7 +209,7 @@ impl Crew {
             }
         }
         let ended = std::mem::take(&mut self.threads).into_iter().map(|thread| match thread.join() {
-            Ok(client) => client,
+            Ok(harvest) => harvest,
             Err(panic) => std::panic::resume_unwind(panic),
         });
         ended.collect()
@@ -224,7 +224,7 @@ fn generate(
     trace: Option<Numbers>,
     task: Task,
     waker: &Waker,
-) -> Result<Client, LoadError> {
+) -> Result<Harvest, LoadError> {
     cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
     // The kernel may else end a wait 50 µs late, to save itself wake-ups, and so would every message be.
     cpu::end_waits_on_time();
@@ -242,9 +242,14 @@ fn generate(
     };
     let connect_timeout_ns = task.connect_timeout_ns;
     let client = Client::new(task);
-    let Some(numbers) = trace else { return run(engine, config, waker, tls, connect_timeout_ns, client) };
-    let client = Tapped::new(client, Trace::to_standard_error(Role::Client, numbers));
-    Ok(run(engine, config, waker, tls, connect_timeout_ns, client)?.into_inner())
+    let ended = match trace {
+        None => run(engine, config, waker, tls, connect_timeout_ns, client)?,
+        Some(numbers) => {
+            let client = Tapped::new(client, Trace::to_standard_error(Role::Client, numbers));
+            run(engine, config, waker, tls, connect_timeout_ns, client)?.into_inner()
+        }
+    };
+    Ok(ended.into_harvest())
 }
 
 /// Runs a handler until it ends, over TLS if that is planned, and gives it back.

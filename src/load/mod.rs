@@ -200,8 +200,8 @@ impl Run {
         if !matches!(opened, Ok(open) if open > 0) {
             crew.order_end_now();
             let mut accounting = Accounting::default();
-            for client in crew.join(&self.events, |_, _| {})? {
-                accounting.merge(&client.tally.accounting);
+            for harvest in crew.join(&self.events, |_, _| {})? {
+                accounting.merge(&harvest.tally.accounting);
             }
             opened?;
             let causes: Vec<String> =

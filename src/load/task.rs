@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use super::arrivals::Spans;
 use super::endpoint::Endpoint;
 use super::schedule::Schedule;
-use super::tally::{Slice, Window};
-use crate::scenario::deflate::DeflateSettings;
+use super::tally::{Slice, Tally, Window};
+use crate::measure::evidence::Exemplar;
+use crate::measure::result::Wire;
+use crate::scenario::deflate::{DeflateParameters, DeflateSettings};
 use crate::scenario::echo::Payloads;
 use crate::ws::subprotocol::Subprotocol;
 
@@ -81,6 +83,23 @@ pub(super) enum Report {
     Unstamped,
     /// The last of its connections is gone, and not by our doing.
     Deserted,
+}
+
+/// What a thread leaves when it ends.
+pub(super) struct Harvest {
+    pub(super) tally: Tally,
+    /// Its worst messages, worst first.
+    pub(super) exemplars: Vec<Exemplar>,
+    /// Time of the measured window in turns that found nothing to do, while spinning.
+    pub(super) idle_ns: u64,
+    /// The server was asked for stamps and gave none.
+    pub(super) is_unstamped: bool,
+    /// The compression that its connections agreed on.
+    pub(super) deflate: Option<DeflateParameters>,
+    /// What messages came to with it.
+    pub(super) wire: Wire,
+    /// The subprotocol that was chosen.
+    pub(super) subprotocol: Option<Subprotocol>,
 }
 
 /// What a thread is to do.

@@ -7,12 +7,11 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::arrivals::Spans;
-use super::client::Client;
 use super::crew::{Crew, Event};
 use super::progress::Progress;
 use super::record::{Record, Recorded};
 use super::tally::{Slice, Window};
-use super::task::Report;
+use super::task::{Harvest, Report};
 use super::witness::Look;
 use super::{LoadError, Plan, tui};
 use crate::cpu;
@@ -229,14 +228,14 @@ impl<'a> Watch<'a> {
             .phase(Duration::from_nanos(self.window.end_ns.saturating_sub(self.window.start_ns)), "draining");
         self.crew.dismiss();
         let mut record = self.record;
-        let clients = self.crew.join(events, |thread, slice| record.add(thread, slice))?;
-        for (thread, client) in clients.iter().enumerate() {
-            record.add(thread, &client.tally.slice);
-            record.add_late(thread, &client.tally.late);
+        let harvests = self.crew.join(events, |thread, slice| record.add(thread, slice))?;
+        for (thread, harvest) in harvests.iter().enumerate() {
+            record.add(thread, &harvest.tally.slice);
+            record.add_late(thread, &harvest.tally.late);
         }
         let recorded = record.finish();
         let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
-        Ok(Measured::merge(self.plan, outcome, clients, recorded, self.witnessed, measured_s))
+        Ok(Measured::merge(self.plan, outcome, harvests, recorded, self.witnessed, measured_s))
     }
 }
 
@@ -271,11 +270,12 @@ pub(super) struct Agreed {
 
 impl Agreed {
     /// All of a run's connections agreed on the same, but for how they were secured.
-    fn add(&mut self, client: &Client) {
-        self.deflate = self.deflate.or_else(|| client.agreed());
-        self.wire.merge(&client.wire());
-        self.subprotocol = self.subprotocol.take().or_else(|| client.subprotocol().map(ToString::to_string));
-        client.tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut self.negotiated));
+    fn add(&mut self, harvest: &Harvest) {
+        self.deflate = self.deflate.or(harvest.deflate);
+        self.wire.merge(&harvest.wire);
+        let chosen = || harvest.subprotocol.as_ref().map(ToString::to_string);
+        self.subprotocol = self.subprotocol.take().or_else(chosen);
+        harvest.tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut self.negotiated));
     }
 }
 
@@ -284,7 +284,7 @@ impl Measured {
     fn merge(
         plan: &Plan,
         outcome: Outcome,
-        clients: Vec<Client>,
+        harvests: Vec<Harvest>,
         mut recorded: Recorded,
         witnessed: Witnessed,
         measured_s: f64,
@@ -295,20 +295,20 @@ impl Measured {
         let mut spans = Vec::new();
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
         let mut agreed = Agreed::default();
-        for (thread, client) in clients.into_iter().enumerate() {
-            accounting.merge(&client.tally.accounting);
-            latency.merge(&client.tally.latency);
-            evidence.held_back += client.tally.held_back;
-            client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
-            is_unstamped |= client.is_unstamped();
-            agreed.add(&client);
+        for (thread, harvest) in harvests.into_iter().enumerate() {
+            accounting.merge(&harvest.tally.accounting);
+            latency.merge(&harvest.tally.latency);
+            evidence.held_back += harvest.tally.held_back;
+            harvest.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
+            is_unstamped |= harvest.is_unstamped;
+            agreed.add(&harvest);
             if let Some(mut of_thread) = threads.get_mut(thread).and_then(Option::take) {
-                of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
+                of_thread.idle_s = plan.spin.then_some(harvest.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
                 evidence.threads.push(of_thread);
             }
-            spans.extend(client.tally.spans);
-            exemplars.extend(client.worst.into_exemplars());
+            spans.extend(harvest.tally.spans);
+            exemplars.extend(harvest.exemplars);
         }
         accounting.outstanding = accounting.sent - accounting.answered;
         match plan.mode {

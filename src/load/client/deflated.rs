@@ -73,12 +73,12 @@ impl Deflation {
 
 impl Client {
     /// What the connections agreed on.
-    pub(in super::super) fn agreed(&self) -> Option<DeflateParameters> {
+    pub(super) fn agreed(&self) -> Option<DeflateParameters> {
         self.deflation.as_ref()?.agreed
     }
 
     /// What messages came to on the wire; nothing where none may be compressed.
-    pub(in super::super) fn wire(&self) -> Wire {
+    pub(super) fn wire(&self) -> Wire {
         self.deflation.as_ref().map(|deflation| deflation.wire).unwrap_or_default()
     }
 
