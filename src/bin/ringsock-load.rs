@@ -77,6 +77,12 @@ fn main() -> ExitCode {
         Err(error) => return refuse(&error),
     };
     let flags = Flags::from_arg_matches(&settled.matches).unwrap_or_else(|error| error.exit());
+    if flags.load.scenario.list_scenarios {
+        return match report::print(&load::scenario::list()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error),
+        };
+    }
     match run(&flags, &command, &settled) {
         Ok(code) => code,
         Err(error) => {

@@ -12,9 +12,11 @@ mod answers;
 mod deflated;
 mod opening;
 mod subprotocol;
+mod varied;
 
 use std::collections::VecDeque;
 
+use super::bursts::BurstLog;
 use super::tally::{Slice, Tally, Window};
 use super::task::{Harvest, Report, Task};
 use super::worst::Worst;
@@ -28,6 +30,8 @@ use crate::ws::mask::Mask;
 use crate::ws::subprotocol::Subprotocol;
 use deflated::{Compressed, Deflation};
 use opening::describe;
+pub(super) use varied::Variety;
+use varied::{Varied, Varying};
 
 /// Output of earlier turns that may wait on a connection before the schedule's messages stay in its backlog: the server is
 /// not reading. It counts as sent, so service times would be longer by a stall if it were more.
@@ -80,6 +84,10 @@ pub(super) struct Client {
     close_by_ns: u64,
     /// Where messages are compressed.
     deflation: Option<Box<Deflation>>,
+    /// Where they vary.
+    varying: Option<Box<Varying>>,
+    /// More is to be noted of an answer than how long it took.
+    looks_closer: bool,
     /// What the first connection's server chose, and so all have to.
     subprotocol: Option<Subprotocol>,
 }
@@ -89,6 +97,7 @@ enum Protocol {
     Handshake { handshake: Box<ClientHandshake>, since_ns: u64 },
     Open(Connection),
     Compressed(Box<Compressed>),
+    Varied(Box<Varied>),
 }
 
 impl Protocol {
@@ -97,6 +106,7 @@ impl Protocol {
         match self {
             Self::Open(connection) => Some(connection),
             Self::Compressed(compressed) => Some(compressed.messages.connection()),
+            Self::Varied(varied) => Some(&mut varied.connection),
             Self::Connecting | Self::Handshake { .. } => None,
         }
     }
@@ -121,6 +131,8 @@ struct Sent {
 pub(super) struct Peer {
     protocol: Protocol,
     since_ns: u64,
+    /// Which one it is of this thread's.
+    ordinal: u32,
     /// Why we gave it up.
     failure: Option<String>,
     next_number: u64,
@@ -146,8 +158,8 @@ impl Client {
             Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
         let mut tally = Tally::new(task.spans.take());
         tally.anatomy = task.payloads.stamps().map(|_| Box::default());
+        tally.bursts = task.bursts_every_ns.map(|every_ns| Box::new(BurstLog::new(every_ns)));
         Self {
-            tally,
             worst: Worst::new(task.exemplars),
             idle_ns: 0,
             turn_worked: false,
@@ -164,8 +176,11 @@ impl Client {
             backlogged: Vec::new(),
             unanswered: 0,
             close_by_ns: u64::MAX,
+            varying: task.variety.take().map(|variety| Box::new(Varying::new(variety))),
+            looks_closer: tally.anatomy.is_some() || tally.bursts.is_some(),
             deflation: task.deflate.map(|settings| Box::new(Deflation::new(settings))),
             subprotocol: None,
+            tally,
             task,
         }
     }
@@ -193,14 +208,27 @@ impl Client {
 
     #[inline]
     fn send(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, now_ns: u64) {
-        let key = self.random_key();
-        if matches!(conn.protocol, Protocol::Compressed(_)) {
-            self.send_compressed(conn, io, intended_ns, key);
-        } else {
-            io.write(|out| self.task.payloads.encode(conn.next_number, key, out));
+        if !matches!(conn.protocol, Protocol::Open(_)) {
+            return self.send_otherwise(conn, io, intended_ns, now_ns);
         }
+        let key = self.random_key();
+        io.write(|out| self.task.payloads.encode(conn.next_number, key, out));
         conn.next_number += 1;
         conn.in_flight.push_back(Sent { intended_ns, sent_ns: now_ns });
+        self.note_sent(intended_ns);
+    }
+
+    /// On a connection that is not of the ordinary kind.
+    #[cold]
+    fn send_otherwise(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, now_ns: u64) {
+        match conn.protocol {
+            Protocol::Compressed(_) => self.send_compressed(conn, io, intended_ns, now_ns),
+            _ => self.send_varied(conn, io, intended_ns, now_ns),
+        }
+    }
+
+    #[inline(always)]
+    fn note_sent(&mut self, intended_ns: u64) {
         self.unanswered += 1;
         self.turn_worked = true;
         self.tally.on_sent(&self.window, intended_ns);
@@ -308,6 +336,7 @@ impl Client {
             exemplars: self.worst.into_exemplars(),
             idle_ns: self.idle_ns,
             subprotocol: self.subprotocol,
+            particulars: self.varying.map(|varying| varying.into_particulars()).unwrap_or_default(),
         }
     }
 
@@ -321,7 +350,12 @@ impl Client {
             let key = self.random_key();
             let Some((conn, mut io)) = connections.get(id) else { continue };
             // Those of the window are outstanding, by difference; these are in no other count.
-            if conn.in_flight.front().is_some_and(|sent| sent.intended_ns < self.window.measure_ns) {
+            let oldest_ns = conn.in_flight.front().map(|sent| sent.intended_ns);
+            let oldest_ns = match &conn.protocol {
+                Protocol::Varied(varied) => oldest_ns.into_iter().chain(varied.oldest_ns()).min(),
+                _ => oldest_ns,
+            };
+            if oldest_ns.is_some_and(|oldest_ns| oldest_ns < self.window.measure_ns) {
                 self.tally.accounting.count_error("unanswered since warm-up");
             }
             let Some(connection) = conn.protocol.connection() else { continue };
@@ -388,10 +422,11 @@ impl Client {
 }
 
 impl Peer {
-    fn new(now_ns: u64) -> Self {
+    fn new(now_ns: u64, ordinal: u32) -> Self {
         Self {
             protocol: Protocol::Connecting,
             since_ns: now_ns,
+            ordinal,
             failure: None,
             next_number: 0,
             answer_number: 0,
@@ -475,7 +510,7 @@ impl Handler for Client {
         self.turn_worked = true;
         let Some((conn, mut io)) = connections.get(id) else { return };
         let mut memory = &mut received.memory[received.range];
-        if !matches!(conn.protocol, Protocol::Open(_) | Protocol::Compressed(_)) {
+        if matches!(conn.protocol, Protocol::Connecting | Protocol::Handshake { .. }) {
             if conn.failure.is_some() {
                 // The rest of a refusal.
                 return;
@@ -531,6 +566,9 @@ impl Handler for Client {
         }
         self.tally.accounting.count_error(&conn.failure.unwrap_or_else(|| describe(&why)));
         self.unanswered -= conn.in_flight.len() as u64;
+        if let Protocol::Varied(varied) = &conn.protocol {
+            self.unanswered -= varied.unanswered();
+        }
         for intended_ns in conn.backlog {
             self.tally.on_unsent(&self.window, intended_ns);
         }

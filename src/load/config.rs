@@ -28,7 +28,7 @@ use crate::measure::store::{self, StoreError};
 pub type Values = BTreeMap<String, Value>;
 
 /// Flags about files of flags, which no such file may hold.
-const NOT_IN_FILES: [&str; 4] = ["config", "replay", "resume", "dry-run"];
+const NOT_IN_FILES: [&str; 5] = ["config", "replay", "resume", "dry-run", "list-scenarios"];
 
 /// Why the flags could not be put together.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::arrivals::Spans;
 use super::client::{self, Client};
+use super::scenario::Play;
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
 use super::task::{Harvest, Orders, Report, Task};
@@ -18,7 +19,7 @@ use super::{Endpoint, Filling, LoadError, Plan};
 use crate::cpu;
 use crate::engine::{Chosen, Config, Ends, Handler, Tapped, Tls, Waker, clock_ns};
 use crate::limits;
-use crate::measure::result::Mode;
+use crate::measure::result::{Arrivals, Mode};
 use crate::measure::verdict::lag_bound_ns;
 use crate::scenario::echo::Payloads;
 use crate::scenario::trace::{Numbers, Role, Trace};
@@ -85,7 +86,15 @@ impl Crew {
         let share = connections / thread_count + usize::from(index < connections % thread_count);
         let events = events.clone();
         let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(index as u64));
+        let spans = |gap_ns| Spans::new(gap_ns, lag_bound_ns(plan.spin), thread_count);
         let (schedule, spans, pipeline) = match plan.mode {
+            Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Burst } => {
+                let Play::Burst { count, every } = plan.scene.play else {
+                    unreachable!("bursts have a size")
+                };
+                let schedule = Schedule::bursts(count, every.as_nanos() as u64, index, thread_count);
+                (Some(schedule), Some(spans(1e9 * thread_count as f64 / rate_per_s)), 0)
+            }
             Mode::OpenLoop { rate_per_s, arrivals } => {
                 let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
                 let first_per_s = plan.warmup_rate_per_s.unwrap_or(rate_per_s);
@@ -93,7 +102,7 @@ impl Crew {
                 if plan.warmup_rate_per_s.is_some() {
                     schedule = schedule.with_change(plan.warmup.as_nanos() as u64, rate_per_s, thread_count);
                 }
-                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns(plan.spin), thread_count)), 0)
+                (Some(schedule), Some(spans(gap_ns)), 0)
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
@@ -118,6 +127,8 @@ impl Crew {
             spin: plan.spin,
             exemplars: plan.exemplars,
             payloads,
+            variety: plan.scene.variety(plan.seed),
+            bursts_every_ns: plan.scene.bursts_every_ns(),
             deflate: plan.deflate,
             subprotocols: plan.subprotocols.clone(),
             random,

@@ -6,6 +6,7 @@
 
 mod arrivals;
 pub mod autobahn;
+mod bursts;
 pub mod calibrate;
 mod client;
 pub mod clock;
@@ -18,6 +19,7 @@ pub mod heading;
 mod options;
 mod progress;
 mod record;
+pub mod scenario;
 mod schedule;
 pub mod series;
 #[cfg(test)]
@@ -49,6 +51,7 @@ use crate::scenario::serve::Served;
 use crate::server::{self, Server, ServerError};
 use crew::{Crew, Event, GOODBYE};
 use progress::Progress;
+use scenario::Play;
 use watch::{Agreed, Measured, ServerCpu, Watch};
 
 /// Why a run gave no result.
@@ -238,6 +241,7 @@ impl Run {
             cpu,
             anatomy,
             is_unstamped: _,
+            particulars,
             agreed,
             measured_s,
             evidence,
@@ -266,6 +270,7 @@ impl Run {
             cpu,
             evidence: Some(evidence),
             anatomy,
+            particulars,
             exemplars,
             summary,
         };
@@ -281,7 +286,8 @@ fn list(cpus: &[usize]) -> String {
 /// The plan as the result file keeps it.
 fn record_of(plan: &Plan) -> result::Plan {
     result::Plan {
-        scenario: "echo".to_owned(),
+        scenario: plan.scene.row.name.to_owned(),
+        parameters: plan.scene.parameters.clone(),
         url: plan.endpoint.as_ref().map(|endpoint| endpoint.url.clone()),
         connections: plan.connections.into(),
         threads: plan.cpus.len() as u64,
@@ -359,6 +365,10 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.bare = plan.bare_server;
     options.deflate = plan.deflate_flags.clone();
     options.subprotocol = plan.subprotocols.clone();
+    if let Play::Ping { .. } = plan.scene.play {
+        // As many as are sent.
+        options.max_control_rate = 0;
+    }
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();

@@ -3,21 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
 use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
+use super::scenario::{ScenarioFlags, Scene};
 use super::tls_flags::{TlsFlags, TlsPlan};
 use super::{Verbosity, clock, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, clock_ns, files};
-use crate::limits;
 use crate::measure::environment::{Clock, Environment};
 use crate::measure::{calibration, result};
 use crate::report::export::Format;
 use crate::scenario::deflate::DeflateSettings;
+use crate::scenario::sizes::Sizes;
 use crate::scenario::stamps::Layout;
 use crate::scenario::trace::Numbers;
 use crate::server::{DeflateOptions, engine_parser};
@@ -120,9 +120,14 @@ pub struct Options {
     #[arg(help_heading = MACHINE, long, value_name = "WHAT", value_enum, default_value_t = ClockFlag::Real)]
     pub clock: ClockFlag,
 
-    /// Payload of each message, as 64 or 64KiB
+    /// See there.
+    #[command(flatten)]
+    pub scenario: ScenarioFlags,
+
+    /// Payload of each message, as 64 or 64KiB; or drawn for each by --seed: uniform:A..B, or zipf:A..B or zipf:A..B:EXPONENT
+    /// [default of EXPONENT: 1], where small ones are the most; or sweep: 0, 125, 126, 65535, 65536 bytes and 1 MiB in turn
     #[arg(help_heading = LOAD, long, short = 'p', value_name = "BYTES", default_value = "64")]
-    pub payload: ByteSize,
+    pub payload: Sizes,
 
     /// Send text messages instead of binary ones
     #[arg(help_heading = LOAD, long)]
@@ -340,6 +345,9 @@ pub enum OptionsError {
     /// `--clock instructions` where the clock cannot count them, or with what it does not go with.
     #[error(transparent)]
     Clock(#[from] clock::ClockError),
+    /// A scenario's flag with what it does not go with.
+    #[error("{0}")]
+    Scenario(String),
     /// `--deflate` with what it does not go with.
     #[error("--deflate: {0}")]
     Deflate(&'static str),
@@ -380,7 +388,9 @@ pub struct Plan {
     pub server_cpus: Vec<usize>,
     /// See [`Options::server_pid`].
     pub server_pid: Option<u32>,
-    /// See [`Options::payload`].
+    /// What is played.
+    pub scene: Scene,
+    /// Of the largest message, see [`Options::payload`].
     pub payload_bytes: usize,
     /// See [`Options::text`].
     pub text: bool,
@@ -463,12 +473,6 @@ impl Options {
             connections as usize >= cpus.len(),
             "has to be one a thread or more",
         )?;
-        number(
-            "--payload",
-            &self.payload,
-            self.payload.as_u64() <= limits::MESSAGE_BYTES,
-            "has to be 64 MiB or less",
-        )?;
         number("--pipeline", &self.pipeline, (1..=1 << 16).contains(&self.pipeline), "has to be 1 to 65536")?;
         number("--exemplars", &self.exemplars, self.exemplars <= 1000, "has to be 1000 or less")?;
         let rate = self.rate;
@@ -501,6 +505,7 @@ impl Options {
             [url] => Some(Endpoint::parse(url)?),
             [_, second, ..] => return Err(OptionsError::SecondUrl { url: second.clone() }),
         };
+        let scene = self.scenario.validate(self, cpus.len())?;
         let stamps = self.stamps(endpoint.as_ref())?;
         let environment = Environment::capture();
         if self.clock == ClockFlag::Instructions {
@@ -540,7 +545,7 @@ impl Options {
             cpus,
             server_cpus: self.embedded_server_cpus()?,
             server_pid: self.server_pid,
-            payload_bytes: self.payload.as_u64() as usize,
+            payload_bytes: scene.sizes.max_bytes(),
             text: self.text,
             filling: self.filling,
             deflate: self.compression(endpoint_is_bare)?,
@@ -552,11 +557,12 @@ impl Options {
             drain_timeout: self.drain_timeout,
             connect_rate_per_s: self.connect_rate,
             connect_timeout: self.connect_timeout,
-            mode: if self.closed_loop {
-                result::Mode::ClosedLoop { pipeline: self.pipeline.into() }
-            } else {
-                result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() }
+            mode: match scene.mode() {
+                Some(mode) => mode,
+                None if self.closed_loop => result::Mode::ClosedLoop { pipeline: self.pipeline.into() },
+                None => result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() },
             },
+            scene,
             stamps,
             spin: self.spin,
             exemplars: self.exemplars,
@@ -618,7 +624,7 @@ impl Options {
             return refuse("a tcp:// server sends bytes back as they came: measure a ws:// one".to_owned());
         }
         let least = layout.end();
-        if self.payload.as_u64() < least as u64 {
+        if self.payload.max_bytes() < least {
             return refuse(format!(
                 "stamps take messages of {least} B or more: --payload {least}, not {}",
                 self.payload

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
+use super::bursts::BurstLog;
 use super::client::Client;
 use super::endpoint::Endpoint;
 use super::record::{Record, Recorded};
@@ -28,6 +29,8 @@ struct Simulation {
     payload_bytes: usize,
     pipe_bytes: usize,
     stall: Option<Stall>,
+    /// Bursts of so many, every so often, instead of the rate.
+    bursts: Option<(u64, u64)>,
 }
 
 impl Simulation {
@@ -60,12 +63,17 @@ impl Simulation {
             connections: 1,
             connect_gap_ns: 0.0,
             connect_timeout_ns: SECOND_NS,
-            schedule: Some(Schedule::new(self.rate_per_s, Arrivals::Poisson, 1, 0, 1)),
+            schedule: Some(match self.bursts {
+                Some((count, every_ns)) => Schedule::bursts(count, every_ns, 0, 1),
+                None => Schedule::new(self.rate_per_s, Arrivals::Poisson, 1, 0, 1),
+            }),
             spans: Some(Spans::new(1e9 / self.rate_per_s, 100_000, 1)),
             pipeline: 0,
             spin: false,
             exemplars: 10,
             payloads: Payloads::new(self.payload_bytes, false, &mut random),
+            variety: None,
+            bursts_every_ns: self.bursts.map(|(_, every_ns)| every_ns),
             deflate: None,
             subprotocols: Vec::new(),
             random,
@@ -111,6 +119,7 @@ fn a_stall_is_in_the_response_time_to_within_a_twentieth_and_not_in_the_service_
         payload_bytes: 16 << 10,
         pipe_bytes: 16 << 10,
         stall: Some(stall),
+        bursts: None,
     };
     let (client, recorded) = simulation.run();
     let accounting = &client.tally.accounting;
@@ -140,6 +149,7 @@ fn a_generator_that_stands_still_is_in_its_lag_and_in_the_arrivals() {
         payload_bytes: 64,
         pipe_bytes: 64 << 10,
         stall,
+        bursts: None,
     };
     let (punctual, _) = simulation(None).run();
     let stall = Stall { end: End::Client, every_ns: SECOND_NS, length_ns: 100_000_000 };
@@ -157,6 +167,31 @@ fn a_generator_that_stands_still_is_in_its_lag_and_in_the_arrivals() {
     };
     assert!(share_of_no_gap(&punctual) < 0.02, "{}", share_of_no_gap(&punctual));
     assert!((0.07..0.13).contains(&share_of_no_gap(&client)), "{}", share_of_no_gap(&client));
+}
+
+/// The server stands still for the first 200 ms of every second, and bursts are due every half of one: every other burst waits for
+/// the stall's end, the others for nothing.
+#[test]
+fn a_burst_takes_until_its_last_answer_to_drain() {
+    let stall = Stall { end: End::Server, every_ns: SECOND_NS, length_ns: 200_000_000 };
+    let simulation = Simulation {
+        rate_per_s: 200.0,
+        seconds: 10,
+        payload_bytes: 64,
+        pipe_bytes: 64 << 10,
+        stall: Some(stall),
+        bursts: Some((100, SECOND_NS / 2)),
+    };
+    let (mut client, _) = simulation.run();
+    let accounting = &client.tally.accounting;
+    assert_eq!((accounting.offered, accounting.answered, accounting.error_count()), (2_000, 2_000, 0));
+    let (start_ns, end_ns) = (START_NS + SECOND_NS, START_NS + 11 * SECOND_NS);
+    let window = Window { start_ns, measure_ns: start_ns, end_ns, drained_ns: u64::MAX };
+    let bursts = BurstLog::finish(&[*client.tally.bursts.take().unwrap()], &window, 100).unwrap();
+    assert_eq!((bursts.bursts, bursts.drained, bursts.undrained), (20, 20, 0));
+    let quick = bursts.drain.count_between(0, 10_000_000);
+    let stalled = bursts.drain.count_between(199_000_000, 210_000_000);
+    assert_eq!((quick, stalled), (10, 10), "{:?}", bursts.drain);
 }
 
 const DAY: &str = "load::simulation::a_day_of_one_second_slices";
@@ -179,8 +214,14 @@ fn a_day_stays_within_200_mib() {
 #[ignore = "run by a_day_stays_within_200_mib, in a process of its own"]
 fn a_day_of_one_second_slices() {
     let day_s = 24 * 3600;
-    let simulation =
-        Simulation { rate_per_s: 1.0, seconds: day_s, payload_bytes: 64, pipe_bytes: 4096, stall: None };
+    let simulation = Simulation {
+        rate_per_s: 1.0,
+        seconds: day_s,
+        payload_bytes: 64,
+        pipe_bytes: 4096,
+        stall: None,
+        bursts: None,
+    };
     let (client, recorded) = simulation.run();
     assert!(client.tally.accounting.answered.abs_diff(day_s) < 2_000);
     let of_batches: u64 = recorded.batches.iter().map(|batch| batch.answered).sum();

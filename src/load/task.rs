@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
+use super::client::Variety;
 use super::endpoint::Endpoint;
 use super::schedule::Schedule;
 use super::tally::{Slice, Tally, Window};
 use crate::measure::evidence::Exemplar;
+use crate::measure::particulars::Particulars;
 use crate::measure::result::Wire;
 use crate::scenario::deflate::{DeflateParameters, DeflateSettings};
 use crate::scenario::echo::Payloads;
@@ -100,6 +102,8 @@ pub(super) struct Harvest {
     pub(super) wire: Wire,
     /// The subprotocol that was chosen.
     pub(super) subprotocol: Option<Subprotocol>,
+    /// What the scenario measured beside.
+    pub(super) particulars: Particulars,
 }
 
 /// What a thread is to do.
@@ -121,6 +125,10 @@ pub(super) struct Task {
     /// How many of the worst messages to keep.
     pub(super) exemplars: usize,
     pub(super) payloads: Payloads,
+    /// How messages vary, if they do.
+    pub(super) variety: Option<Variety>,
+    /// From one burst to the next, where messages come in bursts.
+    pub(super) bursts_every_ns: Option<u64>,
     /// Messages are compressed so.
     pub(super) deflate: Option<DeflateSettings>,
     /// Offered, the one liked best first.

@@ -7,9 +7,11 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::arrivals::Spans;
+use super::bursts::BurstLog;
 use super::crew::{Crew, Event};
 use super::progress::Progress;
 use super::record::{Record, Recorded};
+use super::scenario::Play;
 use super::tally::{Slice, Window};
 use super::task::{Harvest, Report};
 use super::witness::Look;
@@ -18,6 +20,7 @@ use crate::cpu;
 use crate::engine::clock_ns;
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
+use crate::measure::particulars::Particulars;
 use crate::measure::result::{Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status, Wire};
 use crate::scenario::deflate::DeflateParameters;
 use crate::server::Server;
@@ -228,14 +231,21 @@ impl<'a> Watch<'a> {
             .phase(Duration::from_nanos(self.window.end_ns.saturating_sub(self.window.start_ns)), "draining");
         self.crew.dismiss();
         let mut record = self.record;
-        let harvests = self.crew.join(events, |thread, slice| record.add(thread, slice))?;
+        let mut harvests = self.crew.join(events, |thread, slice| record.add(thread, slice))?;
         for (thread, harvest) in harvests.iter().enumerate() {
             record.add(thread, &harvest.tally.slice);
             record.add_late(thread, &harvest.tally.late);
         }
         let recorded = record.finish();
         let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
-        Ok(Measured::merge(self.plan, outcome, harvests, recorded, self.witnessed, measured_s))
+        let logs = harvests.iter_mut().filter_map(|harvest| harvest.tally.bursts.take());
+        let logs: Vec<BurstLog> = logs.map(|log| *log).collect();
+        let mut measured =
+            Measured::merge(self.plan, outcome, harvests, recorded, self.witnessed, measured_s);
+        if let Play::Burst { count, .. } = self.plan.scene.play {
+            measured.particulars.bursts = BurstLog::finish(&logs, &self.window, count);
+        }
+        Ok(measured)
     }
 }
 
@@ -253,6 +263,7 @@ pub(super) struct Measured {
     pub(super) measured_s: f64,
     pub(super) evidence: Evidence,
     pub(super) exemplars: Vec<Exemplar>,
+    pub(super) particulars: Particulars,
 }
 
 /// What connections agreed on with the server, and what came of it.
@@ -295,6 +306,7 @@ impl Measured {
         let mut spans = Vec::new();
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
         let mut agreed = Agreed::default();
+        let mut particulars = Particulars::default();
         for (thread, harvest) in harvests.into_iter().enumerate() {
             accounting.merge(&harvest.tally.accounting);
             latency.merge(&harvest.tally.latency);
@@ -302,6 +314,7 @@ impl Measured {
             harvest.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
             is_unstamped |= harvest.is_unstamped;
             agreed.add(&harvest);
+            particulars.merge(&harvest.particulars);
             if let Some(mut of_thread) = threads.get_mut(thread).and_then(Option::take) {
                 of_thread.idle_s = plan.spin.then_some(harvest.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
@@ -315,7 +328,8 @@ impl Measured {
             Mode::OpenLoop { .. } => latency.response = recorded.headline.clone(),
             Mode::ClosedLoop { .. } => latency.service = recorded.headline.clone(),
         }
-        evidence.arrivals = spans.first().map(|first| evidence::Arrivals {
+        let is_of_bursts = matches!(plan.scene.play, Play::Burst { .. });
+        evidence.arrivals = spans.first().filter(|_| !is_of_bursts).map(|first| evidence::Arrivals {
             messages_per_span: first.messages_per_span(),
             planned_span_ns: first.planned_span_ns(),
             spans_ns: spans.iter().flat_map(Spans::kept_ns).copied().collect(),
@@ -335,6 +349,7 @@ impl Measured {
             measured_s,
             evidence,
             exemplars,
+            particulars,
         }
     }
 }

@@ -9,5 +9,9 @@ pub mod echo;
 pub mod echo_client;
 mod json;
 pub mod serve;
+pub mod sizes;
 pub mod stamps;
+mod table;
 pub mod trace;
+
+pub use table::{SCENARIOS, Scenario, find};

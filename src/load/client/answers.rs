@@ -17,7 +17,7 @@ impl Client {
         let mut at = 0;
         loop {
             let Protocol::Open(connection) = &mut conn.protocol else {
-                return self.on_compressed_frames(conn, io, memory, now_ns);
+                return self.on_other_frames(conn, io, memory, now_ns);
             };
             let event = match connection.next(&memory[at..]) {
                 Ok(Some(event)) => event,
@@ -47,6 +47,15 @@ impl Client {
                     self.on_close(conn, io, code, now_ns);
                 }
             }
+        }
+    }
+
+    /// Of a connection that is not of the ordinary kind.
+    #[cold]
+    fn on_other_frames(&mut self, conn: &mut Peer, io: &mut Io<'_>, memory: &mut [u8], now_ns: u64) {
+        match conn.protocol {
+            Protocol::Compressed(_) => self.on_compressed_frames(conn, io, memory, now_ns),
+            _ => self.on_varied_frames(conn, io, memory, now_ns),
         }
     }
 
@@ -90,20 +99,33 @@ impl Client {
     /// The end of an answer.
     #[inline]
     pub(super) fn on_answer(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
-        if conn.answer_bytes != self.task.payloads.payload_bytes() {
+        self.on_answer_of(conn, io, now_ns, self.task.payloads.payload_bytes());
+    }
+
+    /// The end of an answer that is to have so many bytes; its headline duration, if it has one that is measured.
+    #[inline(always)]
+    pub(super) fn on_answer_of(
+        &mut self,
+        conn: &mut Peer,
+        io: &mut Io<'_>,
+        now_ns: u64,
+        payload_bytes: usize,
+    ) -> Option<u64> {
+        if conn.answer_bytes != payload_bytes {
             self.on_mismatch(conn, Mismatch::Payload);
         }
         conn.answer_bytes = 0;
         if std::mem::take(&mut conn.answer_is_wrong) && std::mem::take(&mut conn.answer_is_surplus) {
-            return;
+            return None;
         }
         let Some(sent) = conn.in_flight.pop_front() else {
-            return self.tally.accounting.count_error("unasked answer");
+            self.tally.accounting.count_error("unasked answer");
+            return None;
         };
         let number = conn.answer_number;
         conn.answer_number += 1;
         self.unanswered -= 1;
-        let parts = self.tally.anatomy.is_some().then(|| self.parts(conn, io, &sent, now_ns)).flatten();
+        let parts = self.looks_closer.then(|| self.look_closer(conn, io, &sent, now_ns)).flatten();
         let headline_ns = self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
         if let Some(headline_ns) = headline_ns
             && self.worst.is_worth(headline_ns)
@@ -114,11 +136,20 @@ impl Client {
         if self.task.schedule.is_none() && goes_on {
             self.send(conn, io, now_ns, now_ns);
         }
+        headline_ns
+    }
+
+    /// What more is noted of an answer, where more is.
+    #[cold]
+    fn look_closer(&mut self, conn: &mut Peer, io: &Io<'_>, sent: &Sent, now_ns: u64) -> Option<Parts> {
+        if let Some(bursts) = &mut self.tally.bursts {
+            bursts.on_answered(&self.window, sent.intended_ns, now_ns);
+        }
+        if self.tally.anatomy.is_some() { self.parts(conn, io, sent, now_ns) } else { None }
     }
 
     /// Where the response time of the message just answered went, by the server's stamps; `None` where they cannot be of our
     /// clock.
-    #[cold]
     pub(super) fn parts(&mut self, conn: &mut Peer, io: &Io<'_>, sent: &Sent, now_ns: u64) -> Option<Parts> {
         let Some(stamps) = std::mem::take(&mut conn.stamps).read() else {
             self.tally.anatomy = None;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a connection that was begun is counted as opened or as failed, once, and the thread reports when the last of them is.
 
+use super::varied::Varied;
 use super::{Client, Peer, Protocol, Stage};
 use crate::cpu;
 use crate::engine::{Closed, ConnId, Connections, Io};
@@ -29,7 +30,9 @@ impl Client {
             self.next_connect_ns += self.task.connect_gap_ns;
             self.unopened -= 1;
             self.opening += 1;
-            let id = connections.connect(self.task.endpoint.address, Peer::new(connections.clock_ns()));
+            let ordinal = (self.task.connections - self.unopened - 1) as u32;
+            let peer = Peer::new(connections.clock_ns(), ordinal);
+            let id = connections.connect(self.task.endpoint.address, peer);
             if let Some((_, mut io)) = connections.get(id) {
                 io.wake_by(now_ns + self.task.connect_timeout_ns);
             }
@@ -81,6 +84,18 @@ impl Client {
         self.on_opened_or_failed();
     }
 
+    fn open_plain(&self, ordinal: u32, now_ns: u64) -> Protocol {
+        let connection = Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns);
+        match self.varying {
+            None => Protocol::Open(connection),
+            Some(_) => {
+                // The same whatever the number of threads would need to know who else is there; so it is by thread.
+                let ordinal = (self.task.thread as u64) << 32 | u64::from(ordinal);
+                Protocol::Varied(Box::new(Varied::new(connection, ordinal)))
+            }
+        }
+    }
+
     pub(super) fn on_response(
         &mut self,
         id: ConnId,
@@ -96,7 +111,7 @@ impl Client {
                 let (agreed, since_ns) = (handshake.deflate(), *since_ns);
                 let chosen = self.on_chosen(handshake.subprotocol());
                 let protocol = chosen.and_then(|()| match &mut self.deflation {
-                    None => Ok(Protocol::Open(Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns))),
+                    None => Ok(self.open_plain(conn.ordinal, now_ns)),
                     Some(deflation) => deflation.open(agreed, now_ns),
                 });
                 match protocol {

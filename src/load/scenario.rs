@@ -1,0 +1,349 @@
+//! `--scenario`: which one is played, with which flags of its own, and what it asks of the run.
+//!
+//! Invariant: a scenario's flags are those of its row in [`SCENARIOS`]; one that is given beside another scenario is refused by name. What is
+//! taken for granted is written down in [`Scene::parameters`], so a result tells it though nobody typed it.
+//! Deliberately absent: how a scenario is played, see [`super::client`].
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+
+use super::Options;
+use super::client::Variety;
+use super::heading::{LOAD, OUTPUT};
+use super::options::OptionsError;
+use crate::limits;
+use crate::measure::result::{self, Mode};
+use crate::scenario::sizes::Sizes;
+use crate::scenario::{self, SCENARIOS, Scenario};
+
+/// Bursts that a run may have: the times of all of them are kept.
+const BURSTS_MAX: u128 = 1_000_000;
+
+/// Flags that choose a scenario, and those that belong to one.
+#[derive(Debug, Clone, Args)]
+pub struct ScenarioFlags {
+    /// What is played; --list-scenarios describes them all
+    #[arg(
+        help_heading = LOAD,
+        long,
+        value_name = "NAME",
+        default_value = "echo",
+        value_parser = PossibleValuesParser::new(SCENARIOS.iter().map(|scenario| scenario.name)),
+    )]
+    pub scenario: String,
+
+    /// Run nothing: describe every scenario, what it needs of the server, what it reports, and its flags
+    #[arg(help_heading = OUTPUT, long)]
+    pub list_scenarios: bool,
+
+    /// Send each message in so many fragments of about the same length (scenarios echo and burst) [default: 1]
+    #[arg(help_heading = LOAD, long, value_name = "COUNT")]
+    pub fragments: Option<u32>,
+
+    /// Scenario burst: so many messages are due at one instant, over all connections
+    #[arg(
+        help_heading = LOAD,
+        long,
+        value_name = "COUNT",
+        requires = "every",
+        conflicts_with_all = ["rate", "arrivals", "warmup_rate", "closed_loop"]
+    )]
+    pub burst: Option<u64>,
+
+    /// Scenario burst: from one burst to the next
+    #[arg(help_heading = LOAD, long, value_name = "TIME", requires = "burst", value_parser = humantime::parse_duration)]
+    pub every: Option<Duration>,
+
+    /// Scenario ping: this share of the messages is pings, drawn by --seed; the others are data [default: 100%]
+    #[arg(help_heading = LOAD, long, value_name = "PERCENT", value_parser = parse_share)]
+    pub ping_share: Option<f64>,
+}
+
+/// A share, from per cent: `10%`.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    let share = percent.map(|percent| percent / 100.0).filter(|&share| share > 0.0 && share <= 1.0);
+    share.ok_or("write a share as 10%: above 0 %, at most 100 %".to_owned())
+}
+
+/// What makes a scenario another one than echo.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Play {
+    /// Messages, each by itself.
+    Echo,
+    /// So many at one instant, so often.
+    Burst {
+        /// Messages a burst.
+        count: u64,
+        /// From one to the next.
+        every: Duration,
+    },
+    /// Pings, as this share of the messages.
+    Ping {
+        /// Above 0, at most 1.
+        share: f64,
+    },
+}
+
+/// A scenario with its flags, checked.
+#[derive(Debug, Clone)]
+pub struct Scene {
+    /// Its row.
+    pub row: &'static Scenario,
+    /// What is done.
+    pub play: Play,
+    /// How large messages are.
+    pub sizes: Sizes,
+    /// Frames a message.
+    pub fragments: u32,
+    /// See [`result::Plan::parameters`].
+    pub parameters: BTreeMap<String, String>,
+}
+
+impl Scene {
+    /// Whether connections send messages that are not all whole frames of one size.
+    pub fn is_varied(&self) -> bool {
+        self.sizes.fixed().is_none() || self.fragments > 1 || matches!(self.play, Play::Ping { .. })
+    }
+
+    /// How a thread's messages vary, if they do.
+    pub(super) fn variety(&self, seed: u64) -> Option<Variety> {
+        let ping_share = if let Play::Ping { share } = self.play { share } else { 0.0 };
+        let (sizes, fragments) = (self.sizes, self.fragments);
+        self.is_varied().then_some(Variety { sizes, seed, fragments, ping_share })
+    }
+
+    /// From one burst to the next.
+    pub(super) fn bursts_every_ns(&self) -> Option<u64> {
+        if let Play::Burst { every, .. } = self.play { Some(every.as_nanos() as u64) } else { None }
+    }
+
+    /// When messages are sent, if the scenario decides it.
+    pub fn mode(&self) -> Option<Mode> {
+        let Play::Burst { count, every } = self.play else { return None };
+        let rate_per_s = count as f64 / every.as_secs_f64();
+        Some(Mode::OpenLoop { rate_per_s, arrivals: result::Arrivals::Burst })
+    }
+}
+
+impl ScenarioFlags {
+    /// Checks the scenario's flags, and the others of `options` against it; `thread_count` are to play it.
+    ///
+    /// # Errors
+    /// The first that does not go with it, and what would.
+    pub fn validate(&self, options: &Options, thread_count: usize) -> Result<Scene, OptionsError> {
+        let row = scenario::find(&self.scenario).expect("clap knows the table");
+        self.refuse_strangers(row)?;
+        let play = match row.name {
+            "burst" => self.burst(options, thread_count)?,
+            "ping" => Play::Ping { share: self.ping_share.unwrap_or(1.0) },
+            _ => Play::Echo,
+        };
+        let scene = Scene {
+            row,
+            play,
+            sizes: options.payload,
+            fragments: self.fragments.unwrap_or(1),
+            parameters: self.parameters(options, play),
+        };
+        if !(1..=limits::FRAGMENTS).contains(&scene.fragments) {
+            let rule = "has to be 1 to 1048576, as many as ringsock-server takes";
+            return Err(OptionsError::Number {
+                flag: "--fragments",
+                value: scene.fragments.to_string(),
+                rule,
+            });
+        }
+        check_beside(&scene, options)?;
+        Ok(scene)
+    }
+
+    /// The flags given that belong to certain scenarios.
+    fn given(&self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("fragments", self.fragments.is_some()),
+            ("burst", self.burst.is_some()),
+            ("every", self.every.is_some()),
+            ("ping-share", self.ping_share.is_some()),
+        ];
+        all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
+    fn refuse_strangers(&self, row: &Scenario) -> Result<(), OptionsError> {
+        let Some(flag) = self.given().find(|flag| !row.flags.contains(flag)) else { return Ok(()) };
+        let of: Vec<_> =
+            SCENARIOS.iter().filter(|row| row.flags.contains(&flag)).map(|row| row.name).collect();
+        Err(OptionsError::Scenario(format!(
+            "--{flag}: the scenario {} does not know it: it goes with --scenario {}",
+            row.name,
+            of.join(" or ")
+        )))
+    }
+
+    fn burst(&self, options: &Options, thread_count: usize) -> Result<Play, OptionsError> {
+        let refuse = |why: String| Err(OptionsError::Scenario(why));
+        let Some((count, every)) = self.burst.zip(self.every) else {
+            return refuse("--scenario burst: give --burst COUNT and --every TIME".to_owned());
+        };
+        if !(thread_count as u64..=1 << 30).contains(&count) {
+            return refuse(format!("--burst {count}: has to be one a thread or more, and 2^30 at most"));
+        }
+        let time_ns = (options.warmup + options.duration).as_nanos();
+        if every < Duration::from_micros(100) || time_ns / every.as_nanos() > BURSTS_MAX {
+            return refuse(format!(
+                "--every {every:?}: has to be 100us or longer, and a run has a million bursts at most"
+            ));
+        }
+        Ok(Play::Burst { count, every })
+    }
+
+    fn parameters(&self, options: &Options, play: Play) -> BTreeMap<String, String> {
+        let mut all = BTreeMap::new();
+        let mut add = |flag: &str, value: String| all.insert(flag.to_owned(), value);
+        if options.payload.fixed().is_none() {
+            add("payload", options.payload.to_string());
+        }
+        if let Some(fragments) = self.fragments.filter(|&fragments| fragments > 1) {
+            add("fragments", fragments.to_string());
+        }
+        match play {
+            Play::Echo => {}
+            Play::Burst { count, every } => {
+                add("burst", count.to_string());
+                add("every", humantime::format_duration(every).to_string());
+            }
+            Play::Ping { share } => {
+                add("ping-share", percent(share));
+            }
+        }
+        all
+    }
+}
+
+/// As it is typed.
+fn percent(share: f64) -> String {
+    // A share is a percentage divided by 100, which is not always the nearest number again.
+    format!("{}%", (share * 1e8).round() / 1e6)
+}
+
+/// What does not go together, whatever the scenario is called.
+fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
+    let refuse = |why: String| Err(OptionsError::Scenario(why));
+    let what = match scene.play {
+        Play::Ping { .. } => "--scenario ping",
+        _ if scene.sizes.fixed().is_none() => "--payload with sizes that vary",
+        _ => "--fragments",
+    };
+    if scene.is_varied() {
+        let bare = options.url.iter().any(|url| url.starts_with("tcp://"));
+        for (flag, given) in [
+            ("--anatomy", options.anatomy),
+            ("--deflate", options.deflate.deflate),
+            ("a tcp:// server", bare),
+        ] {
+            if given {
+                return refuse(format!("{what} does not go with {flag}: leave one of them out"));
+            }
+        }
+    }
+    if options.calibrate.is_some() && (scene.row.name != "echo" || scene.is_varied()) {
+        return refuse("--calibrate is of echo with messages of one size: leave out the rest".to_owned());
+    }
+    Ok(())
+}
+
+/// What `--list-scenarios` prints.
+pub fn list() -> String {
+    let mut text = String::new();
+    for Scenario { name, path, summary, needs, metrics, flags } in SCENARIOS {
+        let flags: Vec<_> = flags.iter().map(|flag| format!("--{flag}")).collect();
+        let flags = if flags.is_empty() { "none of its own".to_owned() } else { flags.join(", ") };
+        let rows = [("needs", *needs), ("path", path), ("reports", metrics), ("flags", &flags)];
+        text.push_str(&labelled(name, summary));
+        rows.into_iter().for_each(|(label, row)| text.push_str(&labelled(&format!("  {label}"), row)));
+    }
+    text
+}
+
+fn labelled(label: &str, text: &str) -> String {
+    const COLUMNS: usize = 11;
+    let wrapped =
+        crate::report::text::wrap(text, 100 - COLUMNS, 0).replace('\n', &format!("\n{:COLUMNS$}", ""));
+    format!("{label:<COLUMNS$}{wrapped}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn scene(flags: &[&str]) -> Result<Scene, String> {
+        let words = std::iter::once(&"ringsock-load").chain(flags);
+        let flags = Flags::try_parse_from(words).map_err(|error| error.to_string())?;
+        flags.options.scenario.validate(&flags.options, 2).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_flag_of_another_scenario_is_refused_by_name_with_its_own() {
+        for (flags, says) in [
+            (
+                &["--ping-share", "5%"][..],
+                "--ping-share: the scenario echo does not know it: it goes with --scenario ping",
+            ),
+            (&["--burst", "5", "--every", "1s"], "--burst: the scenario echo does not know it"),
+            (&["--scenario", "ping", "--fragments", "2"], "it goes with --scenario echo or burst"),
+            (&["--scenario", "burst"], "give --burst COUNT and --every TIME"),
+            (&["--scenario", "burst", "--burst", "1", "--every", "1s"], "one a thread or more"),
+            (&["--scenario", "burst", "--burst", "5", "--every", "1us"], "100us or longer"),
+            (&["--scenario", "burst", "--burst", "5", "--every", "1s", "--rate", "5"], "cannot be used with"),
+            (&["--scenario", "ping", "--ping-share", "101%"], "at most 100 %"),
+            (&["--scenario", "ping", "--deflate"], "--scenario ping does not go with --deflate"),
+            (&["--payload", "sweep", "--anatomy"], "sizes that vary does not go with --anatomy"),
+            (&["--fragments", "2", "tcp://127.0.0.1:1"], "--fragments does not go with a tcp:// server"),
+            (&["--fragments", "0"], "has to be 1 to 1048576"),
+            (&["--scenario", "ping", "--calibrate"], "--calibrate is of echo"),
+            (&["--scenario", "chess"], "[possible values: echo, burst"),
+        ] {
+            let error = scene(flags).unwrap_err();
+            assert!(error.contains(says), "{flags:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_scene_knows_what_nobody_typed() {
+        assert!(scene(&[]).unwrap().parameters.is_empty());
+        assert!(!scene(&[]).unwrap().is_varied());
+        let ping = scene(&["--scenario", "ping"]).unwrap();
+        assert_eq!(ping.parameters["ping-share"], "100%");
+        let burst = scene(&["--scenario", "burst", "--burst", "500", "--every", "50ms"]).unwrap();
+        assert_eq!((&*burst.parameters["burst"], &*burst.parameters["every"]), ("500", "50ms"));
+        let Some(Mode::OpenLoop { rate_per_s, arrivals: result::Arrivals::Burst }) = burst.mode() else {
+            panic!("{:?}", burst.mode())
+        };
+        assert_eq!(rate_per_s, 10_000.0);
+        let drawn = scene(&["--payload", "uniform:1..9", "--fragments", "3"]).unwrap();
+        assert_eq!((&*drawn.parameters["payload"], &*drawn.parameters["fragments"]), ("uniform:1..9", "3"));
+    }
+
+    #[test]
+    fn the_list_has_every_scenario_and_every_flag_in_it_exists() {
+        let (text, command) = (list(), Flags::command());
+        for row in SCENARIOS {
+            assert!(text.contains(&format!("\n{}", row.name)) || text.starts_with(row.name), "{}", row.name);
+            for flag in row.flags {
+                assert!(command.get_arguments().any(|arg| arg.get_long() == Some(flag)), "{flag}");
+            }
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+}
