@@ -23,6 +23,8 @@ mod limits;
 mod listener;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "engines/route.rs"]
+mod route;
 #[path = "engines/seam.rs"]
 mod seam;
 #[path = "common/seed.rs"]
