@@ -16,7 +16,8 @@ const ENGINES: [&str; 3] = ["uring", "tokio-uring", "epoll"];
 
 /// A run over this engine in which every message is sent and rightly answered.
 fn play(engine: &str, flags: &[&str]) -> Ended {
-    let ended = run(&[&["--engine", engine], flags].concat());
+    // A busy machine may take its time.
+    let ended = run(&[&["--engine", engine, "--drain-timeout", "20s"], flags].concat());
     let result = ended.result(0, Status::Completed);
     let accounting = &result.accounting;
     assert!(accounting.answered > 0 && accounting.errors.is_empty(), "{flags:?}: {accounting:?}");
@@ -47,7 +48,7 @@ fn the_list_needs_no_server_and_names_every_scenario() {
 fn messages_of_every_size_and_fragmented_ones_come_back_over_every_engine() {
     for engine in ENGINES {
         for (flags, payload) in [
-            (&["--payload", "sweep", "--rate", "150", "-c", "3"][..], "sweep"),
+            (&["--payload", "sweep", "--closed-loop", "--pipeline", "2", "-c", "3"][..], "sweep"),
             (
                 &["--payload", "uniform:0..3000", "--text", "--rate", "2000", "-c", "3", "--fragments", "4"],
                 "uniform:0..3000",
@@ -101,18 +102,18 @@ fn a_seed_draws_the_same_messages_whatever_the_timing() {
 #[test]
 fn bursts_drain_over_every_engine() {
     for engine in ENGINES {
-        let flags = ["--scenario", "burst", "--burst", "300", "--every", "50ms", "-c", "4", "--threads", "2"];
+        let flags = ["--scenario", "burst", "--burst", "100", "--every", "50ms", "-c", "4", "--threads", "2"];
         let ended = play(engine, &flags);
         let result = &ended.results[0];
         assert_eq!(result.plan.scenario, "burst");
-        is_listed(result, "burst", "300");
+        is_listed(result, "burst", "100");
         is_listed(result, "every", "50ms");
         let bursts = result.particulars.bursts.as_ref().expect("bursts were counted");
         assert_eq!((bursts.bursts, bursts.drained, bursts.drain.len()), (6, 6, 6));
-        assert_eq!(result.accounting.offered, 1800);
+        assert_eq!(result.accounting.offered, 600);
         assert!(bursts.drain.max() >= result.headline().max(), "a burst lasts as long as its slowest answer");
         assert!(
-            ended.output.starts_with("ringsock-load 0.1.0: burst (burst 300, every 50ms)"),
+            ended.output.starts_with("ringsock-load 0.1.0: burst (burst 100, every 50ms)"),
             "{}",
             ended.output
         );
@@ -168,5 +169,153 @@ fn a_wrong_pong_and_a_missing_one_are_errors() {
         (accounting.errors.get("missing pong"), accounting.outstanding),
         (Some(&1), 1),
         "{accounting:?}"
+    );
+}
+
+#[test]
+fn connections_come_and_go_over_every_engine() {
+    for engine in ENGINES {
+        for flags in [
+            &["--rate", "100", "-c", "16", "--payload", "uniform:0..2000"][..],
+            &["--closed-loop", "-c", "4", "--threads", "2", "--idle-beside", "6"],
+            &["--closed-loop", "-c", "4", "--tls", "--text"],
+        ] {
+            let ended = play(engine, &[&["--scenario", "churn"], flags].concat());
+            let result = &ended.results[0];
+            let (accounting, latency) = (&result.accounting, &result.latency);
+            let churn = result.particulars.churn.as_ref().expect("lives were counted");
+            assert_eq!(
+                (churn.first_message.len(), churn.close.len()),
+                (accounting.answered, accounting.answered)
+            );
+            assert_eq!(latency.tls_handshake.is_some(), flags.contains(&"--tls"));
+            let lives = accounting.answered + accounting.warmup_messages;
+            let beside = result.particulars.crowd.as_ref().map_or(0, |crowd| crowd.held);
+            assert_eq!(beside, if flags.contains(&"--idle-beside") { 6 } else { 0 });
+            // A warm-up's life may have been given up at the end.
+            assert!(accounting.connections_opened <= lives + beside, "{flags:?}: {accounting:?}");
+            assert!(latency.connect.len() >= accounting.answered + beside, "{flags:?}");
+            assert!(churn.connections_per_s > 0.0 && churn.closed_by_us == 0, "{flags:?}: {churn:?}");
+            assert!((1..=result.plan.connections).contains(&churn.at_once_max), "{flags:?}: {churn:?}");
+            assert!(ended.output.contains("\nlives "), "{}", ended.output);
+        }
+    }
+}
+
+#[test]
+fn a_life_that_ends_early_is_outstanding_with_its_cause() {
+    let flags = ["--scenario", "churn", "--rate", "100", "--warmup", "0s"];
+    // It hangs up on every other one's message.
+    let counter = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let address = misbehaving::accepting(move |mut stream| {
+        use std::io::{Read, Write};
+        let number = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let Some(_) = misbehaving::upgraded(&mut stream, |upgrade| upgrade.accept()) else { return };
+        let mut buffer = [0; 1024];
+        if number > 0 && number % 2 == 0 {
+            return;
+        }
+        // A message of 5 bytes, masked: sent back as it was, then Close for Close.
+        stream.read_exact(&mut buffer[..11]).unwrap();
+        let payload: Vec<u8> = (0..5).map(|at| buffer[6 + at] ^ buffer[2 + at % 4]).collect();
+        stream.write_all(&[&[0x82, 5], &payload[..]].concat()).unwrap();
+        let _ = stream.read(&mut buffer);
+        let _ = stream.write_all(&[0x88, 2, 3, 0xE8]);
+    });
+    let ended =
+        run(&[&flags[..], &["--payload", "5", "--drain-timeout", "20s", &format!("ws://{address}/")]]
+            .concat());
+    let accounting = &ended.result(1, Status::Completed).accounting;
+    assert!(accounting.answered > 5 && accounting.outstanding > 5, "{accounting:?}");
+    assert_eq!(accounting.error_count(), accounting.outstanding, "{accounting:?}");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let ended = run(&[&flags[..], &[&format!("ws://{nobody}/")]].concat());
+    assert_eq!((ended.code, ended.results.len()), (Some(1), 0));
+    assert!(ended.errors.contains("connect: refused"), "{}", ended.errors);
+}
+
+#[test]
+fn slow_readers_are_slow_and_the_others_are_measured_beside_a_run_without_them() {
+    for engine in ENGINES {
+        for mode in ["stop", "dribble"] {
+            let flags = [
+                "--scenario",
+                "slow",
+                "-c",
+                "20",
+                "--slow-share",
+                "20%",
+                "--slow-mode",
+                mode,
+                "--rate",
+                "500",
+            ];
+            let ended = play(engine, &[&flags[..], &["--payload", "4KiB"]].concat());
+            let result = &ended.results[0];
+            let crowd = result.particulars.crowd.as_ref().expect("they were counted");
+            assert_eq!((crowd.manner.as_str(), crowd.opened, crowd.held, crowd.failed), (mode, 4, 4, 0));
+            assert!(crowd.sent_bytes > 100_000 && crowd.read_bytes < crowd.sent_bytes / 2, "{crowd:?}");
+            assert_eq!(crowd.read_bytes == 0, mode == "stop", "{crowd:?}");
+            assert!(crowd.server_memory.as_ref().is_some_and(|memory| memory.after_bytes > 0), "{crowd:?}");
+            let without = result.particulars.without_crowd.as_ref().expect("there was a run without them");
+            assert_eq!((without.headline.len(), without.offered), (without.answered, without.answered));
+            assert_eq!((result.plan.connections, result.accounting.connections_opened), (20, 20));
+            assert!(
+                ended.output.contains("beside the crowd") && ended.output.contains("without it"),
+                "{}",
+                ended.output
+            );
+        }
+    }
+}
+
+#[test]
+fn a_silent_crowd_is_held_and_answers_heartbeats() {
+    for engine in ENGINES {
+        let flags = [
+            "--scenario",
+            "idle",
+            "-c",
+            "300",
+            "--active",
+            "5",
+            "--rate",
+            "500",
+            "--duration",
+            "2s",
+            "--threads",
+            "2",
+        ];
+        let ended = play(engine, &flags);
+        let result = &ended.results[0];
+        let crowd = result.particulars.crowd.as_ref().expect("they were counted");
+        assert_eq!((crowd.manner.as_str(), crowd.opened, crowd.held, crowd.failed), ("silent", 295, 295, 0));
+        assert!(crowd.heartbeats > 0 && crowd.kernel_memory.is_some(), "{crowd:?}");
+        assert_eq!(crowd.server_memory.as_ref().unwrap().of, "server and generator");
+        assert_eq!((result.plan.connections, result.accounting.connections_opened), (300, 300));
+        assert_eq!(result.latency.connect.len(), 300);
+    }
+    let (server, address) = peer::server(env!("CARGO_BIN_EXE_ringsock-server"), &["--threads", "1"]);
+    let process_id = server.id().to_string();
+    let flags = ["--scenario", "idle", "-c", "200", "--server-pid", &process_id, &format!("ws://{address}/")];
+    let ended = play("epoll", &flags);
+    let crowd = ended.results[0].particulars.crowd.as_ref().unwrap();
+    assert_eq!((crowd.held, crowd.server_memory.as_ref().unwrap().of.as_str()), (180, "server"));
+}
+
+#[test]
+fn more_connections_than_a_threads_table_may_have_are_refused_with_the_threads_that_would_do() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let Some(limit) = limit.filter(|&limit| limit < 1 << 30) else {
+        eprintln!("SKIPPED, nothing was tested: open files have no limit here");
+        return;
+    };
+    let many = (3 * limit).to_string();
+    let ended = run(&["--scenario", "idle", "--engine", "uring", "-c", &many]);
+    assert_eq!((ended.code, ended.results.len()), (Some(2), 0));
+    assert!(
+        ended.errors.contains("give --threads 4") || ended.errors.contains("give --threads 3"),
+        "{}",
+        ended.errors
     );
 }

@@ -29,9 +29,9 @@ use crate::ws::handshake::ClientHandshake;
 use crate::ws::mask::Mask;
 use crate::ws::subprotocol::Subprotocol;
 use deflated::{Compressed, Deflation};
-use opening::describe;
-pub(super) use varied::Variety;
+pub(super) use opening::describe;
 use varied::{Varied, Varying};
+pub(super) use varied::{Variety, fragment};
 
 /// Output of earlier turns that may wait on a connection before the schedule's messages stay in its backlog: the server is
 /// not reading. It counts as sent, so service times would be longer by a stall if it were more.

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::arrivals::Spans;
+use super::churn::Churn;
 use super::client::{self, Client};
 use super::scenario::Play;
 use super::schedule::Schedule;
@@ -33,6 +34,8 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) enum Event {
     Thread(Report),
     Ended,
+    /// A thread's part of the crowd is open.
+    Crowd,
     Interrupt,
 }
 
@@ -68,8 +71,9 @@ impl Crew {
             let task = crew.task(plan, endpoint, index, events);
             let (cpu, engine, ended) = (plan.cpus[index], plan.engine.clone(), events.clone());
             let (tls, trace) = (plan.tls.clone(), plan.trace.clone());
+            let churns = plan.scene.play == Play::Churn;
             let body = move || {
-                let result = generate(cpu, &engine, tls, trace, task, &waker);
+                let result = generate(cpu, &engine, tls, trace, churns, task, &waker);
                 let _ = ended.send(Event::Ended);
                 result
             };
@@ -160,7 +164,7 @@ impl Crew {
                 // An engine that refused: joining it tells why.
                 Ok(Event::Ended) => return Ok(0),
                 Ok(Event::Thread(Report::Deserted)) => self.deserted_count += 1,
-                Ok(Event::Thread(Report::Slice(..) | Report::Unstamped)) => {}
+                Ok(Event::Crowd | Event::Thread(Report::Slice(..) | Report::Unstamped)) => {}
             }
         }
         Ok(open_count)
@@ -233,6 +237,7 @@ fn generate(
     engine: &Chosen,
     tls: Option<TlsPlan>,
     trace: Option<Numbers>,
+    churns: bool,
     task: Task,
     waker: &Waker,
 ) -> Result<Harvest, LoadError> {
@@ -252,15 +257,25 @@ fn generate(
         ..Config::default()
     };
     let connect_timeout_ns = task.connect_timeout_ns;
-    let client = Client::new(task);
-    let ended = match trace {
-        None => run(engine, config, waker, tls, connect_timeout_ns, client)?,
-        Some(numbers) => {
-            let client = Tapped::new(client, Trace::to_standard_error(Role::Client, numbers));
-            run(engine, config, waker, tls, connect_timeout_ns, client)?.into_inner()
-        }
-    };
-    Ok(ended.into_harvest())
+    let ground = (engine, config, waker, tls, connect_timeout_ns);
+    match churns {
+        true => Ok(run_traced(ground, trace, Churn::new(task))?.into_harvest()),
+        false => Ok(run_traced(ground, trace, Client::new(task))?.into_harvest()),
+    }
+}
+
+/// What a handler runs on: engine, its configuration, what wakes it, how it is secured, and how long that may take.
+type Ground<'a> = (&'a Chosen, Config, &'a Waker, Option<TlsPlan>, u64);
+
+/// Runs a handler until it ends, traced if that is planned, and gives it back.
+fn run_traced<H: Handler>(
+    (engine, config, waker, tls, connect_timeout_ns): Ground<'_>,
+    trace: Option<Numbers>,
+    handler: H,
+) -> Result<H, LoadError> {
+    let Some(numbers) = trace else { return run(engine, config, waker, tls, connect_timeout_ns, handler) };
+    let handler = Tapped::new(handler, Trace::to_standard_error(Role::Client, numbers));
+    Ok(run(engine, config, waker, tls, connect_timeout_ns, handler)?.into_inner())
 }
 
 /// Runs a handler until it ends, over TLS if that is planned, and gives it back.

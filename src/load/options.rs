@@ -11,7 +11,7 @@ use super::scenario::{ScenarioFlags, Scene};
 use super::tls_flags::{TlsFlags, TlsPlan};
 use super::{Verbosity, clock, tui};
 use crate::cpu::{self, CpuError, CpuList};
-use crate::engine::uring::Switches;
+use crate::engine::uring::{Switch, Switches};
 use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, clock_ns, files};
 use crate::measure::environment::{Clock, Environment};
 use crate::measure::{calibration, result};
@@ -70,7 +70,7 @@ pub struct Options {
     #[arg(help_heading = TARGET)]
     pub url: Vec<String>,
 
-    /// Connections, shared out evenly among the threads
+    /// Connections, shared out evenly among the threads; of the scenario churn, as many at a time at most
     #[arg(help_heading = LOAD, long, short = 'c', value_name = "COUNT", default_value_t = 64)]
     pub connections: u32,
 
@@ -166,8 +166,8 @@ pub struct Options {
     #[arg(help_heading = LOAD, long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub connect_timeout: Duration,
 
-    /// Open loop: messages a second, all connections together, as 20000 or 20k. The whole schedule is fixed
-    /// beforehand, and response time counts from it
+    /// Open loop: messages a second, all connections together, as 20000 or 20k; of the scenario churn, connections a second. The
+    /// whole schedule is fixed beforehand, and response time counts from it
     #[arg(
         help_heading = LOAD,
         long,
@@ -187,7 +187,8 @@ pub struct Options {
     #[arg(help_heading = LOAD, long, value_enum, default_value_t = Arrivals::Poisson, conflicts_with = "closed_loop")]
     pub arrivals: Arrivals,
 
-    /// Closed loop: each connection sends as its answers come, for peak throughput
+    /// Closed loop: each connection sends as its answers come, for peak throughput; of the scenario churn, each is followed by the
+    /// next
     #[arg(help_heading = LOAD, long)]
     pub closed_loop: bool,
 
@@ -360,9 +361,46 @@ pub enum OptionsError {
     /// Too many connections for the limit on open files.
     #[error("--connections: {0}")]
     Files(EngineError),
+    /// Too many for the tables of the threads there are.
+    #[error(
+        "--connections {connections}: each thread's table of direct descriptors may have as many as the limit on open files, which \
+         is {limit}: give --threads {threads}, or raise the limit with `ulimit -n` (LimitNOFILE= in a systemd unit)"
+    )]
+    FilesOfThreads {
+        /// As asked for.
+        connections: u32,
+        /// RLIMIT_NOFILE.
+        limit: u64,
+        /// As many as would do.
+        threads: u64,
+    },
     /// The flags are right, and an engine cannot run on this kernel.
     #[error(transparent)]
     Engine(EngineError),
+}
+
+/// Raises the limit on open files to what the generator needs: in one table for all, or, where the engine gives each of its threads a
+/// table of direct descriptors, in the largest of those.
+fn ensure_files(
+    engine: &Chosen,
+    connections: u32,
+    scene: &Scene,
+    thread_count: usize,
+) -> Result<(), OptionsError> {
+    let measured = u64::from(scene.measured(connections));
+    let beside = u64::from(scene.crowd.map_or(0, |crowd| crowd.connections));
+    let has_tables = engine.kind == EngineKind::Uring && engine.uring.has(Switch::DirectDescriptors);
+    if !has_tables {
+        return files::ensure(measured + beside + OTHER_FILES).map_err(OptionsError::Files);
+    }
+    let largest = measured.max(beside);
+    files::ensure(largest.div_ceil(thread_count as u64) + OTHER_FILES).map_err(|error| match error {
+        EngineError::TooFewFiles { limit, .. } if limit > OTHER_FILES => {
+            let threads = largest.div_ceil(limit - OTHER_FILES);
+            OptionsError::FilesOfThreads { connections, limit, threads }
+        }
+        error => OptionsError::Files(error),
+    })
 }
 
 /// What a run is to be.
@@ -374,7 +412,7 @@ pub struct Plan {
     pub tls: Option<TlsPlan>,
     /// The server of our own sends bytes back as they came, and speaks no WebSocket.
     pub bare_server: bool,
-    /// See [`Options::connections`].
+    /// Those of [`Options::connections`] that are measured.
     pub connections: u32,
     /// What the kernel's io_uring can do.
     pub probe: Probe,
@@ -499,7 +537,6 @@ impl Options {
         {
             return Err(OptionsError::ServerPid(process_id));
         }
-        files::ensure(u64::from(connections) + OTHER_FILES).map_err(OptionsError::Files)?;
         let endpoint = match &self.url[..] {
             [] => None,
             [url] => Some(Endpoint::parse(url)?),
@@ -517,6 +554,7 @@ impl Options {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
         let mut engine = choose(self.engine, &self.uring_features)?;
+        ensure_files(&engine, connections, &scene, cpus.len())?;
         if self.kernel_timestamps {
             engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
         }
@@ -538,7 +576,7 @@ impl Options {
             tls: self.tls.validate(endpoint.as_ref())?,
             endpoint,
             bare_server: false,
-            connections,
+            connections: scene.measured(connections),
             probe: probe.clone(),
             engine,
             server_engine,

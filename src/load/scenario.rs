@@ -7,11 +7,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Args, ValueEnum};
 
 use super::Options;
 use super::client::Variety;
+use super::crowd::{CrowdPlan, Manner};
 use super::heading::{LOAD, OUTPUT};
 use super::options::OptionsError;
 use crate::limits;
@@ -60,6 +61,33 @@ pub struct ScenarioFlags {
     /// Scenario ping: this share of the messages is pings, drawn by --seed; the others are data [default: 100%]
     #[arg(help_heading = LOAD, long, value_name = "PERCENT", value_parser = parse_share)]
     pub ping_share: Option<f64>,
+
+    /// Scenario churn: so many connections stay open and silent besides
+    #[arg(help_heading = LOAD, long, value_name = "COUNT")]
+    pub idle_beside: Option<u32>,
+
+    /// Scenario slow: this share of --connections are slow readers, which send, and are not measured; the others are, for as long
+    /// again before without them [default: 10%]
+    #[arg(help_heading = LOAD, long, value_name = "PERCENT", value_parser = parse_share)]
+    pub slow_share: Option<f64>,
+
+    /// Scenario slow: what slow readers do: never read (stop), or some kilobytes now and then (dribble) [default: stop]
+    #[arg(help_heading = LOAD, long, value_name = "MODE", value_enum)]
+    pub slow_mode: Option<SlowMode>,
+
+    /// Scenario idle: so many of --connections send, and are measured; the others stay silent and answer the server's pings. The
+    /// server started in this process pings each once a second [default: one in ten, 64 at most]
+    #[arg(help_heading = LOAD, long, value_name = "COUNT")]
+    pub active: Option<u32>,
+}
+
+/// What slow readers do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SlowMode {
+    /// They never read
+    Stop,
+    /// They read some kilobytes now and then
+    Dribble,
 }
 
 /// A share, from per cent: `10%`.
@@ -81,6 +109,12 @@ pub enum Play {
         /// From one to the next.
         every: Duration,
     },
+    /// Connections come and go, each with one message.
+    Churn,
+    /// Messages beside slow readers.
+    Slow,
+    /// Messages beside a silent crowd.
+    Idle,
     /// Pings, as this share of the messages.
     Ping {
         /// Above 0, at most 1.
@@ -99,6 +133,8 @@ pub struct Scene {
     pub sizes: Sizes,
     /// Frames a message.
     pub fragments: u32,
+    /// Connections beside the measured ones.
+    pub crowd: Option<CrowdPlan>,
     /// See [`result::Plan::parameters`].
     pub parameters: BTreeMap<String, String>,
 }
@@ -121,6 +157,14 @@ impl Scene {
         if let Play::Burst { every, .. } = self.play { Some(every.as_nanos() as u64) } else { None }
     }
 
+    /// Of so many connections asked for, those that are measured.
+    pub(super) fn measured(&self, connections: u32) -> u32 {
+        match (self.play, self.crowd) {
+            (Play::Slow | Play::Idle, Some(crowd)) => connections - crowd.connections,
+            _ => connections,
+        }
+    }
+
     /// When messages are sent, if the scenario decides it.
     pub fn mode(&self) -> Option<Mode> {
         let Play::Burst { count, every } = self.play else { return None };
@@ -140,14 +184,19 @@ impl ScenarioFlags {
         let play = match row.name {
             "burst" => self.burst(options, thread_count)?,
             "ping" => Play::Ping { share: self.ping_share.unwrap_or(1.0) },
+            "churn" => Play::Churn,
+            "slow" => Play::Slow,
+            "idle" => Play::Idle,
             _ => Play::Echo,
         };
+        let crowd = self.crowd(play, options.connections, thread_count)?;
         let scene = Scene {
             row,
             play,
+            crowd,
             sizes: options.payload,
             fragments: self.fragments.unwrap_or(1),
-            parameters: self.parameters(options, play),
+            parameters: self.parameters(options, play, crowd),
         };
         if !(1..=limits::FRAGMENTS).contains(&scene.fragments) {
             let rule = "has to be 1 to 1048576, as many as ringsock-server takes";
@@ -168,6 +217,10 @@ impl ScenarioFlags {
             ("burst", self.burst.is_some()),
             ("every", self.every.is_some()),
             ("ping-share", self.ping_share.is_some()),
+            ("idle-beside", self.idle_beside.is_some()),
+            ("slow-share", self.slow_share.is_some()),
+            ("slow-mode", self.slow_mode.is_some()),
+            ("active", self.active.is_some()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag)
     }
@@ -200,9 +253,52 @@ impl ScenarioFlags {
         Ok(Play::Burst { count, every })
     }
 
-    fn parameters(&self, options: &Options, play: Play) -> BTreeMap<String, String> {
+    /// Those beside the measured ones, of `connections` in all (or besides, of churn).
+    fn crowd(
+        &self,
+        play: Play,
+        connections: u32,
+        thread_count: usize,
+    ) -> Result<Option<CrowdPlan>, OptionsError> {
+        let (count, manner, flag) = match play {
+            Play::Churn => {
+                let beside = self.idle_beside.filter(|&count| count > 0);
+                return Ok(beside.map(|connections| CrowdPlan { connections, manner: Manner::Silent }));
+            }
+            Play::Slow => {
+                let share = self.slow_share.unwrap_or(0.1);
+                let manner = match self.slow_mode.unwrap_or(SlowMode::Stop) {
+                    SlowMode::Stop => Manner::Stop,
+                    SlowMode::Dribble => Manner::Dribble,
+                };
+                (((f64::from(connections) * share).round() as u32).max(1), manner, "--slow-share")
+            }
+            Play::Idle => {
+                let active = self.active.unwrap_or((connections / 10).min(64).max(thread_count as u32));
+                (connections.saturating_sub(active), Manner::Silent, "--active")
+            }
+            Play::Echo | Play::Burst { .. } | Play::Ping { .. } => return Ok(None),
+        };
+        let measured = connections.saturating_sub(count) as usize;
+        if count == 0 || measured < thread_count {
+            return Err(OptionsError::Scenario(format!(
+                "{flag}: of {connections} connections, {measured} would be measured on {thread_count} threads and {count} be beside \
+                 them: there has to be one a thread to measure, and one beside; give more --connections"
+            )));
+        }
+        Ok(Some(CrowdPlan { connections: count, manner }))
+    }
+
+    fn parameters(
+        &self,
+        options: &Options,
+        play: Play,
+        crowd: Option<CrowdPlan>,
+    ) -> BTreeMap<String, String> {
         let mut all = BTreeMap::new();
-        let mut add = |flag: &str, value: String| all.insert(flag.to_owned(), value);
+        let mut add = |flag: &str, value: String| {
+            all.insert(flag.to_owned(), value);
+        };
         if options.payload.fixed().is_none() {
             add("payload", options.payload.to_string());
         }
@@ -211,6 +307,17 @@ impl ScenarioFlags {
         }
         match play {
             Play::Echo => {}
+            Play::Churn => {
+                crowd.iter().for_each(|crowd| add("idle-beside", crowd.connections.to_string()));
+            }
+            Play::Slow => {
+                add("slow-share", percent(self.slow_share.unwrap_or(0.1)));
+                crowd.iter().for_each(|crowd| add("slow-mode", crowd.manner.name().to_owned()));
+            }
+            Play::Idle => {
+                let beside = crowd.map_or(0, |crowd| crowd.connections);
+                add("active", (options.connections - beside).to_string());
+            }
             Play::Burst { count, every } => {
                 add("burst", count.to_string());
                 add("every", humantime::format_duration(every).to_string());
@@ -234,20 +341,33 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
     let refuse = |why: String| Err(OptionsError::Scenario(why));
     let what = match scene.play {
         Play::Ping { .. } => "--scenario ping",
+        Play::Churn => "--scenario churn",
         _ if scene.sizes.fixed().is_none() => "--payload with sizes that vary",
-        _ => "--fragments",
+        _ if scene.fragments > 1 => "--fragments",
+        _ => "a crowd beside what is measured",
     };
-    if scene.is_varied() {
+    if scene.is_varied() || scene.crowd.is_some() || scene.play == Play::Churn {
+        let is_measured_as_in_echo = matches!(scene.play, Play::Slow | Play::Idle) && !scene.is_varied();
         let bare = options.url.iter().any(|url| url.starts_with("tcp://"));
         for (flag, given) in [
             ("--anatomy", options.anatomy),
             ("--deflate", options.deflate.deflate),
             ("a tcp:// server", bare),
         ] {
-            if given {
+            if given && !(is_measured_as_in_echo && flag != "a tcp:// server") {
                 return refuse(format!("{what} does not go with {flag}: leave one of them out"));
             }
         }
+    }
+    if scene.play == Play::Churn {
+        let subprotocol = !options.subprotocol.is_empty();
+        for (flag, given) in [("--pipeline", options.pipeline > 1), ("--subprotocol", subprotocol)] {
+            if given {
+                return refuse(format!("--scenario churn does not go with {flag}: leave it out"));
+            }
+        }
+    } else if scene.crowd.is_some() && !options.subprotocol.is_empty() {
+        return refuse("--subprotocol is not offered by the connections beside: leave it out".to_owned());
     }
     if options.calibrate.is_some() && (scene.row.name != "echo" || scene.is_varied()) {
         return refuse("--calibrate is of echo with messages of one size: leave out the rest".to_owned());
@@ -312,6 +432,11 @@ mod tests {
             (&["--fragments", "2", "tcp://127.0.0.1:1"], "--fragments does not go with a tcp:// server"),
             (&["--fragments", "0"], "has to be 1 to 1048576"),
             (&["--scenario", "ping", "--calibrate"], "--calibrate is of echo"),
+            (&["--scenario", "churn", "--closed-loop", "--pipeline", "2"], "does not go with --pipeline"),
+            (&["--scenario", "slow", "-c", "2"], "give more --connections"),
+            (&["--scenario", "idle", "--active", "64"], "one beside; give more --connections"),
+            (&["--scenario", "idle", "tcp://127.0.0.1:1"], "does not go with a tcp:// server"),
+            (&["--scenario", "slow", "--active", "5"], "it goes with --scenario idle"),
             (&["--scenario", "chess"], "[possible values: echo, burst"),
         ] {
             let error = scene(flags).unwrap_err();
@@ -331,6 +456,11 @@ mod tests {
             panic!("{:?}", burst.mode())
         };
         assert_eq!(rate_per_s, 10_000.0);
+        let slow = scene(&["--scenario", "slow", "-c", "50"]).unwrap();
+        assert_eq!((&*slow.parameters["slow-share"], &*slow.parameters["slow-mode"]), ("10%", "stop"));
+        assert_eq!((slow.crowd.unwrap().connections, slow.measured(50)), (5, 45));
+        let idle = scene(&["--scenario", "idle", "-c", "5000"]).unwrap();
+        assert_eq!((&*idle.parameters["active"], idle.crowd.unwrap().connections), ("64", 4936));
         let drawn = scene(&["--payload", "uniform:1..9", "--fragments", "3"]).unwrap();
         assert_eq!((&*drawn.parameters["payload"], &*drawn.parameters["fragments"]), ("uniform:1..9", "3"));
     }

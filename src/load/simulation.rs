@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
 use super::bursts::BurstLog;
+use super::churn::Churn;
 use super::client::Client;
 use super::endpoint::Endpoint;
 use super::record::{Record, Recorded};
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
-use super::task::{Orders, Report, Task};
+use super::task::{Harvest, Orders, Report, Task};
 use crate::engine::Config;
 use crate::engine::memory::{End, Plan, Stall, run_pair};
 use crate::measure::histogram::{Histogram, record as record_ns};
@@ -17,6 +18,7 @@ use crate::measure::result::Arrivals;
 use crate::measure::series::BATCHES_MAX;
 use crate::scenario::bare::Bare;
 use crate::scenario::echo::Payloads;
+use crate::scenario::serve::{Limits, Serve};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Fake time begins here.
@@ -192,6 +194,70 @@ fn a_burst_takes_until_its_last_answer_to_drain() {
     let quick = bursts.drain.count_between(0, 10_000_000);
     let stalled = bursts.drain.count_between(199_000_000, 210_000_000);
     assert_eq!((quick, stalled), (10, 10), "{:?}", bursts.drain);
+}
+
+/// Lives at `rate_per_s` for two seconds, evenly, `at_once_max` at a time, each less than a millisecond long.
+fn churn(rate_per_s: f64, at_once_max: usize) -> Harvest {
+    let start_ns = START_NS + SECOND_NS;
+    let end_ns = start_ns + 2 * SECOND_NS;
+    let orders = Arc::new(Orders::default());
+    orders.set(Window { start_ns, measure_ns: start_ns, end_ns, drained_ns: end_ns + 2 * SECOND_NS });
+    orders.dismiss();
+    let mut random = fastrand::Rng::with_seed(1);
+    let task = Task {
+        thread: 0,
+        endpoint: Endpoint::embedded("127.0.0.1:1".parse().unwrap(), false, false),
+        connections: at_once_max,
+        connect_gap_ns: 0.0,
+        connect_timeout_ns: SECOND_NS,
+        schedule: Some(Schedule::new(rate_per_s, Arrivals::Fixed, 1, 0, 1)),
+        spans: Some(Spans::new(1e9 / rate_per_s, 100_000, 1)),
+        pipeline: 0,
+        spin: false,
+        exemplars: 0,
+        payloads: Payloads::new(64, false, &mut random),
+        variety: None,
+        bursts_every_ns: None,
+        deflate: None,
+        subprotocols: Vec::new(),
+        random,
+        orders,
+        report: Box::new(|_| {}),
+        spare: Arc::default(),
+    };
+    let plan = Plan {
+        latency_ns_max: 10_000,
+        pipe_bytes: 64 << 10,
+        until_ns: u64::MAX / 2,
+        wakes: vec![(End::Client, SECOND_NS / 2)],
+        ..Plan::seeded(1)
+    };
+    let server = (Config::default(), Serve::new(Limits::default(), Arc::default(), |_| {}));
+    let client = (Config { connections_max: at_once_max as u32, ..Config::default() }, Churn::new(task));
+    let (_, churn, _) = run_pair(&plan, server, client);
+    churn.into_harvest()
+}
+
+#[test]
+fn lives_that_are_due_while_others_are_under_way_wait_and_all_are_accounted_for() {
+    let at = |harvest: &Harvest, quantile| at(&harvest.tally.slice.headline, quantile);
+    let punctual = churn(500.0, 4);
+    let accounting = &punctual.tally.accounting;
+    assert_eq!((accounting.offered, accounting.answered, accounting.unsent), (1_000, 1_000, 0));
+    assert_eq!((accounting.error_count(), accounting.connections_opened), (0, 1_001), "one was tried first");
+    let seen = punctual.particulars.churn.as_ref().unwrap();
+    assert_eq!((seen.first_message.len(), seen.close.len(), seen.closed_by_us), (1_000, 1_000, 0));
+    assert!(at(&punctual, 1.0) < 1e6, "{}", at(&punctual, 1.0));
+
+    let crowded = churn(50_000.0, 1);
+    let accounting = &crowded.tally.accounting;
+    assert_eq!((accounting.offered, accounting.error_count()), (100_000, 0));
+    assert_eq!(accounting.offered, accounting.sent + accounting.unsent);
+    assert!(accounting.unsent > 10_000 && accounting.sent == accounting.answered, "{accounting:?}");
+    assert_eq!(crowded.particulars.churn.as_ref().unwrap().at_once_max, 1);
+    // From when it was due, and not from when its turn came.
+    let service_ns = crowded.tally.latency.service.max();
+    assert!(service_ns < 1_000_000 && at(&crowded, 0.5) > 1e8, "{service_ns}, {}", at(&crowded, 0.5));
 }
 
 const DAY: &str = "load::simulation::a_day_of_one_second_slices";

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::arrivals::Spans;
 use super::bursts::BurstLog;
 use super::crew::{Crew, Event};
+use super::crowd::{Crowd, Left};
 use super::progress::Progress;
 use super::record::{Record, Recorded};
 use super::scenario::Play;
@@ -20,8 +21,10 @@ use crate::cpu;
 use crate::engine::clock_ns;
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
-use crate::measure::particulars::Particulars;
-use crate::measure::result::{Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status, Wire};
+use crate::measure::particulars::{Particulars, Without};
+use crate::measure::result::{
+    self, Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status, Summary, Wire,
+};
 use crate::scenario::deflate::DeflateParameters;
 use crate::server::Server;
 
@@ -83,10 +86,18 @@ pub(super) struct Watch<'a> {
     witnessed: Witnessed,
     record: Record,
     slices_awaited: usize,
+    /// Those beside.
+    crowd: Option<Crowd>,
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(plan: &'a Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a mut Progress) -> Self {
+    pub(super) fn new(
+        plan: &'a Plan,
+        crew: Crew,
+        crowd: Option<Crowd>,
+        server_cpu: ServerCpu,
+        progress: &'a mut Progress,
+    ) -> Self {
         let start_ns = clock_ns() + START_DELAY_NS;
         let measure_ns = start_ns + plan.warmup.as_nanos() as u64;
         let duration_ns = plan.duration.as_nanos() as u64;
@@ -106,6 +117,7 @@ impl<'a> Watch<'a> {
             witnessed: Witnessed::default(),
             record: Record::new(window, plan.cpus.len()),
             slices_awaited: 0,
+            crowd,
         }
     }
 
@@ -188,7 +200,7 @@ impl<'a> Watch<'a> {
                     let reason = "the server does not stamp its answers".to_owned();
                     return Some(Outcome { status: Status::Failed, reason: Some(reason) });
                 }
-                Ok(Event::Thread(Report::Ready { .. })) | Err(_) => {}
+                Ok(Event::Crowd | Event::Thread(Report::Ready { .. })) | Err(_) => {}
             }
         }
     }
@@ -216,6 +228,7 @@ impl<'a> Watch<'a> {
         events: &Receiver<Event>,
     ) -> Result<Measured, LoadError> {
         let now_ns = clock_ns();
+        self.crowd.iter_mut().for_each(Crowd::note_end);
         if outcome.status != Status::Completed {
             if outcome.status == Status::Interrupted && now_ns < self.window.measure_ns {
                 self.crew.orders.stop();
@@ -238,6 +251,7 @@ impl<'a> Watch<'a> {
         }
         let recorded = record.finish();
         let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
+        let left = self.crowd.map(Crowd::disperse).transpose()?;
         let logs = harvests.iter_mut().filter_map(|harvest| harvest.tally.bursts.take());
         let logs: Vec<BurstLog> = logs.map(|log| *log).collect();
         let mut measured =
@@ -245,6 +259,11 @@ impl<'a> Watch<'a> {
         if let Play::Burst { count, .. } = self.plan.scene.play {
             measured.particulars.bursts = BurstLog::finish(&logs, &self.window, count);
         }
+        if let Some(churn) = &mut measured.particulars.churn {
+            let books = &measured.accounting;
+            churn.connections_per_s = (books.answered - books.answered_late) as f64 / measured_s.max(1e-9);
+        }
+        left.into_iter().for_each(|left| measured.add_crowd(left));
         Ok(measured)
     }
 }
@@ -291,6 +310,34 @@ impl Agreed {
 }
 
 impl Measured {
+    /// What another run is held against, of a plan recorded so.
+    pub(super) fn as_without(&self, plan: &result::Plan) -> Without {
+        let Self { accounting, latency, recorded, measured_s, .. } = self;
+        let summary = Summary::new(plan, accounting, latency, &recorded.batches, *measured_s);
+        let is_open_loop = matches!(plan.mode, Mode::OpenLoop { .. });
+        let (percentiles, headline) = match is_open_loop {
+            true => (summary.response, &latency.response),
+            false => (summary.service, &latency.service),
+        };
+        Without {
+            offered: accounting.offered,
+            answered: accounting.answered,
+            rate_achieved_per_s: summary.rate_achieved_per_s,
+            percentiles,
+            headline: headline.clone(),
+        }
+    }
+
+    /// Those beside are in the books as connections, and their errors as errors.
+    fn add_crowd(&mut self, left: Left) {
+        for tally in &left.tallies {
+            self.accounting.merge(&tally.accounting);
+            self.latency.merge(&tally.latency);
+            tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut self.agreed.negotiated));
+        }
+        self.particulars.crowd = Some(left.crowd);
+    }
+
     /// What the threads come to together.
     fn merge(
         plan: &Plan,

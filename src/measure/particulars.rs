@@ -132,7 +132,7 @@ pub struct Pings {
     #[serde(with = "histogram::base64")]
     pub round_trip: Histogram,
     /// The same of the messages that were no pings; `None` where all were.
-    #[serde(with = "histogram::base64::option", skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "histogram::base64::option", skip_serializing_if = "Option::is_none")]
     pub data: Option<Histogram>,
 }
 

@@ -49,6 +49,30 @@ pub const SCENARIOS: &[Scenario] = &[
         metrics: "round trips of pings; of data beside them",
         flags: &["ping-share"],
     },
+    Scenario {
+        name: "churn",
+        path: "/echo",
+        summary: "connect, secure, upgrade, one message, close; again and again, at --rate connections a second or -c at a time",
+        needs: ANY,
+        metrics: "connections a second; connect, TLS, upgrade, first message, close and whole life",
+        flags: &["idle-beside"],
+    },
+    Scenario {
+        name: "slow",
+        path: "/echo",
+        summary: "a share of the connections sends and stops reading, or dribbles; the others are measured as in echo",
+        needs: ANY,
+        metrics: "the percentiles of the others, beside those of a run without slow readers; the server's memory",
+        flags: &["slow-share", "slow-mode"],
+    },
+    Scenario {
+        name: "idle",
+        path: "/echo",
+        summary: "a crowd of connections stays silent and answers heartbeats, a few others are measured as in echo",
+        needs: ANY,
+        metrics: "connections held, heartbeats answered, the server's and the kernel's memory for each",
+        flags: &["active"],
+    },
 ];
 
 /// The row of that name.

@@ -131,7 +131,7 @@ impl Client {
     }
 }
 
-pub(super) fn describe(why: &Closed) -> String {
+pub(in super::super) fn describe(why: &Closed) -> String {
     match why {
         Closed::ByUs => "closed by server".to_owned(),
         Closed::Connect(error) => format!("connect: {}", describe_error(error)),

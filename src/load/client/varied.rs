@@ -228,7 +228,13 @@ impl Client {
 }
 
 /// Appends a message as `count` frames of about the same length, each masked with a key of its own.
-fn fragment(message: &[u8], text: bool, count: u32, mut key: impl FnMut() -> Mask, out: &mut Vec<u8>) {
+pub(in super::super) fn fragment(
+    message: &[u8],
+    text: bool,
+    count: u32,
+    mut key: impl FnMut() -> Mask,
+    out: &mut Vec<u8>,
+) {
     let count = count as usize;
     for index in 0..count {
         let piece = &message[message.len() * index / count..message.len() * (index + 1) / count];
