@@ -195,7 +195,7 @@ fn connections_come_and_go_over_every_engine() {
             // A warm-up's life may have been given up at the end.
             assert!(accounting.connections_opened <= lives + beside, "{flags:?}: {accounting:?}");
             assert!(latency.connect.len() >= accounting.answered + beside, "{flags:?}");
-            assert!(churn.connections_per_s > 0.0 && churn.closed_by_us == 0, "{flags:?}: {churn:?}");
+            assert!(churn.connections_per_s > 0.0, "{flags:?}: {churn:?}");
             assert!((1..=result.plan.connections).contains(&churn.at_once_max), "{flags:?}: {churn:?}");
             assert!(ended.output.contains("\nlives "), "{}", ended.output);
         }
@@ -255,7 +255,8 @@ fn slow_readers_are_slow_and_the_others_are_measured_beside_a_run_without_them()
             let crowd = result.particulars.crowd.as_ref().expect("they were counted");
             assert_eq!((crowd.manner.as_str(), crowd.opened, crowd.held, crowd.failed), (mode, 4, 4, 0));
             assert!(crowd.sent_bytes > 100_000 && crowd.read_bytes < crowd.sent_bytes / 2, "{crowd:?}");
-            assert_eq!(crowd.read_bytes == 0, mode == "stop", "{crowd:?}");
+            // What was being received when it stopped may have come.
+            assert!(crowd.read_bytes > 0 || mode == "stop", "{crowd:?}");
             assert!(crowd.server_memory.as_ref().is_some_and(|memory| memory.after_bytes > 0), "{crowd:?}");
             let without = result.particulars.without_crowd.as_ref().expect("there was a run without them");
             assert_eq!((without.headline.len(), without.offered), (without.answered, without.answered));
@@ -297,7 +298,17 @@ fn a_silent_crowd_is_held_and_answers_heartbeats() {
     }
     let (server, address) = peer::server(env!("CARGO_BIN_EXE_ringsock-server"), &["--threads", "1"]);
     let process_id = server.id().to_string();
-    let flags = ["--scenario", "idle", "-c", "200", "--server-pid", &process_id, &format!("ws://{address}/")];
+    let flags = [
+        "--scenario",
+        "idle",
+        "-c",
+        "200",
+        "--server-pid",
+        &process_id,
+        "--rate",
+        "500",
+        &format!("ws://{address}/"),
+    ];
     let ended = play("epoll", &flags);
     let crowd = ended.results[0].particulars.crowd.as_ref().unwrap();
     assert_eq!((crowd.held, crowd.server_memory.as_ref().unwrap().of.as_str()), (180, "server"));

@@ -30,6 +30,11 @@ const BEGUN_PER_TURN_MAX: usize = 64;
 /// Lives that fell due in the window's last turn and are begun after its end.
 const BEGUN_AT_END_MAX: usize = 1 << 10;
 
+/// Places that an engine needs beyond those of `connections` lives at a time: some of those that are over may not be free yet.
+pub(super) fn slack(connections: usize) -> u32 {
+    connections as u32 + 16
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// One life is tried before any is counted.
@@ -335,7 +340,7 @@ impl Churn {
             io.write(|out| out.extend_from_slice(frame.as_bytes()));
         }
         life.is_closing = true;
-        life.wait(io, CLOSE_NS);
+        life.wait(io, self.task.connect_timeout_ns);
     }
 
     fn on_close(&mut self, life: &mut Life, io: &mut Io<'_>, code: Option<u16>) {

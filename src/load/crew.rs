@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::arrivals::Spans;
-use super::churn::Churn;
+use super::churn::{self, Churn};
 use super::client::{self, Client};
 use super::scenario::Play;
 use super::schedule::Schedule;
@@ -246,7 +246,8 @@ fn generate(
     cpu::end_waits_on_time();
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
-    let connections_max = (task.connections as u32).max(1);
+    let connections_max =
+        (task.connections as u32).max(1) + if churns { churn::slack(task.connections) } else { 0 };
     let overhead_bytes = tls.as_ref().map_or(0, |_| limits::TLS_OVERHEAD_BYTES);
     let config = Config {
         connections_max,

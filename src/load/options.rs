@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
 use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
-use super::scenario::{ScenarioFlags, Scene};
+use super::scenario::{Play, ScenarioFlags, Scene};
 use super::tls_flags::{TlsFlags, TlsPlan};
-use super::{Verbosity, clock, tui};
+use super::{Verbosity, churn, clock, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::{Switch, Switches};
 use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, clock_ns, files};
@@ -387,7 +387,8 @@ fn ensure_files(
     scene: &Scene,
     thread_count: usize,
 ) -> Result<(), OptionsError> {
-    let measured = u64::from(scene.measured(connections));
+    let spare = if scene.play == Play::Churn { u64::from(churn::slack(connections as usize)) } else { 0 };
+    let measured = u64::from(scene.measured(connections)) + spare;
     let beside = u64::from(scene.crowd.map_or(0, |crowd| crowd.connections));
     let has_tables = engine.kind == EngineKind::Uring && engine.uring.has(Switch::DirectDescriptors);
     if !has_tables {

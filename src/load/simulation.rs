@@ -233,7 +233,7 @@ fn churn(rate_per_s: f64, at_once_max: usize) -> Harvest {
         ..Plan::seeded(1)
     };
     let server = (Config::default(), Serve::new(Limits::default(), Arc::default(), |_| {}));
-    let client = (Config { connections_max: at_once_max as u32, ..Config::default() }, Churn::new(task));
+    let client = (Config::default(), Churn::new(task));
     let (_, churn, _) = run_pair(&plan, server, client);
     churn.into_harvest()
 }
