@@ -15,9 +15,12 @@ use golden::assert_golden;
 use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
 use ringsock::measure::histogram;
+use ringsock::measure::particulars::{
+    Bursts, Churn, Crowd, KernelMemory, KernelUse, Particulars, Pings, ServerMemory, SizesSent, Without,
+};
 use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status};
 use ringsock::measure::series::{Batch, Compact};
-use ringsock::measure::store::save;
+use ringsock::measure::store::{load, save};
 use ringsock::report::{Style, anatomy, compare, terminal};
 
 /// A closed-loop run of few messages, that somebody stopped, on another kernel.
@@ -89,6 +92,83 @@ fn a_run_over_tls_and_compression_reads_as_golden() {
     secure_and_compress(&mut result);
     derive(&mut result, 10.0);
     assert_golden("run-secured.txt", &terminal::render(&result, Style::PLAIN));
+}
+
+/// Of no scenario that there is: one would not have all of it.
+#[test]
+fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
+    let mut result = sound();
+    "slow".clone_into(&mut result.plan.scenario);
+    for (flag, value) in [("slow-share", "10%"), ("slow-mode", "dribble"), ("payload", "zipf:16..65536:1")] {
+        result.plan.parameters.insert(flag.to_owned(), value.to_owned());
+    }
+    let durations = result.latency.service.clone();
+    let memory = |before, after| KernelUse { slab_bytes: before, tcp_buffer_bytes: after };
+    result.particulars = Particulars {
+        sizes: Some(SizesSent {
+            messages: 199_980,
+            bytes: 2_000_000_000,
+            min_bytes: 16,
+            max_bytes: 65_536,
+            mean_bytes: 10_001.0,
+        }),
+        bursts: Some(Bursts { bursts: 100, drained: 99, undrained: 1, drain: durations.clone() }),
+        pings: Some(Pings {
+            sent: 20_000,
+            answered: 19_999,
+            round_trip: durations.clone(),
+            data: Some(durations.clone()),
+        }),
+        churn: Some(Churn {
+            connections_per_s: 1234.5,
+            at_once_max: 64,
+            closed_by_us: 2,
+            first_message: durations.clone(),
+            close: durations.clone(),
+        }),
+        crowd: Some(Crowd {
+            manner: "dribble".to_owned(),
+            connections: 7,
+            opened: 6,
+            failed: 1,
+            held: 5,
+            heartbeats: 0,
+            sent_bytes: 64 << 20,
+            read_bytes: 5 << 10,
+            server_memory: Some(ServerMemory {
+                of: "server".to_owned(),
+                before_bytes: 9 << 20,
+                after_bytes: 19 << 20,
+            }),
+            kernel_memory: Some(KernelMemory {
+                before: memory(50 << 20, 0),
+                after: memory(51 << 20, 8 << 20),
+            }),
+        }),
+        without_crowd: Some(Without {
+            offered: 200_000,
+            answered: 200_000,
+            rate_achieved_per_s: 20_000.0,
+            percentiles: result.summary.service.clone(),
+            headline: durations,
+        }),
+    };
+    let text = terminal::render(&result, Style::PLAIN);
+    let on_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for told in [
+        "slow (slow-mode dribble, slow-share 10%), 64 connections, zipf:16..65536:1 binary,",
+        "199,980 messages of 16 to 65,536 B, 10,001 B on average,",
+        "100 = 99 drained + 1 not",
+        "20,000 sent = 19,999 answered + 1 outstanding",
+        "64 at once at most; 2 closed by us first, whose ports stay taken",
+        "7 connections (dribble) = 6 opened + 1 failed; 5 held to the end",
+        "beside the crowd",
+    ] {
+        assert!(on_one_line.contains(told), "{told}: {text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = save(folder.path(), &result).unwrap();
+    assert_eq!(load(&path).unwrap(), result);
 }
 
 #[test]

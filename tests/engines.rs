@@ -25,6 +25,8 @@ mod limits;
 mod listener;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "engines/route.rs"]
+mod route;
 #[path = "engines/scenes.rs"]
 mod scenes;
 #[path = "engines/seam.rs"]

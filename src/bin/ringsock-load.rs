@@ -50,7 +50,7 @@ struct Flags {
     #[command(flatten)]
     plan: PlanFlags,
 
-    /// Print the scenarios: what is said, at which path of a server, and what that needs, and exit
+    /// Describe every scenario, what it needs of the server, what it reports, and its flags, and exit
     #[arg(long, exclusive = true)]
     list_scenarios: bool,
 }
@@ -63,6 +63,9 @@ Examples:
   ringsock-load ws://127.0.0.1:9001/ --rate 50000 --cpus 1   open loop, Poisson arrivals
   ringsock-load ws://127.0.0.1:9001/ --closed-loop --pipeline 64    peak throughput
   ringsock-load ws://127.0.0.1:8080/chat --text --payload 1KiB --arrivals fixed --duration 1m
+  ringsock-load --payload zipf:16..64KiB --fragments 2       sizes drawn by --seed; --list-scenarios has more to play:
+  ringsock-load --scenario churn --rate 500                  connect, upgrade, a message, close, 500 times a second
+  ringsock-load --scenario idle -c 10000 ws://127.0.0.1:9001/ --server-pid 4711     what a silent connection costs
   ringsock-load --rate 50k --dry-run > bench.toml            the flags in effect, as a file for --config
   ringsock-load --replay results/A.json                      the same run again
   ringsock-load --runs 10 ws://127.0.0.1:9001/ ws://127.0.0.1:9002/         two servers in turn, compared
@@ -111,7 +114,7 @@ fn refuse(error: &dyn std::error::Error) -> ExitCode {
 
 fn run(flags: &Flags, command: &Command, settled: &Settled) -> anyhow::Result<ExitCode> {
     if flags.list_scenarios {
-        report::print(&scenario::list()).context("standard output")?;
+        report::print(&report::text::labelled(&scenario::list())).context("standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
     let probe = Probe::of_this_kernel();

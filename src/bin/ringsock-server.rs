@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 
 fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
     if flags.list_scenarios {
-        report::print(&scenario::list()).context("standard output")?;
+        report::print(&report::text::labelled(&scenario::list())).context("standard output")?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot watch for signals")?;

@@ -372,9 +372,9 @@ impl<H: Handler> Layer<H> {
 
     #[cold]
     fn connect<P: Passage<H::Conn>>(&mut self, lower: &mut Connections<P::Link>, passage: &mut P) {
-        for (slot, address) in self.inner.connecting.split_off(0) {
+        for (slot, route) in self.inner.connecting.split_off(0) {
             let upper = Upper { side: Side::Known(self.inner.id_at(slot)), intent: Intent::Keep };
-            let id = lower.connect(address, passage.link(upper));
+            let id = lower.connect_over(route, passage.link(upper));
             self.name(slot, id);
             // It may have been given up at once.
             self.pass_on(lower, passage, slot, Memory::NONE);

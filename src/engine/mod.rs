@@ -22,6 +22,7 @@ mod mapping;
 pub mod memory;
 mod outbox;
 pub mod probe;
+mod route;
 pub mod socket;
 mod tap;
 mod thread;
@@ -42,6 +43,7 @@ pub use error::EngineError;
 pub use faults::Faults;
 use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
+pub use route::Route;
 pub use tap::{Tap, Tapped};
 pub use thread::{Switches, yield_to_all_others};
 use timers::Timers;
@@ -295,7 +297,7 @@ pub struct Connections<C> {
     slots: Vec<Slot<C>>,
     free: Vec<u32>,
     open_count: usize,
-    connecting: Vec<(u32, SocketAddr)>,
+    connecting: Vec<(u32, Route)>,
     /// Whose connection it is, by slot, where that is asked for.
     addresses: Vec<Option<IpAddr>>,
     departed: Option<IpAddr>,
@@ -390,10 +392,7 @@ impl<C> Connections<C> {
 
     /// Begins to connect; `on_open` or `on_closed` follows. For engines without a listener.
     pub fn connect(&mut self, address: SocketAddr, conn: C) -> ConnId {
-        let index = self.free.pop().unwrap_or(self.slots.len() as u32);
-        let id = self.insert(index, conn);
-        self.connecting.push((index, address));
-        id
+        self.connect_over(address.into(), conn)
     }
 
     /// Lets no further connection in; those that wait in the listener's queue are turned away with it.

@@ -4,8 +4,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Route;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
@@ -25,12 +28,36 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// An unconnected socket for `address`, `TCP_NODELAY` set.
+/// An unconnected socket for `route`, `TCP_NODELAY` set.
 ///
 /// # Errors
-/// As `socket(2)`: above all out of descriptors.
-pub(crate) fn for_connecting(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+/// As `socket(2)`: above all out of descriptors; as `bind(2)` where the route begins at an address that is not this machine's.
+pub(super) fn for_connecting(route: &Route) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(route.to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
+    if let Some(bytes) = route.receive_bytes {
+        // Before connecting, since the window's scale is agreed on then.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(from) = route.from {
+        leave_port_open(&socket)?;
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+    }
     Ok(socket)
+}
+
+/// Has `bind(2)` to port 0 choose none yet.
+fn leave_port_open(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option is an integer of the length given, which is only read.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            std::ptr::from_ref(&on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -8,32 +8,31 @@
 //! Invariants: what the schedule intends is sent, kept in a connection's backlog, or counted as unsent, never
 //! forgotten; answers are matched to messages in order, and any other order is an error.
 
+mod answers;
 mod deflated;
+mod opening;
 mod subprotocol;
+mod varied;
 
 use std::collections::VecDeque;
 
-use super::endpoint::Endpoint;
+use super::bursts::BurstLog;
 use super::tally::{Slice, Tally, Window};
-use super::task::{Report, Task};
+use super::task::{Harvest, Report, Task};
 use super::worst::Worst;
-use crate::cpu;
 use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
-use crate::limits;
-use crate::measure::anatomy::{Moments, Parts};
-use crate::measure::evidence::{Exemplar, ServerStamps};
-use crate::scenario::echo::Mismatch;
 use crate::scenario::stamps::{self, Layout};
-use crate::tls::{self, Secured};
-use crate::ws::connection::{Connection, Event as WsEvent};
-use crate::ws::frame::{Fault, Role, close_code};
+use crate::tls::Secured;
+use crate::ws::connection::Connection;
+use crate::ws::frame::{Fault, close_code};
 use crate::ws::handshake::ClientHandshake;
 use crate::ws::mask::Mask;
 use crate::ws::subprotocol::Subprotocol;
 use deflated::{Compressed, Deflation};
+pub(super) use opening::describe;
+use varied::{Varied, Varying};
+pub(super) use varied::{Variety, fragment};
 
-/// Connections that one thread opens at a time.
-const OPENING_MAX: usize = 32;
 /// Output of earlier turns that may wait on a connection before the schedule's messages stay in its backlog: the server is
 /// not reading. It counts as sent, so service times would be longer by a stall if it were more.
 const WAITING_BYTES_MAX: usize = 64 << 10;
@@ -64,7 +63,7 @@ pub(super) struct Client {
     pub(super) tally: Tally,
     pub(super) worst: Worst,
     /// Time of the measured window in turns that found nothing to do, while spinning.
-    pub(super) idle_ns: u64,
+    idle_ns: u64,
     /// Whether this turn has had anything to do; whether the one before had, and when it began.
     turn_worked: bool,
     last_turn_worked: bool,
@@ -85,6 +84,10 @@ pub(super) struct Client {
     close_by_ns: u64,
     /// Where messages are compressed.
     deflation: Option<Box<Deflation>>,
+    /// Where they vary.
+    varying: Option<Box<Varying>>,
+    /// More is to be noted of an answer than how long it took.
+    looks_closer: bool,
     /// What the first connection's server chose, and so all have to.
     subprotocol: Option<Subprotocol>,
 }
@@ -94,6 +97,7 @@ enum Protocol {
     Handshake { handshake: Box<ClientHandshake>, since_ns: u64 },
     Open(Connection),
     Compressed(Box<Compressed>),
+    Varied(Box<Varied>),
 }
 
 impl Protocol {
@@ -102,6 +106,7 @@ impl Protocol {
         match self {
             Self::Open(connection) => Some(connection),
             Self::Compressed(compressed) => Some(compressed.messages.connection()),
+            Self::Varied(varied) => Some(&mut varied.connection),
             Self::Connecting | Self::Handshake { .. } => None,
         }
     }
@@ -126,6 +131,8 @@ struct Sent {
 pub(super) struct Peer {
     protocol: Protocol,
     since_ns: u64,
+    /// Which one it is of this thread's.
+    ordinal: u32,
     /// Why we gave it up.
     failure: Option<String>,
     next_number: u64,
@@ -151,8 +158,8 @@ impl Client {
             Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
         let mut tally = Tally::new(task.spans.take());
         tally.anatomy = task.payloads.stamps().map(|_| Box::default());
+        tally.bursts = task.bursts_every_ns.map(|every_ns| Box::new(BurstLog::new(every_ns)));
         Self {
-            tally,
             worst: Worst::new(task.exemplars),
             idle_ns: 0,
             turn_worked: false,
@@ -169,40 +176,12 @@ impl Client {
             backlogged: Vec::new(),
             unanswered: 0,
             close_by_ns: u64::MAX,
+            varying: task.variety.take().map(|variety| Box::new(Varying::new(variety))),
+            looks_closer: tally.anatomy.is_some() || tally.bursts.is_some(),
             deflation: task.deflate.map(|settings| Box::new(Deflation::new(settings))),
             subprotocol: None,
+            tally,
             task,
-        }
-    }
-
-    // ---- opening ----
-
-    fn open_more(&mut self, connections: &mut Connections<Peer>) -> Option<u64> {
-        let now_ns = connections.clock_ns();
-        if self.next_connect_ns == 0.0 {
-            self.next_connect_ns = now_ns as f64;
-        }
-        while self.unopened > 0 && self.opening < OPENING_MAX {
-            if self.task.connect_gap_ns > 0.0 && self.next_connect_ns > now_ns as f64 {
-                return Some(self.next_connect_ns as u64);
-            }
-            self.next_connect_ns += self.task.connect_gap_ns;
-            self.unopened -= 1;
-            self.opening += 1;
-            let id = connections.connect(self.task.endpoint.address, Peer::new(connections.clock_ns()));
-            if let Some((_, mut io)) = connections.get(id) {
-                io.wake_by(now_ns + self.task.connect_timeout_ns);
-            }
-        }
-        None
-    }
-
-    fn on_opened_or_failed(&mut self) {
-        self.opening -= 1;
-        if self.opening == 0 && self.unopened == 0 && self.stage == Stage::Opening {
-            self.stage = Stage::Ready;
-            let (thread, open) = (self.task.thread, self.open.len());
-            self.tell(Report::Ready { thread, open, thread_id: cpu::current_thread_id() });
         }
     }
 
@@ -210,45 +189,7 @@ impl Client {
         (self.task.report)(report);
     }
 
-    fn on_established(&mut self, id: ConnId, conn: &mut Peer, protocol: Protocol) {
-        conn.protocol = protocol;
-        self.open.push(id);
-        self.on_opened_or_failed();
-    }
-
-    fn on_response(
-        &mut self,
-        id: ConnId,
-        conn: &mut Peer,
-        io: &mut Io<'_>,
-        bytes: &[u8],
-        now_ns: u64,
-    ) -> usize {
-        let Protocol::Handshake { handshake, since_ns } = &mut conn.protocol else { return 0 };
-        match handshake.on_bytes(bytes) {
-            Ok(None) => bytes.len(),
-            Ok(Some(head_bytes)) => {
-                let (agreed, since_ns) = (handshake.deflate(), *since_ns);
-                let chosen = self.on_chosen(handshake.subprotocol());
-                let protocol = chosen.and_then(|()| match &mut self.deflation {
-                    None => Ok(Protocol::Open(Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns))),
-                    Some(deflation) => deflation.open(agreed, now_ns),
-                });
-                match protocol {
-                    Ok(protocol) => {
-                        self.tally.on_upgraded(now_ns.saturating_sub(since_ns));
-                        self.on_established(id, conn, protocol);
-                    }
-                    Err(why) => conn.give_up(io, format!("handshake: {why}")),
-                }
-                head_bytes
-            }
-            Err(error) => {
-                conn.give_up(io, format!("handshake: {error}"));
-                bytes.len()
-            }
-        }
-    }
+    // ---- sending ----
 
     fn random_key(&mut self) -> Mask {
         Mask::from_bytes(self.task.random.u32(..).to_ne_bytes())
@@ -265,18 +206,29 @@ impl Client {
         }
     }
 
-    // ---- sending ----
-
     #[inline]
     fn send(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, now_ns: u64) {
-        let key = self.random_key();
-        if matches!(conn.protocol, Protocol::Compressed(_)) {
-            self.send_compressed(conn, io, intended_ns, key);
-        } else {
-            io.write(|out| self.task.payloads.encode(conn.next_number, key, out));
+        if !matches!(conn.protocol, Protocol::Open(_)) {
+            return self.send_otherwise(conn, io, intended_ns, now_ns);
         }
+        let key = self.random_key();
+        io.write(|out| self.task.payloads.encode(conn.next_number, key, out));
         conn.next_number += 1;
         conn.in_flight.push_back(Sent { intended_ns, sent_ns: now_ns });
+        self.note_sent(intended_ns);
+    }
+
+    /// On a connection that is not of the ordinary kind.
+    #[cold]
+    fn send_otherwise(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, now_ns: u64) {
+        match conn.protocol {
+            Protocol::Compressed(_) => self.send_compressed(conn, io, intended_ns, now_ns),
+            _ => self.send_varied(conn, io, intended_ns, now_ns),
+        }
+    }
+
+    #[inline(always)]
+    fn note_sent(&mut self, intended_ns: u64) {
         self.unanswered += 1;
         self.turn_worked = true;
         self.tally.on_sent(&self.window, intended_ns);
@@ -374,190 +326,18 @@ impl Client {
         }
     }
 
-    // ---- answers ----
-
-    #[inline]
-    fn on_frames(&mut self, conn: &mut Peer, io: &mut Io<'_>, memory: &mut [u8], now_ns: u64) {
-        let mut at = 0;
-        loop {
-            let Protocol::Open(connection) = &mut conn.protocol else {
-                return self.on_compressed_frames(conn, io, memory, now_ns);
-            };
-            let event = match connection.next(&memory[at..]) {
-                Ok(Some(event)) => event,
-                Ok(None) => return,
-                Err(fault) => return conn.on_fault(io, fault, now_ns),
-            };
-            // Nothing out of line takes the event whole: that would keep it in memory for data as well.
-            match event {
-                WsEvent::Data(data) => {
-                    let from = at + data.chunk.header_bytes;
-                    at = from + data.chunk.payload_bytes;
-                    if let Err(fault) = connection.accept(&data, memory, from, from) {
-                        return conn.on_fault(io, fault, now_ns);
-                    }
-                    self.on_piece(conn, data.text, &memory[from..at]);
-                    if data.ends_message() {
-                        self.on_answer(conn, io, now_ns);
-                    }
-                }
-                WsEvent::Ping { consumed } => {
-                    at += consumed;
-                    self.on_ping(conn, io);
-                }
-                WsEvent::Pong { consumed } => at += consumed,
-                WsEvent::Close { consumed, code } => {
-                    at += consumed;
-                    self.on_close(conn, io, code, now_ns);
-                }
-            }
+    /// What it leaves when it has ended.
+    pub(super) fn into_harvest(self) -> Harvest {
+        Harvest {
+            is_unstamped: self.task.payloads.stamps().is_some() && self.tally.anatomy.is_none(),
+            deflate: self.agreed(),
+            wire: self.wire(),
+            tally: self.tally,
+            exemplars: self.worst.into_exemplars(),
+            idle_ns: self.idle_ns,
+            subprotocol: self.subprotocol,
+            particulars: self.varying.map(|varying| varying.into_particulars()).unwrap_or_default(),
         }
-    }
-
-    #[cold]
-    fn on_ping(&mut self, conn: &mut Peer, io: &mut Io<'_>) {
-        let key = self.random_key();
-        let Some(connection) = conn.protocol.connection() else { return };
-        if let Some(frame) = connection.pong(key) {
-            io.write(|out| out.extend_from_slice(frame.as_bytes()));
-        }
-    }
-
-    #[cold]
-    fn on_close(&mut self, conn: &mut Peer, io: &mut Io<'_>, code: Option<u16>, now_ns: u64) {
-        let key = self.random_key();
-        let Some(connection) = conn.protocol.connection() else { return };
-        if self.stage != Stage::Closing {
-            let code = code.map_or("no code".to_owned(), |code| code.to_string());
-            conn.failure = Some(format!("closed by server ({code})"));
-        }
-        if let Some(frame) = connection.reply_to_close(key) {
-            io.write(|out| out.extend_from_slice(frame.as_bytes()));
-        }
-        // The server closes first (RFC 6455, 7.1.1), unless it forgets to.
-        io.wake_by(now_ns + CLOSE_NS);
-    }
-
-    /// A piece of an answer.
-    #[inline]
-    fn on_piece(&mut self, conn: &mut Peer, text: bool, piece: &[u8]) {
-        let checked = self.task.payloads.check(conn.answer_number, conn.answer_bytes, text, piece);
-        if let Some(layout) = self.task.payloads.stamps() {
-            conn.take_stamps(layout, piece);
-        }
-        conn.answer_bytes += piece.len();
-        if let Err(mismatch) = checked {
-            self.on_mismatch(conn, mismatch);
-        }
-    }
-
-    /// The end of an answer.
-    #[inline]
-    fn on_answer(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
-        if conn.answer_bytes != self.task.payloads.payload_bytes() {
-            self.on_mismatch(conn, Mismatch::Payload);
-        }
-        conn.answer_bytes = 0;
-        if std::mem::take(&mut conn.answer_is_wrong) && std::mem::take(&mut conn.answer_is_surplus) {
-            return;
-        }
-        let Some(sent) = conn.in_flight.pop_front() else {
-            return self.tally.accounting.count_error("unasked answer");
-        };
-        let number = conn.answer_number;
-        conn.answer_number += 1;
-        self.unanswered -= 1;
-        let parts = self.tally.anatomy.is_some().then(|| self.parts(conn, io, &sent, now_ns)).flatten();
-        let headline_ns = self.tally.on_answered(&self.window, sent.intended_ns, sent.sent_ns, now_ns);
-        if let Some(headline_ns) = headline_ns
-            && self.worst.is_worth(headline_ns)
-        {
-            self.on_bad_answer(&sent, io.index(), number, now_ns, parts);
-        }
-        let goes_on = self.stage == Stage::Running && now_ns < self.window.end_ns && conn.failure.is_none();
-        if self.task.schedule.is_none() && goes_on {
-            self.send(conn, io, now_ns, now_ns);
-        }
-    }
-
-    /// Where the response time of the message just answered went, by the server's stamps; `None` where they cannot be of our
-    /// clock.
-    #[cold]
-    fn parts(&mut self, conn: &mut Peer, io: &Io<'_>, sent: &Sent, now_ns: u64) -> Option<Parts> {
-        let Some(stamps) = std::mem::take(&mut conn.stamps).read() else {
-            self.tally.anatomy = None;
-            self.tell(Report::Unstamped);
-            return None;
-        };
-        let parts = Parts::of(&Moments {
-            intended_ns: sent.intended_ns,
-            sent_ns: sent.sent_ns,
-            arrived_ns: stamps.arrived_ns,
-            seen_ns: stamps.seen_ns,
-            queued_ns: stamps.queued_ns,
-            returned_ns: io.arrived_ns(),
-            answered_ns: now_ns,
-            read_ns: io.clock_ns(),
-        });
-        self.tally.on_parts(&self.window, sent.intended_ns, parts);
-        parts
-    }
-
-    /// The server was asked for stamps and gave none.
-    pub(super) fn is_unstamped(&self) -> bool {
-        self.task.payloads.stamps().is_some() && self.tally.anatomy.is_none()
-    }
-
-    /// One of the slowest so far.
-    #[cold]
-    fn on_bad_answer(
-        &mut self,
-        sent: &Sent,
-        connection: usize,
-        number: u64,
-        now_ns: u64,
-        parts: Option<Parts>,
-    ) {
-        let exemplar = Exemplar {
-            thread: self.task.thread as u64,
-            connection: connection as u64,
-            number,
-            intended_s: sent.intended_ns.saturating_sub(self.window.measure_ns) as f64 / 1e9,
-            response_ns: now_ns.saturating_sub(sent.intended_ns),
-            queued_ns: sent.sent_ns.saturating_sub(sent.intended_ns),
-            service_ns: now_ns.saturating_sub(sent.sent_ns),
-            server: parts.map(|parts| ServerStamps {
-                to_server_ns: parts.to_server_ns,
-                in_server_ns: parts.in_server_ns,
-            }),
-            ..Exemplar::default()
-        };
-        self.worst.consider(exemplar, sent.intended_ns);
-    }
-
-    /// One error a message, however many of its pieces are wrong.
-    #[cold]
-    fn on_mismatch(&mut self, conn: &mut Peer, mismatch: Mismatch) {
-        if std::mem::replace(&mut conn.answer_is_wrong, true) {
-            return;
-        }
-        self.tally.accounting.count_error(match mismatch {
-            Mismatch::Payload => "wrong payload",
-            Mismatch::Order { answered } if answered < conn.answer_number => {
-                conn.answer_is_surplus = true;
-                "repeated or late answer"
-            }
-            // Never asked: the number itself is wrong.
-            Mismatch::Order { answered } if answered >= conn.next_number => "wrong payload",
-            Mismatch::Order { answered } => {
-                // Those in between stay outstanding, so that this answer is timed from its own message.
-                let missing_count = (answered - conn.answer_number) as usize;
-                conn.in_flight.drain(..missing_count.min(conn.in_flight.len()));
-                self.unanswered -= missing_count as u64;
-                conn.answer_number = answered;
-                "out of order"
-            }
-        });
     }
 
     // ---- the end ----
@@ -570,7 +350,12 @@ impl Client {
             let key = self.random_key();
             let Some((conn, mut io)) = connections.get(id) else { continue };
             // Those of the window are outstanding, by difference; these are in no other count.
-            if conn.in_flight.front().is_some_and(|sent| sent.intended_ns < self.window.measure_ns) {
+            let oldest_ns = conn.in_flight.front().map(|sent| sent.intended_ns);
+            let oldest_ns = match &conn.protocol {
+                Protocol::Varied(varied) => oldest_ns.into_iter().chain(varied.oldest_ns()).min(),
+                _ => oldest_ns,
+            };
+            if oldest_ns.is_some_and(|oldest_ns| oldest_ns < self.window.measure_ns) {
                 self.tally.accounting.count_error("unanswered since warm-up");
             }
             let Some(connection) = conn.protocol.connection() else { continue };
@@ -637,10 +422,11 @@ impl Client {
 }
 
 impl Peer {
-    fn new(now_ns: u64) -> Self {
+    fn new(now_ns: u64, ordinal: u32) -> Self {
         Self {
             protocol: Protocol::Connecting,
             since_ns: now_ns,
+            ordinal,
             failure: None,
             next_number: 0,
             answer_number: 0,
@@ -693,28 +479,6 @@ impl Peer {
     }
 }
 
-fn describe(why: &Closed) -> String {
-    match why {
-        Closed::ByUs => "closed by server".to_owned(),
-        Closed::Connect(error) => format!("connect: {}", describe_error(error)),
-        Closed::Broken(error) => describe_error(error),
-        // It is given up where it takes too long, and for nothing else.
-        Closed::Tls(error) if **error == tls::Error::GivenUp => format!("TLS: {}", tls::Error::Late),
-        Closed::Tls(error) => format!("TLS: {error}"),
-    }
-}
-
-fn describe_error(error: &std::io::Error) -> String {
-    use std::io::ErrorKind;
-    match error.kind() {
-        ErrorKind::ConnectionRefused => "refused".to_owned(),
-        ErrorKind::ConnectionReset => "reset by server".to_owned(),
-        ErrorKind::BrokenPipe => "reset by server".to_owned(),
-        ErrorKind::AddrNotAvailable => "no local port left (net.ipv4.ip_local_port_range)".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
 impl Handler for Client {
     type Conn = Peer;
 
@@ -737,31 +501,7 @@ impl Handler for Client {
     }
 
     fn on_open(&mut self, connections: &mut Connections<Peer>, id: ConnId) {
-        let now_ns = connections.now_ns();
-        let Some((conn, mut io)) = connections.get(id) else { return };
-        self.tally.on_connected(now_ns.saturating_sub(conn.since_ns));
-        if self.task.endpoint.bare {
-            self.tally.accounting.connections_opened += 1;
-            // Its answers are our own frames, masked.
-            let connection = Connection::new(Role::Server, limits::MESSAGE_BYTES, now_ns);
-            return self.on_established(id, conn, Protocol::Open(connection));
-        }
-        let Endpoint { host, port, target, tls, .. } = &self.task.endpoint;
-        let nonce = self.task.random.u128(..).to_ne_bytes();
-        match ClientHandshake::new(host, *port, target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
-            Ok(mut handshake) => {
-                handshake = handshake.offering_subprotocols(self.task.subprotocols.clone());
-                if *tls {
-                    handshake = handshake.over_tls();
-                }
-                if let Some(deflation) = &self.deflation {
-                    handshake = handshake.offering_deflate(deflation.offer());
-                }
-                io.send(handshake.request());
-                conn.protocol = Protocol::Handshake { handshake: Box::new(handshake), since_ns: now_ns };
-            }
-            Err(error) => conn.give_up(&mut io, format!("handshake: {error}")),
-        }
+        self.on_connected(connections, id);
     }
 
     #[inline]
@@ -770,7 +510,7 @@ impl Handler for Client {
         self.turn_worked = true;
         let Some((conn, mut io)) = connections.get(id) else { return };
         let mut memory = &mut received.memory[received.range];
-        if !matches!(conn.protocol, Protocol::Open(_) | Protocol::Compressed(_)) {
+        if matches!(conn.protocol, Protocol::Connecting | Protocol::Handshake { .. }) {
             if conn.failure.is_some() {
                 // The rest of a refusal.
                 return;
@@ -826,6 +566,9 @@ impl Handler for Client {
         }
         self.tally.accounting.count_error(&conn.failure.unwrap_or_else(|| describe(&why)));
         self.unanswered -= conn.in_flight.len() as u64;
+        if let Protocol::Varied(varied) = &conn.protocol {
+            self.unanswered -= varied.unanswered();
+        }
         for intended_ns in conn.backlog {
             self.tally.on_unsent(&self.window, intended_ns);
         }

@@ -9,16 +9,18 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::arrivals::Spans;
+use super::churn::{self, Churn};
 use super::client::{self, Client};
+use super::scenario::Play;
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
-use super::task::{Orders, Report, Task};
+use super::task::{Harvest, Orders, Report, Task};
 use super::tls_flags::TlsPlan;
 use super::{Endpoint, Filling, LoadError, Plan};
 use crate::cpu;
 use crate::engine::{Chosen, Config, Ends, Handler, Tapped, Tls, Waker, clock_ns};
 use crate::limits;
-use crate::measure::result::Mode;
+use crate::measure::result::{Arrivals, Mode};
 use crate::measure::verdict::lag_bound_ns;
 use crate::scenario::echo::Payloads;
 use crate::scenario::trace::{Numbers, Role, Trace};
@@ -32,12 +34,14 @@ pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 pub(super) enum Event {
     Thread(Report),
     Ended,
+    /// A thread's part of the crowd is open.
+    Crowd,
     Interrupt,
 }
 
 /// The generator's threads.
 pub(super) struct Crew {
-    pub(super) threads: Vec<JoinHandle<Result<Client, LoadError>>>,
+    pub(super) threads: Vec<JoinHandle<Result<Harvest, LoadError>>>,
     /// By thread, once it has opened its connections; 0 before.
     pub(super) thread_ids: Vec<i32>,
     ready_count: usize,
@@ -67,8 +71,9 @@ impl Crew {
             let task = crew.task(plan, endpoint, index, events);
             let (cpu, engine, ended) = (plan.cpus[index], plan.engine.clone(), events.clone());
             let (tls, trace) = (plan.tls.clone(), plan.trace.clone());
+            let churns = plan.scene.play == Play::Churn;
             let body = move || {
-                let result = generate(cpu, &engine, tls, trace, task, &waker);
+                let result = generate(cpu, &engine, tls, trace, churns, task, &waker);
                 let _ = ended.send(Event::Ended);
                 result
             };
@@ -85,7 +90,15 @@ impl Crew {
         let share = connections / thread_count + usize::from(index < connections % thread_count);
         let events = events.clone();
         let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(index as u64));
+        let spans = |gap_ns| Spans::new(gap_ns, lag_bound_ns(plan.spin), thread_count);
         let (schedule, spans, pipeline) = match plan.mode {
+            Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Burst } => {
+                let Play::Burst { count, every } = plan.scene.play else {
+                    unreachable!("bursts have a size")
+                };
+                let schedule = Schedule::bursts(count, every.as_nanos() as u64, index, thread_count);
+                (Some(schedule), Some(spans(1e9 * thread_count as f64 / rate_per_s)), 0)
+            }
             Mode::OpenLoop { rate_per_s, arrivals } => {
                 let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
                 let first_per_s = plan.warmup_rate_per_s.unwrap_or(rate_per_s);
@@ -93,7 +106,7 @@ impl Crew {
                 if plan.warmup_rate_per_s.is_some() {
                     schedule = schedule.with_change(plan.warmup.as_nanos() as u64, rate_per_s, thread_count);
                 }
-                (Some(schedule), Some(Spans::new(gap_ns, lag_bound_ns(plan.spin), thread_count)), 0)
+                (Some(schedule), Some(spans(gap_ns)), 0)
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
@@ -118,6 +131,8 @@ impl Crew {
             spin: plan.spin,
             exemplars: plan.exemplars,
             payloads,
+            variety: plan.scene.variety(plan.seed),
+            bursts_every_ns: plan.scene.bursts_every_ns(),
             deflate: plan.deflate,
             subprotocols: plan.subprotocols.clone(),
             random,
@@ -149,7 +164,7 @@ impl Crew {
                 // An engine that refused: joining it tells why.
                 Ok(Event::Ended) => return Ok(0),
                 Ok(Event::Thread(Report::Deserted)) => self.deserted_count += 1,
-                Ok(Event::Thread(Report::Slice(..) | Report::Unstamped)) => {}
+                Ok(Event::Crowd | Event::Thread(Report::Slice(..) | Report::Unstamped)) => {}
             }
         }
         Ok(open_count)
@@ -189,7 +204,7 @@ impl Crew {
         mut self,
         events: &Receiver<Event>,
         mut on_slice: impl FnMut(usize, &Slice),
-    ) -> Result<Vec<Client>, LoadError> {
+    ) -> Result<Vec<Harvest>, LoadError> {
         let deadline = Instant::now() + self.drain_timeout + GOODBYE;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             // A thread says that it has ended a moment before it has: don't wait for another word of it.
@@ -209,7 +224,7 @@ impl Crew {
             }
         }
         let ended = std::mem::take(&mut self.threads).into_iter().map(|thread| match thread.join() {
-            Ok(client) => client,
+            Ok(harvest) => harvest,
             Err(panic) => std::panic::resume_unwind(panic),
         });
         ended.collect()
@@ -222,15 +237,17 @@ fn generate(
     engine: &Chosen,
     tls: Option<TlsPlan>,
     trace: Option<Numbers>,
+    churns: bool,
     task: Task,
     waker: &Waker,
-) -> Result<Client, LoadError> {
+) -> Result<Harvest, LoadError> {
     cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;
     // The kernel may else end a wait 50 µs late, to save itself wake-ups, and so would every message be.
     cpu::end_waits_on_time();
     // Answers are always read, however much of ours waits: a server that echoes would else wait for us as we for it.
     // What may wait is bounded by the plan in a closed loop, by the backlog's threshold in an open one.
-    let connections_max = (task.connections as u32).max(1);
+    let connections_max =
+        (task.connections as u32).max(1) + if churns { churn::slack(task.connections) } else { 0 };
     let overhead_bytes = tls.as_ref().map_or(0, |_| limits::TLS_OVERHEAD_BYTES);
     let config = Config {
         connections_max,
@@ -241,10 +258,25 @@ fn generate(
         ..Config::default()
     };
     let connect_timeout_ns = task.connect_timeout_ns;
-    let client = Client::new(task);
-    let Some(numbers) = trace else { return run(engine, config, waker, tls, connect_timeout_ns, client) };
-    let client = Tapped::new(client, Trace::to_standard_error(Role::Client, numbers));
-    Ok(run(engine, config, waker, tls, connect_timeout_ns, client)?.into_inner())
+    let ground = (engine, config, waker, tls, connect_timeout_ns);
+    match churns {
+        true => Ok(run_traced(ground, trace, Churn::new(task))?.into_harvest()),
+        false => Ok(run_traced(ground, trace, Client::new(task))?.into_harvest()),
+    }
+}
+
+/// What a handler runs on: engine, its configuration, what wakes it, how it is secured, and how long that may take.
+type Ground<'a> = (&'a Chosen, Config, &'a Waker, Option<TlsPlan>, u64);
+
+/// Runs a handler until it ends, traced if that is planned, and gives it back.
+fn run_traced<H: Handler>(
+    (engine, config, waker, tls, connect_timeout_ns): Ground<'_>,
+    trace: Option<Numbers>,
+    handler: H,
+) -> Result<H, LoadError> {
+    let Some(numbers) = trace else { return run(engine, config, waker, tls, connect_timeout_ns, handler) };
+    let handler = Tapped::new(handler, Trace::to_standard_error(Role::Client, numbers));
+    Ok(run(engine, config, waker, tls, connect_timeout_ns, handler)?.into_inner())
 }
 
 /// Runs a handler until it ends, over TLS if that is planned, and gives it back.

@@ -59,7 +59,7 @@ pub struct SeriesFlags {
         help_heading = SERIES,
         long,
         value_name = "CONDITION",
-        conflicts_with_all = ["closed_loop", "duration", "runs", "contender", "calibrate", "strict"]
+        conflicts_with_all = ["closed_loop", "burst", "duration", "runs", "contender", "calibrate", "strict"]
     )]
     pub find_max_rate: Option<Condition>,
 
@@ -95,7 +95,7 @@ pub struct SeriesFlags {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "10%,50%,90%,110%,150%",
-        conflicts_with_all = ["closed_loop", "rate", "warmup_rate", "runs", "contender", "find_max_rate", "calibrate", "strict"]
+        conflicts_with_all = ["closed_loop", "rate", "warmup_rate", "burst", "runs", "contender", "find_max_rate", "calibrate", "strict"]
     )]
     pub curve: Option<Rates>,
 

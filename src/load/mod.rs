@@ -6,11 +6,14 @@
 
 mod arrivals;
 pub mod autobahn;
+mod bursts;
 pub mod calibrate;
+mod churn;
 mod client;
 pub mod clock;
 pub mod config;
 mod crew;
+mod crowd;
 mod deflate;
 mod endpoint;
 mod flags;
@@ -18,10 +21,12 @@ pub mod heading;
 mod options;
 mod progress;
 mod record;
+pub mod scenario;
 mod schedule;
 pub mod series;
 #[cfg(test)]
 mod simulation;
+mod sources;
 mod tally;
 mod task;
 mod tls_flags;
@@ -31,6 +36,7 @@ mod witness;
 mod worst;
 
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Parser;
@@ -44,13 +50,20 @@ pub use tui::restore_terminal;
 use crate::cpu;
 use crate::engine::{Choice, EngineError, Feature, Probe};
 use crate::measure::environment::{Clock, Environment};
-use crate::measure::result::{self, Accounting, IoUring, KernelTls, RunResult, Summary, Target, Tool};
+use crate::measure::result::{
+    self, Accounting, IoUring, KernelTls, RunResult, Status, Summary, Target, Tool,
+};
 use crate::measure::verdict;
 use crate::scenario::serve::Served;
 use crate::server::{self, Server, ServerError};
 use crew::{Crew, Event, GOODBYE};
+use crowd::Crowd;
 use progress::Progress;
+use scenario::Play;
 use watch::{Agreed, Measured, ServerCpu, Watch};
+
+/// How often a server of the run's own pings the silent connections of `idle`.
+const IDLE_PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a run gave no result.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +194,7 @@ impl Run {
         verbosity: Verbosity,
     ) -> Result<RunResult, LoadError> {
         let mut progress = Progress::new(verbosity, &self.plan, endpoint, self.interrupter())?;
-        let measured = self.measure(endpoint, embedded.as_ref(), &mut progress);
+        let measured = self.measure_all(endpoint, embedded.as_ref(), &mut progress);
         progress.finish();
         let drained = embedded.map(|server| server.drain(GOODBYE)).transpose();
         let measured = measured?;
@@ -189,28 +202,59 @@ impl Run {
         Ok(self.into_result(measured, served.as_deref(), endpoint, command_line))
     }
 
-    fn measure(
+    /// Of a scenario that is held against itself, first without those beside.
+    fn measure_all(
         &self,
         endpoint: &Endpoint,
         embedded: Option<&Server>,
         progress: &mut Progress,
     ) -> Result<Measured, LoadError> {
-        let mut crew = Crew::start(&self.plan, endpoint, &self.events_tx)?;
-        let shared = self.plan.cpus.iter().any(|cpu| self.plan.server_cpus.contains(cpu));
-        if embedded.is_some() && shared && self.plan.clock == Clock::Real {
+        if self.plan.scene.play != Play::Slow {
+            return self.measure(&self.plan, endpoint, embedded, progress);
+        }
+        let mut alone = self.plan.clone();
+        alone.scene.crowd = None;
+        progress.say("first without slow readers");
+        let without = self.measure(&alone, endpoint, embedded, progress)?;
+        if without.outcome.status != Status::Completed {
+            return Ok(without);
+        }
+        progress.say("now with them");
+        let mut measured = self.measure(&self.plan, endpoint, embedded, progress)?;
+        measured.particulars.without_crowd = Some(without.as_without(&record_of(&alone)));
+        Ok(measured)
+    }
+
+    fn measure(
+        &self,
+        plan: &Plan,
+        endpoint: &Endpoint,
+        embedded: Option<&Server>,
+        progress: &mut Progress,
+    ) -> Result<Measured, LoadError> {
+        let shared = plan.cpus.iter().any(|cpu| plan.server_cpus.contains(cpu));
+        if embedded.is_some() && shared && plan.clock == Clock::Real {
             progress.say(
                 "warning: server and generator share a CPU: latencies show their rivalry, not the server",
             );
         }
-        let connections = self.plan.connections;
+        if let Some(crowd) = plan.scene.crowd {
+            progress.say(&format!("opening {} connections to {} beside", crowd.connections, endpoint.url));
+        }
+        let process_id = embedded.map(|_| std::process::id()).or(plan.server_pid);
+        let server = (process_id, embedded.is_some());
+        let crowd = Crowd::gather(plan, endpoint, server, &self.events_tx, &self.events)?;
+        let connections = plan.connections;
         progress.say(&format!("opening {connections} connections to {}", endpoint.url));
+        let mut crew = Crew::start(plan, endpoint, &self.events_tx)?;
         let opened = crew.wait_until_open(&self.events);
         if !matches!(opened, Ok(open) if open > 0) {
             crew.order_end_now();
             let mut accounting = Accounting::default();
-            for client in crew.join(&self.events, |_, _| {})? {
-                accounting.merge(&client.tally.accounting);
+            for harvest in crew.join(&self.events, |_, _| {})? {
+                accounting.merge(&harvest.tally.accounting);
             }
+            crowd.map(Crowd::disperse).transpose()?;
             opened?;
             let causes: Vec<String> =
                 accounting.errors.iter().map(|(class, count)| format!("{class} ({count})")).collect();
@@ -220,8 +264,8 @@ impl Run {
                 causes: causes.join(", "),
             });
         }
-        let server_cpu = ServerCpu::new(&self.plan, embedded);
-        let mut watch = Watch::new(&self.plan, crew, server_cpu, progress);
+        let server_cpu = ServerCpu::new(plan, embedded);
+        let mut watch = Watch::new(plan, crew, crowd, server_cpu, progress);
         let outcome = watch.run(&self.events);
         let measured = watch.finish(outcome, &self.events)?;
         match measured.is_unstamped {
@@ -246,6 +290,7 @@ impl Run {
             cpu,
             anatomy,
             is_unstamped: _,
+            particulars,
             agreed,
             measured_s,
             evidence,
@@ -274,6 +319,7 @@ impl Run {
             cpu,
             evidence: Some(evidence),
             anatomy,
+            particulars,
             exemplars,
             summary,
         };
@@ -289,9 +335,16 @@ fn list(cpus: &[usize]) -> String {
 /// The plan as the result file keeps it.
 fn record_of(plan: &Plan) -> result::Plan {
     result::Plan {
-        scenario: "echo".to_owned(),
+        scenario: plan.scene.row.name.to_owned(),
+        parameters: plan.scene.parameters.clone(),
         url: plan.endpoint.as_ref().map(|endpoint| endpoint.url.clone()),
-        connections: plan.connections.into(),
+        connections: match plan.scene.play {
+            // Those of churn come and go; its crowd is besides.
+            Play::Churn => plan.connections.into(),
+            _ => {
+                u64::from(plan.connections) + plan.scene.crowd.map_or(0, |crowd| u64::from(crowd.connections))
+            }
+        },
         threads: plan.cpus.len() as u64,
         payload_bytes: plan.payload_bytes as u64,
         text: plan.text,
@@ -363,12 +416,25 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     }
     let mut options = Flags::parse_from(["embedded", "--listen", "127.0.0.1:0"]).server;
     options.cpus = Some(cpu::CpuList(plan.server_cpus.clone()));
-    options.max_connections = Some(plan.connections);
+    options.max_connections = Some(
+        match plan.scene.play {
+            // Those that have said goodbye may not be gone when the next come.
+            Play::Churn => 2 * plan.connections + plan.cpus.len() as u32 + 64,
+            _ => plan.connections,
+        } + plan.scene.crowd.map_or(0, |crowd| crowd.connections),
+    );
     // What is measured is what was asked for, on every connection.
     options.max_deflate_memory = ByteSize::b(0);
     options.bare = plan.bare_server;
     options.deflate = plan.deflate_flags.clone();
     options.subprotocol = plan.subprotocols.clone();
+    if let Play::Ping { .. } = plan.scene.play {
+        // As many as are sent.
+        options.max_control_rate = 0;
+    }
+    if plan.scene.play == Play::Idle {
+        options.ping_interval = IDLE_PING_INTERVAL;
+    }
     options.engine = Choice::Named(plan.server_engine.kind);
     let mut server = options.validate(&plan.probe)?;
     server.engine = plan.server_engine.clone();

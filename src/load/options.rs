@@ -3,21 +3,21 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 
 use super::endpoint::Endpoint;
 use super::heading::{LOAD, MACHINE, OUTPUT, SERIES, TARGET};
+use super::scenario::{Play, ScenarioFlags, Scene};
 use super::tls_flags::{TlsFlags, TlsPlan};
-use super::{Verbosity, clock, tui};
+use super::{Verbosity, churn, clock, tui};
 use crate::cpu::{self, CpuError, CpuList};
-use crate::engine::uring::Switches;
+use crate::engine::uring::{Switch, Switches};
 use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, clock_ns, files};
-use crate::limits;
 use crate::measure::environment::{Clock, Environment};
 use crate::measure::{calibration, result};
 use crate::report::export::Format;
 use crate::scenario::deflate::DeflateSettings;
+use crate::scenario::sizes::Sizes;
 use crate::scenario::stamps::Layout;
 use crate::scenario::trace::Numbers;
 use crate::server::{DeflateOptions, engine_parser};
@@ -70,7 +70,7 @@ pub struct Options {
     #[arg(help_heading = TARGET)]
     pub url: Vec<String>,
 
-    /// Connections, shared out evenly among the threads
+    /// Connections, shared out evenly among the threads; of the scenario churn, as many at a time at most
     #[arg(help_heading = LOAD, long, short = 'c', value_name = "COUNT", default_value_t = 64)]
     pub connections: u32,
 
@@ -120,9 +120,14 @@ pub struct Options {
     #[arg(help_heading = MACHINE, long, value_name = "WHAT", value_enum, default_value_t = ClockFlag::Real)]
     pub clock: ClockFlag,
 
-    /// Payload of each message, as 64 or 64KiB
+    /// See there.
+    #[command(flatten)]
+    pub scenario: ScenarioFlags,
+
+    /// Payload of each message, as 64 or 64KiB; or drawn for each by --seed: uniform:A..B, or zipf:A..B or zipf:A..B:EXPONENT
+    /// [default of EXPONENT: 1], where small ones are the most; or sweep: 0, 125, 126, 65535, 65536 bytes and 1 MiB in turn
     #[arg(help_heading = LOAD, long, short = 'p', value_name = "BYTES", default_value = "64")]
-    pub payload: ByteSize,
+    pub payload: Sizes,
 
     /// Send text messages instead of binary ones
     #[arg(help_heading = LOAD, long)]
@@ -161,8 +166,8 @@ pub struct Options {
     #[arg(help_heading = LOAD, long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub connect_timeout: Duration,
 
-    /// Open loop: messages a second, all connections together, as 20000 or 20k. The whole schedule is fixed
-    /// beforehand, and response time counts from it
+    /// Open loop: messages a second, all connections together, as 20000 or 20k; of the scenario churn, connections a second. The
+    /// whole schedule is fixed beforehand, and response time counts from it
     #[arg(
         help_heading = LOAD,
         long,
@@ -182,7 +187,8 @@ pub struct Options {
     #[arg(help_heading = LOAD, long, value_enum, default_value_t = Arrivals::Poisson, conflicts_with = "closed_loop")]
     pub arrivals: Arrivals,
 
-    /// Closed loop: each connection sends as its answers come, for peak throughput
+    /// Closed loop: each connection sends as its answers come, for peak throughput; of the scenario churn, each is followed by the
+    /// next
     #[arg(help_heading = LOAD, long)]
     pub closed_loop: bool,
 
@@ -340,6 +346,9 @@ pub enum OptionsError {
     /// `--clock instructions` where the clock cannot count them, or with what it does not go with.
     #[error(transparent)]
     Clock(#[from] clock::ClockError),
+    /// A scenario's flag with what it does not go with.
+    #[error("{0}")]
+    Scenario(String),
     /// `--deflate` with what it does not go with.
     #[error("--deflate: {0}")]
     Deflate(&'static str),
@@ -352,9 +361,47 @@ pub enum OptionsError {
     /// Too many connections for the limit on open files.
     #[error("--connections: {0}")]
     Files(EngineError),
+    /// Too many for the tables of the threads there are.
+    #[error(
+        "--connections {connections}: each thread's table of direct descriptors may have as many as the limit on open files, which \
+         is {limit}: give --threads {threads}, or raise the limit with `ulimit -n` (LimitNOFILE= in a systemd unit)"
+    )]
+    FilesOfThreads {
+        /// As asked for.
+        connections: u32,
+        /// RLIMIT_NOFILE.
+        limit: u64,
+        /// As many as would do.
+        threads: u64,
+    },
     /// The flags are right, and an engine cannot run on this kernel.
     #[error(transparent)]
     Engine(EngineError),
+}
+
+/// Raises the limit on open files to what the generator needs: in one table for all, or, where the engine gives each of its threads a
+/// table of direct descriptors, in the largest of those.
+fn ensure_files(
+    engine: &Chosen,
+    connections: u32,
+    scene: &Scene,
+    thread_count: usize,
+) -> Result<(), OptionsError> {
+    let spare = if scene.play == Play::Churn { u64::from(churn::slack(connections as usize)) } else { 0 };
+    let measured = u64::from(scene.measured(connections)) + spare;
+    let beside = u64::from(scene.crowd.map_or(0, |crowd| crowd.connections));
+    let has_tables = engine.kind == EngineKind::Uring && engine.uring.has(Switch::DirectDescriptors);
+    if !has_tables {
+        return files::ensure(measured + beside + OTHER_FILES).map_err(OptionsError::Files);
+    }
+    let largest = measured.max(beside);
+    files::ensure(largest.div_ceil(thread_count as u64) + OTHER_FILES).map_err(|error| match error {
+        EngineError::TooFewFiles { limit, .. } if limit > OTHER_FILES => {
+            let threads = largest.div_ceil(limit - OTHER_FILES);
+            OptionsError::FilesOfThreads { connections, limit, threads }
+        }
+        error => OptionsError::Files(error),
+    })
 }
 
 /// What a run is to be.
@@ -366,7 +413,7 @@ pub struct Plan {
     pub tls: Option<TlsPlan>,
     /// The server of our own sends bytes back as they came, and speaks no WebSocket.
     pub bare_server: bool,
-    /// See [`Options::connections`].
+    /// Those of [`Options::connections`] that are measured.
     pub connections: u32,
     /// What the kernel's io_uring can do.
     pub probe: Probe,
@@ -380,7 +427,9 @@ pub struct Plan {
     pub server_cpus: Vec<usize>,
     /// See [`Options::server_pid`].
     pub server_pid: Option<u32>,
-    /// See [`Options::payload`].
+    /// What is played.
+    pub scene: Scene,
+    /// Of the largest message, see [`Options::payload`].
     pub payload_bytes: usize,
     /// See [`Options::text`].
     pub text: bool,
@@ -463,12 +512,6 @@ impl Options {
             connections as usize >= cpus.len(),
             "has to be one a thread or more",
         )?;
-        number(
-            "--payload",
-            &self.payload,
-            self.payload.as_u64() <= limits::MESSAGE_BYTES,
-            "has to be 64 MiB or less",
-        )?;
         number("--pipeline", &self.pipeline, (1..=1 << 16).contains(&self.pipeline), "has to be 1 to 65536")?;
         number("--exemplars", &self.exemplars, self.exemplars <= 1000, "has to be 1000 or less")?;
         let rate = self.rate;
@@ -495,12 +538,12 @@ impl Options {
         {
             return Err(OptionsError::ServerPid(process_id));
         }
-        files::ensure(u64::from(connections) + OTHER_FILES).map_err(OptionsError::Files)?;
         let endpoint = match &self.url[..] {
             [] => None,
             [url] => Some(Endpoint::parse(url)?),
             [_, second, ..] => return Err(OptionsError::SecondUrl { url: second.clone() }),
         };
+        let scene = self.scenario.validate(self, cpus.len())?;
         let stamps = self.stamps(endpoint.as_ref())?;
         let environment = Environment::capture();
         if self.clock == ClockFlag::Instructions {
@@ -512,6 +555,7 @@ impl Options {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
         let mut engine = choose(self.engine, &self.uring_features)?;
+        ensure_files(&engine, connections, &scene, cpus.len())?;
         if self.kernel_timestamps {
             engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
         }
@@ -533,14 +577,14 @@ impl Options {
             tls: self.tls.validate(endpoint.as_ref())?,
             endpoint,
             bare_server: false,
-            connections,
+            connections: scene.measured(connections),
             probe: probe.clone(),
             engine,
             server_engine,
             cpus,
             server_cpus: self.embedded_server_cpus()?,
             server_pid: self.server_pid,
-            payload_bytes: self.payload.as_u64() as usize,
+            payload_bytes: scene.sizes.max_bytes(),
             text: self.text,
             filling: self.filling,
             deflate: self.compression(endpoint_is_bare)?,
@@ -552,11 +596,12 @@ impl Options {
             drain_timeout: self.drain_timeout,
             connect_rate_per_s: self.connect_rate,
             connect_timeout: self.connect_timeout,
-            mode: if self.closed_loop {
-                result::Mode::ClosedLoop { pipeline: self.pipeline.into() }
-            } else {
-                result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() }
+            mode: match scene.mode() {
+                Some(mode) => mode,
+                None if self.closed_loop => result::Mode::ClosedLoop { pipeline: self.pipeline.into() },
+                None => result::Mode::OpenLoop { rate_per_s: rate, arrivals: self.arrivals.into() },
             },
+            scene,
             stamps,
             spin: self.spin,
             exemplars: self.exemplars,
@@ -618,7 +663,7 @@ impl Options {
             return refuse("a tcp:// server sends bytes back as they came: measure a ws:// one".to_owned());
         }
         let least = layout.end();
-        if self.payload.as_u64() < least as u64 {
+        if self.payload.max_bytes() < least {
             return refuse(format!(
                 "stamps take messages of {least} B or more: --payload {least}, not {}",
                 self.payload

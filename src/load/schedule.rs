@@ -17,6 +17,8 @@ pub(super) struct Schedule {
     next_ns: f64,
     /// From when on the mean gap is another, and which.
     change: Option<(f64, f64)>,
+    /// Messages of this thread in a burst, and those left of the burst under way.
+    burst: (u64, u64),
 }
 
 impl Schedule {
@@ -31,12 +33,27 @@ impl Schedule {
         let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
         let random =
             fastrand::Rng::with_seed(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (thread as u64) << 32);
-        let mut schedule = Self { gap_ns, arrivals, random, next_ns: 0.0, change: None };
+        let mut schedule = Self { gap_ns, arrivals, random, next_ns: 0.0, change: None, burst: (1, 1) };
         schedule.next_ns = match arrivals {
             Arrivals::Fixed => gap_ns * thread as f64 / thread_count as f64,
             Arrivals::Poisson => schedule.exponential_ns(),
+            Arrivals::Burst => 0.0,
         };
         schedule
+    }
+
+    /// Bursts of `message_count` on all of `thread_count` threads, `every_ns` apart, the first at once.
+    ///
+    /// # Panics
+    /// Where a thread would have no message of a burst.
+    pub(super) fn bursts(message_count: u64, every_ns: u64, thread: usize, thread_count: usize) -> Self {
+        let (thread, thread_count) = (thread as u64, thread_count as u64);
+        let share = message_count / thread_count + u64::from(thread < message_count % thread_count);
+        assert!(share > 0, "a thread has a part in every burst");
+        let random = fastrand::Rng::with_seed(0);
+        let gap_ns = every_ns as f64;
+        let arrivals = Arrivals::Burst;
+        Self { gap_ns, arrivals, random, next_ns: 0.0, change: None, burst: (share, share) }
     }
 
     /// The same, but at `rate_per_s` (of all threads) from `at_ns` on.
@@ -69,6 +86,7 @@ impl Schedule {
         self.next_ns += match self.arrivals {
             Arrivals::Fixed => self.gap_ns,
             Arrivals::Poisson => self.exponential_ns(),
+            Arrivals::Burst => self.burst_gap_ns(),
         };
         self.change_if_due();
     }
@@ -86,7 +104,7 @@ impl Schedule {
 
     fn pass_over_steady(&mut self, end_ns: u64, each: &mut impl FnMut(u64, u64)) {
         const SINGLY_MAX: f64 = 20e6;
-        let expected = (end_ns as f64 - self.next_ns) / self.gap_ns;
+        let expected = (end_ns as f64 - self.next_ns) / self.gap_ns * self.burst.0 as f64;
         if expected > SINGLY_MAX {
             each(end_ns - 1, expected as u64);
             self.next_ns = end_ns as f64;
@@ -95,6 +113,18 @@ impl Schedule {
             each(self.next_ns(), 1);
             self.advance();
         }
+    }
+
+    /// None within a burst.
+    #[cold]
+    fn burst_gap_ns(&mut self) -> f64 {
+        let (share, left) = &mut self.burst;
+        *left -= 1;
+        if *left > 0 {
+            return 0.0;
+        }
+        *left = *share;
+        self.gap_ns
     }
 
     /// By inversion; the uniform number is in (0, 1], whose logarithm is finite.
@@ -178,6 +208,22 @@ mod tests {
         let mut passed: u64 = 0;
         many.pass_over(10_000_000_000, |_, count| passed += count);
         assert!(passed.abs_diff(5_000_005_000) <= 2, "{passed}");
+    }
+
+    #[test]
+    fn the_messages_of_a_burst_are_due_at_one_instant_on_all_threads() {
+        let mut all: Vec<u64> = (0..3)
+            .flat_map(|thread| arrivals_before(Schedule::bursts(10, 1_000, thread, 3), 4_000))
+            .collect();
+        all.sort_unstable();
+        let expected: Vec<u64> = (0..4).flat_map(|burst| [burst * 1_000; 10]).collect();
+        assert_eq!(all, expected);
+        // Where there are too many to be counted one by one.
+        for share in [10, 1 << 28] {
+            let (mut schedule, mut passed) = (Schedule::bursts(share, 1_000, 0, 1), 0);
+            schedule.pass_over(4_000, |_, count| passed += count);
+            assert_eq!((passed, schedule.next_ns()), (4 * share, 4_000));
+        }
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
+use super::bursts::BurstLog;
+use super::churn::Churn;
 use super::client::Client;
 use super::endpoint::Endpoint;
 use super::record::{Record, Recorded};
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
-use super::task::{Orders, Report, Task};
+use super::task::{Harvest, Orders, Report, Task};
 use crate::engine::Config;
 use crate::engine::memory::{End, Plan, Stall, run_pair};
 use crate::measure::histogram::{Histogram, record as record_ns};
@@ -16,6 +18,7 @@ use crate::measure::result::Arrivals;
 use crate::measure::series::BATCHES_MAX;
 use crate::scenario::bare::Bare;
 use crate::scenario::echo::Payloads;
+use crate::scenario::serve::{Limits, Serve};
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// Fake time begins here.
@@ -28,6 +31,8 @@ struct Simulation {
     payload_bytes: usize,
     pipe_bytes: usize,
     stall: Option<Stall>,
+    /// Bursts of so many, every so often, instead of the rate.
+    bursts: Option<(u64, u64)>,
 }
 
 impl Simulation {
@@ -60,12 +65,17 @@ impl Simulation {
             connections: 1,
             connect_gap_ns: 0.0,
             connect_timeout_ns: SECOND_NS,
-            schedule: Some(Schedule::new(self.rate_per_s, Arrivals::Poisson, 1, 0, 1)),
+            schedule: Some(match self.bursts {
+                Some((count, every_ns)) => Schedule::bursts(count, every_ns, 0, 1),
+                None => Schedule::new(self.rate_per_s, Arrivals::Poisson, 1, 0, 1),
+            }),
             spans: Some(Spans::new(1e9 / self.rate_per_s, 100_000, 1)),
             pipeline: 0,
             spin: false,
             exemplars: 10,
             payloads: Payloads::new(self.payload_bytes, false, &mut random),
+            variety: None,
+            bursts_every_ns: self.bursts.map(|(_, every_ns)| every_ns),
             deflate: None,
             subprotocols: Vec::new(),
             random,
@@ -111,6 +121,7 @@ fn a_stall_is_in_the_response_time_to_within_a_twentieth_and_not_in_the_service_
         payload_bytes: 16 << 10,
         pipe_bytes: 16 << 10,
         stall: Some(stall),
+        bursts: None,
     };
     let (client, recorded) = simulation.run();
     let accounting = &client.tally.accounting;
@@ -140,6 +151,7 @@ fn a_generator_that_stands_still_is_in_its_lag_and_in_the_arrivals() {
         payload_bytes: 64,
         pipe_bytes: 64 << 10,
         stall,
+        bursts: None,
     };
     let (punctual, _) = simulation(None).run();
     let stall = Stall { end: End::Client, every_ns: SECOND_NS, length_ns: 100_000_000 };
@@ -157,6 +169,95 @@ fn a_generator_that_stands_still_is_in_its_lag_and_in_the_arrivals() {
     };
     assert!(share_of_no_gap(&punctual) < 0.02, "{}", share_of_no_gap(&punctual));
     assert!((0.07..0.13).contains(&share_of_no_gap(&client)), "{}", share_of_no_gap(&client));
+}
+
+/// The server stands still for the first 200 ms of every second, and bursts are due every half of one: every other burst waits for
+/// the stall's end, the others for nothing.
+#[test]
+fn a_burst_takes_until_its_last_answer_to_drain() {
+    let stall = Stall { end: End::Server, every_ns: SECOND_NS, length_ns: 200_000_000 };
+    let simulation = Simulation {
+        rate_per_s: 200.0,
+        seconds: 10,
+        payload_bytes: 64,
+        pipe_bytes: 64 << 10,
+        stall: Some(stall),
+        bursts: Some((100, SECOND_NS / 2)),
+    };
+    let (mut client, _) = simulation.run();
+    let accounting = &client.tally.accounting;
+    assert_eq!((accounting.offered, accounting.answered, accounting.error_count()), (2_000, 2_000, 0));
+    let (start_ns, end_ns) = (START_NS + SECOND_NS, START_NS + 11 * SECOND_NS);
+    let window = Window { start_ns, measure_ns: start_ns, end_ns, drained_ns: u64::MAX };
+    let bursts = BurstLog::finish(&[*client.tally.bursts.take().unwrap()], &window, 100).unwrap();
+    assert_eq!((bursts.bursts, bursts.drained, bursts.undrained), (20, 20, 0));
+    let quick = bursts.drain.count_between(0, 10_000_000);
+    let stalled = bursts.drain.count_between(199_000_000, 210_000_000);
+    assert_eq!((quick, stalled), (10, 10), "{:?}", bursts.drain);
+}
+
+/// Lives at `rate_per_s` for two seconds, evenly, `at_once_max` at a time, each less than a millisecond long.
+fn churn(rate_per_s: f64, at_once_max: usize) -> Harvest {
+    let start_ns = START_NS + SECOND_NS;
+    let end_ns = start_ns + 2 * SECOND_NS;
+    let orders = Arc::new(Orders::default());
+    orders.set(Window { start_ns, measure_ns: start_ns, end_ns, drained_ns: end_ns + 2 * SECOND_NS });
+    orders.dismiss();
+    let mut random = fastrand::Rng::with_seed(1);
+    let task = Task {
+        thread: 0,
+        endpoint: Endpoint::embedded("127.0.0.1:1".parse().unwrap(), false, false),
+        connections: at_once_max,
+        connect_gap_ns: 0.0,
+        connect_timeout_ns: SECOND_NS,
+        schedule: Some(Schedule::new(rate_per_s, Arrivals::Fixed, 1, 0, 1)),
+        spans: Some(Spans::new(1e9 / rate_per_s, 100_000, 1)),
+        pipeline: 0,
+        spin: false,
+        exemplars: 0,
+        payloads: Payloads::new(64, false, &mut random),
+        variety: None,
+        bursts_every_ns: None,
+        deflate: None,
+        subprotocols: Vec::new(),
+        random,
+        orders,
+        report: Box::new(|_| {}),
+        spare: Arc::default(),
+    };
+    let plan = Plan {
+        latency_ns_max: 10_000,
+        pipe_bytes: 64 << 10,
+        until_ns: u64::MAX / 2,
+        wakes: vec![(End::Client, SECOND_NS / 2)],
+        ..Plan::seeded(1)
+    };
+    let server = (Config::default(), Serve::new(Limits::default(), Arc::default(), |_| {}));
+    let client = (Config::default(), Churn::new(task));
+    let (_, churn, _) = run_pair(&plan, server, client);
+    churn.into_harvest()
+}
+
+#[test]
+fn lives_that_are_due_while_others_are_under_way_wait_and_all_are_accounted_for() {
+    let at = |harvest: &Harvest, quantile| at(&harvest.tally.slice.headline, quantile);
+    let punctual = churn(500.0, 4);
+    let accounting = &punctual.tally.accounting;
+    assert_eq!((accounting.offered, accounting.answered, accounting.unsent), (1_000, 1_000, 0));
+    assert_eq!((accounting.error_count(), accounting.connections_opened), (0, 1_001), "one was tried first");
+    let seen = punctual.particulars.churn.as_ref().unwrap();
+    assert_eq!((seen.first_message.len(), seen.close.len(), seen.closed_by_us), (1_000, 1_000, 0));
+    assert!(at(&punctual, 1.0) < 1e6, "{}", at(&punctual, 1.0));
+
+    let crowded = churn(50_000.0, 1);
+    let accounting = &crowded.tally.accounting;
+    assert_eq!((accounting.offered, accounting.error_count()), (100_000, 0));
+    assert_eq!(accounting.offered, accounting.sent + accounting.unsent);
+    assert!(accounting.unsent > 10_000 && accounting.sent == accounting.answered, "{accounting:?}");
+    assert_eq!(crowded.particulars.churn.as_ref().unwrap().at_once_max, 1);
+    // From when it was due, and not from when its turn came.
+    let service_ns = crowded.tally.latency.service.max();
+    assert!(service_ns < 1_000_000 && at(&crowded, 0.5) > 1e8, "{service_ns}, {}", at(&crowded, 0.5));
 }
 
 const DAY: &str = "load::simulation::a_day_of_one_second_slices";
@@ -179,8 +280,14 @@ fn a_day_stays_within_200_mib() {
 #[ignore = "run by a_day_stays_within_200_mib, in a process of its own"]
 fn a_day_of_one_second_slices() {
     let day_s = 24 * 3600;
-    let simulation =
-        Simulation { rate_per_s: 1.0, seconds: day_s, payload_bytes: 64, pipe_bytes: 4096, stall: None };
+    let simulation = Simulation {
+        rate_per_s: 1.0,
+        seconds: day_s,
+        payload_bytes: 64,
+        pipe_bytes: 4096,
+        stall: None,
+        bursts: None,
+    };
     let (client, recorded) = simulation.run();
     assert!(client.tally.accounting.answered.abs_diff(day_s) < 2_000);
     let of_batches: u64 = recorded.batches.iter().map(|batch| batch.answered).sum();

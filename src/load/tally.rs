@@ -4,6 +4,7 @@
 //! difference, `outstanding`; a duration is recorded once, in nanoseconds, where it was measured.
 
 use super::arrivals::Spans;
+use super::bursts::BurstLog;
 use crate::measure::anatomy::{Collector, Parts};
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::{Accounting, Latencies, Negotiated};
@@ -86,6 +87,8 @@ pub(super) struct Tally {
     pub(super) late: Slice,
     /// The parts of response times, where the server stamps its answers.
     pub(super) anatomy: Option<Box<Collector>>,
+    /// When bursts were answered, where messages come in bursts.
+    pub(super) bursts: Option<Box<BurstLog>>,
     /// When the schedule's messages were reached; `None` in a closed loop.
     pub(super) spans: Option<Spans>,
     /// Messages that could not be sent when they were, because the server was not reading.
@@ -107,6 +110,7 @@ impl Tally {
             slice,
             late,
             anatomy: None,
+            bursts: None,
             spans,
             held_back: 0,
             negotiated: Vec::new(),

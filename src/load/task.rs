@@ -6,10 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
+use super::client::Variety;
 use super::endpoint::Endpoint;
 use super::schedule::Schedule;
-use super::tally::{Slice, Window};
-use crate::scenario::deflate::DeflateSettings;
+use super::tally::{Slice, Tally, Window};
+use crate::measure::evidence::Exemplar;
+use crate::measure::particulars::Particulars;
+use crate::measure::result::Wire;
+use crate::scenario::deflate::{DeflateParameters, DeflateSettings};
 use crate::scenario::echo::Payloads;
 use crate::ws::subprotocol::Subprotocol;
 
@@ -83,6 +87,25 @@ pub(super) enum Report {
     Deserted,
 }
 
+/// What a thread leaves when it ends.
+pub(super) struct Harvest {
+    pub(super) tally: Tally,
+    /// Its worst messages, worst first.
+    pub(super) exemplars: Vec<Exemplar>,
+    /// Time of the measured window in turns that found nothing to do, while spinning.
+    pub(super) idle_ns: u64,
+    /// The server was asked for stamps and gave none.
+    pub(super) is_unstamped: bool,
+    /// The compression that its connections agreed on.
+    pub(super) deflate: Option<DeflateParameters>,
+    /// What messages came to with it.
+    pub(super) wire: Wire,
+    /// The subprotocol that was chosen.
+    pub(super) subprotocol: Option<Subprotocol>,
+    /// What the scenario measured beside.
+    pub(super) particulars: Particulars,
+}
+
 /// What a thread is to do.
 pub(super) struct Task {
     /// The thread, from 0.
@@ -102,6 +125,10 @@ pub(super) struct Task {
     /// How many of the worst messages to keep.
     pub(super) exemplars: usize,
     pub(super) payloads: Payloads,
+    /// How messages vary, if they do.
+    pub(super) variety: Option<Variety>,
+    /// From one burst to the next, where messages come in bursts.
+    pub(super) bursts_every_ns: Option<u64>,
     /// Messages are compressed so.
     pub(super) deflate: Option<DeflateSettings>,
     /// Offered, the one liked best first.

@@ -7,19 +7,24 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::arrivals::Spans;
-use super::client::Client;
+use super::bursts::BurstLog;
 use super::crew::{Crew, Event};
+use super::crowd::{Crowd, Left};
 use super::progress::Progress;
 use super::record::{Record, Recorded};
+use super::scenario::Play;
 use super::tally::{Slice, Window};
-use super::task::Report;
+use super::task::{Harvest, Report};
 use super::witness::Look;
 use super::{LoadError, Plan, tui};
 use crate::cpu;
 use crate::engine::clock_ns;
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
-use crate::measure::result::{Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status, Wire};
+use crate::measure::particulars::{Particulars, Without};
+use crate::measure::result::{
+    self, Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status, Summary, Wire,
+};
 use crate::scenario::deflate::DeflateParameters;
 use crate::server::Server;
 
@@ -81,10 +86,18 @@ pub(super) struct Watch<'a> {
     witnessed: Witnessed,
     record: Record,
     slices_awaited: usize,
+    /// Those beside.
+    crowd: Option<Crowd>,
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(plan: &'a Plan, crew: Crew, server_cpu: ServerCpu, progress: &'a mut Progress) -> Self {
+    pub(super) fn new(
+        plan: &'a Plan,
+        crew: Crew,
+        crowd: Option<Crowd>,
+        server_cpu: ServerCpu,
+        progress: &'a mut Progress,
+    ) -> Self {
         let start_ns = clock_ns() + START_DELAY_NS;
         let measure_ns = start_ns + plan.warmup.as_nanos() as u64;
         let duration_ns = plan.duration.as_nanos() as u64;
@@ -104,6 +117,7 @@ impl<'a> Watch<'a> {
             witnessed: Witnessed::default(),
             record: Record::new(window, plan.cpus.len()),
             slices_awaited: 0,
+            crowd,
         }
     }
 
@@ -186,7 +200,7 @@ impl<'a> Watch<'a> {
                     let reason = "the server does not stamp its answers".to_owned();
                     return Some(Outcome { status: Status::Failed, reason: Some(reason) });
                 }
-                Ok(Event::Thread(Report::Ready { .. })) | Err(_) => {}
+                Ok(Event::Crowd | Event::Thread(Report::Ready { .. })) | Err(_) => {}
             }
         }
     }
@@ -214,6 +228,7 @@ impl<'a> Watch<'a> {
         events: &Receiver<Event>,
     ) -> Result<Measured, LoadError> {
         let now_ns = clock_ns();
+        self.crowd.iter_mut().for_each(Crowd::note_end);
         if outcome.status != Status::Completed {
             if outcome.status == Status::Interrupted && now_ns < self.window.measure_ns {
                 self.crew.orders.stop();
@@ -229,14 +244,27 @@ impl<'a> Watch<'a> {
             .phase(Duration::from_nanos(self.window.end_ns.saturating_sub(self.window.start_ns)), "draining");
         self.crew.dismiss();
         let mut record = self.record;
-        let clients = self.crew.join(events, |thread, slice| record.add(thread, slice))?;
-        for (thread, client) in clients.iter().enumerate() {
-            record.add(thread, &client.tally.slice);
-            record.add_late(thread, &client.tally.late);
+        let mut harvests = self.crew.join(events, |thread, slice| record.add(thread, slice))?;
+        for (thread, harvest) in harvests.iter().enumerate() {
+            record.add(thread, &harvest.tally.slice);
+            record.add_late(thread, &harvest.tally.late);
         }
         let recorded = record.finish();
         let measured_s = (self.window.end_ns - self.window.measure_ns) as f64 / 1e9;
-        Ok(Measured::merge(self.plan, outcome, clients, recorded, self.witnessed, measured_s))
+        let left = self.crowd.map(Crowd::disperse).transpose()?;
+        let logs = harvests.iter_mut().filter_map(|harvest| harvest.tally.bursts.take());
+        let logs: Vec<BurstLog> = logs.map(|log| *log).collect();
+        let mut measured =
+            Measured::merge(self.plan, outcome, harvests, recorded, self.witnessed, measured_s);
+        if let Play::Burst { count, .. } = self.plan.scene.play {
+            measured.particulars.bursts = BurstLog::finish(&logs, &self.window, count);
+        }
+        if let Some(churn) = &mut measured.particulars.churn {
+            let books = &measured.accounting;
+            churn.connections_per_s = (books.answered - books.answered_late) as f64 / measured_s.max(1e-9);
+        }
+        left.into_iter().for_each(|left| measured.add_crowd(left));
+        Ok(measured)
     }
 }
 
@@ -254,6 +282,7 @@ pub(super) struct Measured {
     pub(super) measured_s: f64,
     pub(super) evidence: Evidence,
     pub(super) exemplars: Vec<Exemplar>,
+    pub(super) particulars: Particulars,
 }
 
 /// What connections agreed on with the server, and what came of it.
@@ -271,20 +300,49 @@ pub(super) struct Agreed {
 
 impl Agreed {
     /// All of a run's connections agreed on the same, but for how they were secured.
-    fn add(&mut self, client: &Client) {
-        self.deflate = self.deflate.or_else(|| client.agreed());
-        self.wire.merge(&client.wire());
-        self.subprotocol = self.subprotocol.take().or_else(|| client.subprotocol().map(ToString::to_string));
-        client.tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut self.negotiated));
+    fn add(&mut self, harvest: &Harvest) {
+        self.deflate = self.deflate.or(harvest.deflate);
+        self.wire.merge(&harvest.wire);
+        let chosen = || harvest.subprotocol.as_ref().map(ToString::to_string);
+        self.subprotocol = self.subprotocol.take().or_else(chosen);
+        harvest.tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut self.negotiated));
     }
 }
 
 impl Measured {
+    /// What another run is held against, of a plan recorded so.
+    pub(super) fn as_without(&self, plan: &result::Plan) -> Without {
+        let Self { accounting, latency, recorded, measured_s, .. } = self;
+        let summary = Summary::new(plan, accounting, latency, &recorded.batches, *measured_s);
+        let is_open_loop = matches!(plan.mode, Mode::OpenLoop { .. });
+        let (percentiles, headline) = match is_open_loop {
+            true => (summary.response, &latency.response),
+            false => (summary.service, &latency.service),
+        };
+        Without {
+            offered: accounting.offered,
+            answered: accounting.answered,
+            rate_achieved_per_s: summary.rate_achieved_per_s,
+            percentiles,
+            headline: headline.clone(),
+        }
+    }
+
+    /// Those beside are in the books as connections, and their errors as errors.
+    fn add_crowd(&mut self, left: Left) {
+        for tally in &left.tallies {
+            self.accounting.merge(&tally.accounting);
+            self.latency.merge(&tally.latency);
+            tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut self.agreed.negotiated));
+        }
+        self.particulars.crowd = Some(left.crowd);
+    }
+
     /// What the threads come to together.
     fn merge(
         plan: &Plan,
         outcome: Outcome,
-        clients: Vec<Client>,
+        harvests: Vec<Harvest>,
         mut recorded: Recorded,
         witnessed: Witnessed,
         measured_s: f64,
@@ -295,27 +353,30 @@ impl Measured {
         let mut spans = Vec::new();
         let (mut anatomy, mut is_unstamped) = (Collector::default(), false);
         let mut agreed = Agreed::default();
-        for (thread, client) in clients.into_iter().enumerate() {
-            accounting.merge(&client.tally.accounting);
-            latency.merge(&client.tally.latency);
-            evidence.held_back += client.tally.held_back;
-            client.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
-            is_unstamped |= client.is_unstamped();
-            agreed.add(&client);
+        let mut particulars = Particulars::default();
+        for (thread, harvest) in harvests.into_iter().enumerate() {
+            accounting.merge(&harvest.tally.accounting);
+            latency.merge(&harvest.tally.latency);
+            evidence.held_back += harvest.tally.held_back;
+            harvest.tally.anatomy.iter().for_each(|theirs| anatomy.merge(theirs));
+            is_unstamped |= harvest.is_unstamped;
+            agreed.add(&harvest);
+            particulars.merge(&harvest.particulars);
             if let Some(mut of_thread) = threads.get_mut(thread).and_then(Option::take) {
-                of_thread.idle_s = plan.spin.then_some(client.idle_ns as f64 / 1e9);
+                of_thread.idle_s = plan.spin.then_some(harvest.idle_ns as f64 / 1e9);
                 std::mem::swap(&mut of_thread.headline, &mut recorded.headline_of_threads[thread]);
                 evidence.threads.push(of_thread);
             }
-            spans.extend(client.tally.spans);
-            exemplars.extend(client.worst.into_exemplars());
+            spans.extend(harvest.tally.spans);
+            exemplars.extend(harvest.exemplars);
         }
         accounting.outstanding = accounting.sent - accounting.answered;
         match plan.mode {
             Mode::OpenLoop { .. } => latency.response = recorded.headline.clone(),
             Mode::ClosedLoop { .. } => latency.service = recorded.headline.clone(),
         }
-        evidence.arrivals = spans.first().map(|first| evidence::Arrivals {
+        let is_of_bursts = matches!(plan.scene.play, Play::Burst { .. });
+        evidence.arrivals = spans.first().filter(|_| !is_of_bursts).map(|first| evidence::Arrivals {
             messages_per_span: first.messages_per_span(),
             planned_span_ns: first.planned_span_ns(),
             spans_ns: spans.iter().flat_map(Spans::kept_ns).copied().collect(),
@@ -335,6 +396,7 @@ impl Measured {
             measured_s,
             evidence,
             exemplars,
+            particulars,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod finding;
 pub mod histogram;
 pub mod holm;
 pub mod manifest;
+pub mod particulars;
 pub mod result;
 pub mod rounds;
 pub mod samples;

@@ -14,9 +14,11 @@ use super::anatomy::Anatomy;
 use super::environment::Environment;
 use super::evidence::{Evidence, Exemplar};
 use super::histogram::{self, Histogram, new_histogram};
+use super::particulars::Particulars;
 use super::samples::{Estimate, Inflation};
 use super::series::Batch;
 use super::steadiness::Pace;
+use super::units::size;
 use super::verdict::Verdict;
 pub use super::wire::{Carried, Deflate, KernelTls, Negotiated, Tls, Wire};
 
@@ -80,6 +82,9 @@ pub struct RunResult {
     /// Where response times go, if the server stamped its answers.
     #[serde(default)]
     pub anatomy: Option<Anatomy>,
+    /// What the scenario measured beside.
+    #[serde(default, skip_serializing_if = "Particulars::is_empty")]
+    pub particulars: Particulars,
     /// The worst messages, worst first; in the file, one line each.
     #[serde(default, serialize_with = "one_line_each")]
     pub exemplars: Vec<Exemplar>,
@@ -163,7 +168,10 @@ pub struct Plan {
     pub connections: u64,
     /// How many threads drive them.
     pub threads: u64,
-    /// The size of each message.
+    /// What is particular to the scenario: its flags, by long name without the dashes, with what was given or taken.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, String>,
+    /// The size of each message; of the largest, where they vary (see `parameters`).
     pub payload_bytes: u64,
     /// Text messages rather than binary ones.
     pub text: bool,
@@ -182,6 +190,27 @@ pub struct Plan {
     pub mode: Mode,
     /// What every random choice follows from: arrivals, payloads, masking keys.
     pub seed: u64,
+}
+
+impl Plan {
+    /// The size of messages, or how it is drawn: `64 B`, `uniform:1..100`.
+    pub fn payload(&self) -> String {
+        self.parameters.get("payload").cloned().unwrap_or_else(|| size(self.payload_bytes))
+    }
+
+    /// What else is particular to the scenario, as `burst 1000, every 1s`; empty where nothing is.
+    pub fn particulars(&self) -> String {
+        let others = self.parameters.iter().filter(|(flag, _)| *flag != "payload");
+        others.map(|(flag, value)| format!("{flag} {value}")).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The scenario with what is particular to it: `echo`, `burst (burst 1000, every 1s)`.
+    pub fn scenario_in_full(&self) -> String {
+        match self.particulars() {
+            none if none.is_empty() => self.scenario.clone(),
+            some => format!("{} ({some})", self.scenario),
+        }
+    }
 }
 
 /// When messages are sent.
@@ -210,6 +239,8 @@ pub enum Arrivals {
     Fixed,
     /// Gaps exponentially distributed, as of many independent senders.
     Poisson,
+    /// Many at one instant, every so often: see `burst` and `every` of the parameters.
+    Burst,
 }
 
 /// What the kernel's io_uring could do, found out by trying.

@@ -21,7 +21,7 @@ use crate::measure::samples::{Inflation, P99};
 use crate::measure::verdict::{CLOSED_LOOP, Level};
 
 /// The parts of a plan that decide what work is done; the others decide how long, from where and by whom.
-const WORKLOAD_FIELDS: [&str; 5] = ["scenario", "connections", "payload_bytes", "text", "mode"];
+const WORKLOAD_FIELDS: [&str; 6] = ["scenario", "parameters", "connections", "payload_bytes", "text", "mode"];
 
 /// Why two files are not compared.
 #[derive(Debug, thiserror::Error)]

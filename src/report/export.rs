@@ -182,6 +182,7 @@ pub(super) fn side_histograms(result: &RunResult) -> Vec<(String, &Histogram)> {
         ];
         found.extend(parts.map(named));
     }
+    found.extend(result.particulars.histograms().into_iter().map(named));
     found.retain(|(_, histogram)| !histogram.is_empty());
     found
 }

@@ -99,8 +99,16 @@ fn name(result: &RunResult) -> String {
         Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Poisson } => {
             format!("rate={rate_per_s}/arrivals=poisson")
         }
+        Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Burst } => {
+            format!("rate={rate_per_s}/arrivals=burst")
+        }
         Mode::ClosedLoop { pipeline } => format!("pipeline={pipeline}"),
     };
     let (connections, bytes) = (plan.connections, plan.payload_bytes);
-    format!("{}{rest}/conns={connections}/size={bytes}/kind={kind}/{mode}", first.to_ascii_uppercase())
+    let others = plan.parameters.iter().map(|(flag, value)| format!("/{}={}", flag, word(value)));
+    let others = others.collect::<String>();
+    format!(
+        "{}{rest}{others}/conns={connections}/size={bytes}/kind={kind}/{mode}",
+        first.to_ascii_uppercase()
+    )
 }

@@ -18,6 +18,7 @@ mod hgrm;
 mod hlog;
 pub mod html;
 pub mod import;
+mod particulars;
 mod prometheus;
 pub mod series;
 pub mod terminal;

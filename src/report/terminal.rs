@@ -4,7 +4,7 @@
 //! distrusted until it can be reconciled with the uncorrected one; the verdict stands before the numbers.
 //! Deliberately absent: judgement. The verdict comes with the result.
 
-use super::text::{self, count, counted, percent, percentile, printable, rate, size, table, wrap};
+use super::text::{self, count, counted, percent, percentile, printable, rate, table, wrap};
 use super::{Style, verdict};
 use crate::measure::environment::Clock;
 use crate::measure::histogram::{Histogram, PERCENTILES, maximum_ns};
@@ -28,6 +28,7 @@ pub fn render(result: &RunResult, style: Style) -> String {
     text.push_str(&latency_table(result, style));
     text.push('\n');
     text.push_str(&side_table(result));
+    text.push_str(&super::particulars::render(result, style));
     text.push_str(&super::anatomy::render(result, style));
     text.push_str(&distribution(result, style));
     text.push('\n');
@@ -36,7 +37,7 @@ pub fn render(result: &RunResult, style: Style) -> String {
 }
 
 /// A label on the left and its text beside it, broken to the width.
-fn labelled(label: &str, text: &str, style: Style) -> String {
+pub(super) fn labelled(label: &str, text: &str, style: Style) -> String {
     let text = wrap(text, style.width_columns.saturating_sub(LABEL_COLUMNS), 0);
     format!("{label:<LABEL_COLUMNS$}{}\n", text.replace('\n', &format!("\n{:LABEL_COLUMNS$}", "")))
 }
@@ -170,12 +171,15 @@ pub(crate) fn workload(plan: &Plan) -> String {
         Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Poisson } => {
             format!("open loop at {} (Poisson)", rate(rate_per_s))
         }
+        Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Burst } => {
+            format!("open loop at {} (in bursts)", rate(rate_per_s))
+        }
         Mode::ClosedLoop { pipeline } => format!("closed loop, {} in flight each", count(pipeline)),
     };
     let kind = if plan.text { "text" } else { "binary" };
     let filling = plan.filling.iter().map(|filling| format!("{filling} ")).collect::<String>();
     let connections = counted(plan.connections, "connection");
-    format!("{}, {connections}, {} {filling}{kind}, {mode}", plan.scenario, size(plan.payload_bytes))
+    format!("{}, {connections}, {} {filling}{kind}, {mode}", plan.scenario_in_full(), plan.payload())
 }
 
 /// The machine in a line: kernel, processor, and whether it is a virtual one.
@@ -238,7 +242,7 @@ pub(super) fn show_warnings<'a>(warnings: impl IntoIterator<Item = &'a String>, 
 }
 
 /// Percentile `index` as a cell; a histogram without any samples has none to be too few.
-fn cell(histogram: &Histogram, inflation: &Inflation, index: usize, clock: Clock) -> String {
+pub(super) fn cell(histogram: &Histogram, inflation: &Inflation, index: usize, clock: Clock) -> String {
     match histogram.is_empty() {
         true => "-".to_owned(),
         false => percentile(inflation.percentile_ns(histogram, index), clock),
@@ -246,7 +250,7 @@ fn cell(histogram: &Histogram, inflation: &Inflation, index: usize, clock: Clock
 }
 
 /// The maximum and the number of samples.
-fn last_rows(histograms: &[&Histogram], clock: Clock) -> [Vec<String>; 2] {
+pub(super) fn last_rows(histograms: &[&Histogram], clock: Clock) -> [Vec<String>; 2] {
     let row = |label: &str, cell: &dyn Fn(&Histogram) -> String| {
         let cells = histograms.iter().map(|histogram| cell(histogram));
         std::iter::once(label.to_owned()).chain(cells).collect()
@@ -257,7 +261,7 @@ fn last_rows(histograms: &[&Histogram], clock: Clock) -> [Vec<String>; 2] {
     [row("max", &maximum), row("samples", &|histogram| count(histogram.len()))]
 }
 
-fn headed(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
+pub(super) fn headed(heading: &[&str], mut rows: Vec<Vec<String>>) -> String {
     rows.insert(0, heading.iter().map(|&text| text.to_owned()).collect());
     table(&rows)
 }

@@ -42,6 +42,16 @@ pub fn printable(text: &str) -> String {
     text.chars().map(visible).collect()
 }
 
+/// Labels, and texts beside them, of a hundred columns.
+pub fn labelled(rows: &[(String, String)]) -> String {
+    const COLUMNS: usize = 11;
+    let line = |(label, text): &(String, String)| {
+        let indented = format!("\n{:COLUMNS$}", "");
+        format!("{label:<COLUMNS$}{}\n", wrap(text, 100 - COLUMNS, 0).replace('\n', &indented))
+    };
+    rows.iter().map(line).collect()
+}
+
 /// Lines of at most `width_columns`, broken between words, the later ones indented by `indent_columns`.
 pub fn wrap(text: &str, width_columns: usize, indent_columns: usize) -> String {
     let mut lines = String::new();

@@ -15,8 +15,9 @@
 //!
 //! The server reads none of it.
 
+use super::Scenario;
 use super::parameters::{Parameter, Query};
-use super::{OURS, Scenario};
+use super::table::OURS;
 use crate::limits::ROOM_NAME_BYTES;
 
 const ROLE: Parameter = Parameter {
@@ -34,6 +35,8 @@ pub const ABOUT: Scenario = Scenario {
     needs: OURS,
     compresses: false,
     parameters: &[ROLE],
+    metrics: "",
+    flags: &[],
 };
 
 /// The row of the table for `rooms`.
@@ -44,6 +47,8 @@ pub const ABOUT_ROOMS: Scenario = Scenario {
     needs: OURS,
     compresses: false,
     parameters: &[ROLE],
+    metrics: "",
+    flags: &[],
 };
 
 /// What a client is there for.

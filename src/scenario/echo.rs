@@ -6,6 +6,7 @@
 //! [`super::stamps`]), every byte but the stamps' is.
 
 use super::stamps::{BYTES_MAX, Layout, START, Stamper};
+use super::table::ANY_ECHO;
 use super::{Parameter, Scenario};
 use crate::engine::{HEADROOM_BYTES, Io, Received};
 use crate::ws::connection::{Connection, Data, Event};
@@ -20,7 +21,7 @@ pub const ABOUT: Scenario = Scenario {
     name: "echo",
     paths: &["/", "/echo"],
     what: "Every message comes back as it came.",
-    needs: super::ANY_ECHO,
+    needs: ANY_ECHO,
     compresses: true,
     parameters: &[Parameter {
         name: "anatomy",
@@ -28,6 +29,8 @@ pub const ABOUT: Scenario = Scenario {
         default: "not there: no stamps",
         what: "ringsock-server stamps each binary message with when it had it, and answered it",
     }],
+    metrics: "sizes sent, where they vary",
+    flags: &["fragments"],
 };
 
 /// Servers don't mask (RFC 6455, 5.1).
@@ -245,8 +248,14 @@ impl Payloads {
     /// What stands behind the number.
     #[inline]
     fn filling(&self, number: u64) -> &[u8] {
+        self.filling_of(number, self.number_bytes, self.payload_bytes)
+    }
+
+    /// The same, of a message of `payload_bytes`.
+    #[inline(always)]
+    fn filling_of(&self, number: u64, number_bytes: usize, payload_bytes: usize) -> &[u8] {
         let start = (number % WINDOWS) as usize * self.stride;
-        &self.pattern[start + self.number_bytes..start + self.payload_bytes]
+        &self.pattern[start + number_bytes..start + payload_bytes]
     }
 
     /// Appends message `number_of_message` as a client's frame, masked with `key`.
@@ -273,6 +282,42 @@ impl Payloads {
     pub fn compose(&self, number_of_message: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.number(number_of_message)[..self.number_bytes]);
         out.extend_from_slice(self.filling(number_of_message));
+    }
+
+    /// The same of a message of `payload_bytes`, where sizes vary: at most as many as these payloads were made for.
+    pub fn compose_sized(&self, number_of_message: u64, payload_bytes: usize, out: &mut Vec<u8>) {
+        let number_bytes = self.number_bytes.min(payload_bytes);
+        out.extend_from_slice(&self.number(number_of_message)[..number_bytes]);
+        out.extend_from_slice(self.filling_of(number_of_message, number_bytes, payload_bytes));
+    }
+
+    /// As [`Payloads::check`], where sizes vary: `size_of` a message's number is its payload's length.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_sized(
+        &self,
+        size_of: &dyn Fn(u64) -> usize,
+        number: u64,
+        offset: usize,
+        text: bool,
+        piece: &[u8],
+    ) -> Result<(), Mismatch> {
+        let is_right = |number: u64| {
+            let payload_bytes = size_of(number);
+            let number_bytes = self.number_bytes.min(payload_bytes);
+            offset + piece.len() <= payload_bytes
+                && self.is_right_of(number, number_bytes, payload_bytes, offset, piece)
+        };
+        if text == self.text && is_right(number) {
+            return Ok(());
+        }
+        let has_number = text == self.text && offset == 0 && piece.len() >= self.number_bytes;
+        let answered = self.read_number(piece).filter(|_| has_number && self.number_bytes >= 8);
+        match answered.filter(|&answered| answered != number && is_right(answered)) {
+            Some(answered) => Err(Mismatch::Order { answered }),
+            None => Err(Mismatch::Payload),
+        }
     }
 
     /// Messages are text.
@@ -315,10 +360,23 @@ impl Payloads {
 
     #[inline(always)]
     fn is_right(&self, number: u64, offset: usize, piece: &[u8]) -> bool {
-        let of_number = &self.number(number)[offset.min(self.number_bytes)..self.number_bytes];
+        self.is_right_of(number, self.number_bytes, self.payload_bytes, offset, piece)
+    }
+
+    #[inline(always)]
+    fn is_right_of(
+        &self,
+        number: u64,
+        number_bytes: usize,
+        payload_bytes: usize,
+        offset: usize,
+        piece: &[u8],
+    ) -> bool {
+        let of_number = &self.number(number)[offset.min(number_bytes)..number_bytes];
         let (got_number, got_filling) = piece.split_at(of_number.len().min(piece.len()));
-        let filling_offset = offset.max(self.number_bytes) - self.number_bytes;
-        let filling = &self.filling(number)[filling_offset..filling_offset + got_filling.len()];
+        let filling_offset = offset.max(number_bytes) - number_bytes;
+        let filling = &self.filling_of(number, number_bytes, payload_bytes)
+            [filling_offset..filling_offset + got_filling.len()];
         *got_number == of_number[..got_number.len()] && got_filling == filling
     }
 
@@ -430,6 +488,37 @@ mod tests {
                 compress.compress_vec(&message, &mut out, flate2::FlushCompress::Sync).unwrap();
                 let ratio = message.len() as f64 / out.len() as f64;
                 assert!((1.5..4.0).contains(&ratio), "{size} B, message {number}: {ratio}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_messages_whose_sizes_vary_every_byte_and_the_order_are_checked() {
+        let sizes = [0, 1, 7, 8, 20, 64, 300];
+        let size_of = |number: u64| sizes[number as usize % sizes.len()];
+        for text in [false, true] {
+            let payloads = Payloads::new(300, text, &mut fastrand::Rng::with_seed(3));
+            for number in 0..14 {
+                let mut bytes = Vec::new();
+                payloads.compose_sized(number, size_of(number), &mut bytes);
+                assert_eq!(bytes.len(), size_of(number));
+                for cut in 0..=bytes.len() {
+                    let (head, rest) = bytes.split_at(cut);
+                    assert_eq!(payloads.check_sized(&size_of, number, 0, text, head), Ok(()));
+                    assert_eq!(payloads.check_sized(&size_of, number, cut, text, rest), Ok(()));
+                }
+                let other = payloads.check_sized(&size_of, number + 7, 0, text, &bytes);
+                let tells = bytes.len() >= payloads.number_bytes;
+                let mismatch = if tells { Mismatch::Order { answered: number } } else { Mismatch::Payload };
+                assert!(other == Err(mismatch) || bytes.len() < 2, "{number}: {other:?}");
+                for at in 0..bytes.len() {
+                    bytes[at] ^= 1;
+                    let checked = payloads.check_sized(&size_of, number, 0, text, &bytes);
+                    assert!(checked.is_err(), "message {number}, byte {at}");
+                    bytes[at] ^= 1;
+                }
+                bytes.push(0);
+                assert_eq!(payloads.check_sized(&size_of, number, 0, text, &bytes), Err(Mismatch::Payload));
             }
         }
     }

@@ -23,9 +23,10 @@ use std::ops::Range;
 use serde::Deserialize;
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, Tape};
 
+use super::Scenario;
 use super::hub::Member;
 use super::messages::{Message, append_frame};
-use super::{OURS, Scenario};
+use super::table::OURS;
 use crate::engine::Io;
 use crate::limits::{JSON_BYTES, JSON_DEPTH};
 use crate::ws::frame::Opcode;
@@ -38,6 +39,8 @@ pub const ABOUT: Scenario = Scenario {
     needs: OURS,
     compresses: false,
     parameters: &[],
+    metrics: "",
+    flags: &[],
 };
 
 /// What parsing a longer message took is given back.

@@ -138,7 +138,7 @@ mod tests {
             assert!(error.contains("?rate="), "{query}: the table is quoted: {error}");
             assert!(error.is_ascii() && !error.contains('\n'), "{error}");
         }
-        for scenario in &SCENARIOS {
+        for scenario in SCENARIOS {
             assert!(Query::read(scenario, Some("no-such=1")).is_err(), "{}", scenario.name);
         }
     }

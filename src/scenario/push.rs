@@ -16,8 +16,9 @@
 //! Invariants: numbers come in order and without a gap; no more than `--max-queued` and a message waits for a client, the rest
 //! waits in the schedule, where it takes no memory. What the client says is read and not answered, but for pings and Close.
 
+use super::Scenario;
 use super::parameters::{Parameter, Query};
-use super::{OURS, Scenario};
+use super::table::OURS;
 use crate::engine::Io;
 use crate::limits::{PUSH_BYTES, PUSH_RATE};
 use crate::scenario::messages::append_header;
@@ -39,6 +40,8 @@ pub const ABOUT: Scenario = Scenario {
         },
         Parameter { name: "bytes", values: "bytes, 24 to 1048576", default: "64", what: "payload" },
     ],
+    metrics: "",
+    flags: &[],
 };
 
 const SECOND_NS: u128 = 1_000_000_000;

@@ -16,6 +16,7 @@ use std::rc::{Rc, Weak};
 
 use super::Scenario;
 use super::parameters::{Parameter, Query, number};
+use super::table::OURS;
 use crate::engine::{ConnId, clock_ns};
 use crate::limits::{WORK_KIB, WORK_PER_TURN_NS, WORK_US};
 
@@ -24,7 +25,7 @@ pub const ABOUT: Scenario = Scenario {
     name: "work",
     paths: &["/work"],
     what: "The server works for each message and then echoes it: for a time, or through so much memory.",
-    needs: super::OURS,
+    needs: OURS,
     compresses: false,
     parameters: &[
         Parameter {
@@ -41,6 +42,8 @@ pub const ABOUT: Scenario = Scenario {
         },
         Parameter { name: "seed", values: "a number up to 2^64 - 1", default: "0", what: "seed of exp:" },
     ],
+    metrics: "",
+    flags: &[],
 };
 
 /// No draw is longer than so many means: one in 485 million would be.

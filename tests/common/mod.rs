@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ringsock::measure::environment::{Build, Clock, Cpu, Environment, Kernel, OpenFiles};
 use ringsock::measure::evidence::{self, CpuTime, Evidence, ThreadUse, Throttled};
 use ringsock::measure::histogram::{Histogram, new_histogram, record};
+use ringsock::measure::particulars::Particulars;
 use ringsock::measure::result::{
     Accounting, Arrivals, Carried, CpuUse, Deflate, Interval, IoUring, KernelTls, Latencies, Mode,
     Negotiated, Outcome, Plan, RunResult, SCHEMA, Summary, Target, Tls, Tool, Wire,
@@ -151,6 +152,7 @@ pub(crate) fn derive(result: &mut RunResult, measured_s: f64) {
 pub(crate) fn sample() -> RunResult {
     let plan = Plan {
         scenario: "echo".to_owned(),
+        parameters: BTreeMap::new(),
         url: None,
         connections: 64,
         threads: 1,
@@ -232,6 +234,7 @@ pub(crate) fn sample() -> RunResult {
         cpu: CpuUse { load_cpu_s: 1.02, server_cpu_s: Some(0.96) },
         evidence,
         anatomy: None,
+        particulars: Particulars::default(),
         exemplars: Vec::new(),
         summary,
     };

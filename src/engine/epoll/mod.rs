@@ -32,8 +32,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, acceptfrom_with, recv, shutdown, sockopt};
 
 use super::{
-    BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Segment, Waker, clock_ns,
-    ktls, socket,
+    BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Route, Segment, Waker,
+    clock_ns, ktls, socket,
 };
 use crate::limits::ACCEPT_PAUSE_NS;
 use arrivals::Arrivals;
@@ -625,21 +625,21 @@ impl<H: Handler> Epoll<H> {
     }
 
     fn open_connections(&mut self) {
-        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
+        for (slot, route) in std::mem::take(&mut self.connections.connecting) {
             *self.link(slot) = Link::UNOPENED;
-            if let Err(error) = self.start_connect(slot, address) {
+            if let Err(error) = self.start_connect(slot, &route) {
                 self.close(slot, Closed::Connect(error));
             }
         }
     }
 
-    fn start_connect(&mut self, slot: u32, address: SocketAddr) -> io::Result<()> {
+    fn start_connect(&mut self, slot: u32, route: &Route) -> io::Result<()> {
         if slot >= self.config.connections_max {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
-        let socket = socket::for_connecting(address)?;
+        let socket = socket::for_connecting(route)?;
         socket.set_nonblocking(true)?;
-        match socket.connect(&address.into()) {
+        match socket.connect(&route.to.into()) {
             // Even where it is through, an edge tells so.
             Ok(()) => {}
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {}

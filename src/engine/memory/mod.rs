@@ -470,7 +470,7 @@ impl<H: Handler> Side<H> {
     // ---- opening ----
 
     fn open_connections(&mut self, net: &mut Net) {
-        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
+        for (slot, route) in std::mem::take(&mut self.connections.connecting) {
             assert!(!self.accepts, "the server's handler connects");
             if slot >= self.config.connections_max {
                 let mut wire = Wire::new(None, None);
@@ -478,7 +478,7 @@ impl<H: Handler> Side<H> {
                 self.set_wire(slot, wire);
                 self.finish_close(net, slot);
             } else {
-                let (until_ns, link) = net.connect(address.ip());
+                let (until_ns, link) = net.connect(route.to.ip());
                 self.set_wire(slot, Wire::new(link, Some(until_ns)));
             }
         }

@@ -27,7 +27,7 @@ mod world;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -39,7 +39,7 @@ use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 use tokio::net::TcpSocket;
 
 use super::uring::explain_set_up;
-use super::{Config, ConnId, EngineError, Handler, Waker, socket};
+use super::{Config, ConnId, EngineError, Handler, Route, Waker, socket};
 use world::{Next, World, Writing};
 
 /// What `--engine` and result files call it.
@@ -231,21 +231,17 @@ async fn await_write<H: Handler>(world: Shared<H>, write: Writing) {
     world.borrow_mut().on_written(slot, wanted_bytes, result);
 }
 
-async fn dial<H: Handler>(world: Shared<H>, id: ConnId, address: SocketAddr) {
-    let result = connect(&world, id, address).await;
+async fn dial<H: Handler>(world: Shared<H>, id: ConnId, route: Route) {
+    let result = connect(&world, id, &route).await;
     world.borrow_mut().on_dialled(id, result);
 }
 
 /// `None` where it was given up. Over tokio, for a connect of the crate could not be: its socket is out of reach
 /// until it ends.
-async fn connect<H: Handler>(
-    world: &Shared<H>,
-    id: ConnId,
-    address: SocketAddr,
-) -> io::Result<Option<TcpStream>> {
-    let socket = socket::for_connecting(address)?;
+async fn connect<H: Handler>(world: &Shared<H>, id: ConnId, route: &Route) -> io::Result<Option<TcpStream>> {
+    let socket = socket::for_connecting(route)?;
     socket.set_nonblocking(true)?;
-    let mut connecting = pin!(TcpSocket::from_std_stream(socket.into()).connect(address));
+    let mut connecting = pin!(TcpSocket::from_std_stream(socket.into()).connect(route.to));
     let connected = poll_fn(|cx| match world.borrow_mut().poll_given_up(id, cx) {
         Poll::Ready(()) => Poll::Ready(Ok(None)),
         Poll::Pending => connecting.as_mut().poll(cx).map_ok(Some),

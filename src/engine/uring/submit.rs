@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use io_uring::squeue::Flags;
 use io_uring::{opcode, squeue, types};
 
-use super::super::{Closed, ConnId, Handler, socket};
+use super::super::{Closed, ConnId, Handler, Route, socket};
 use super::tag::{self, Op};
 use super::{Completion, Held, Switch, Uring, buffers, ring};
 use crate::limits::HEADROOM_BYTES;
@@ -146,22 +146,22 @@ impl<H: Handler> Uring<'_, H> {
     }
 
     pub(super) fn open_connections(&mut self) {
-        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
+        for (slot, route) in std::mem::take(&mut self.connections.connecting) {
             self.ensure_held(slot);
             let id = self.connections.id_at(slot);
-            if let Err(error) = self.start_connect(id, address) {
+            if let Err(error) = self.start_connect(id, &route) {
                 self.held[slot as usize].closing = Some(Closed::Connect(error));
                 self.finish_close(slot, false);
             }
         }
     }
 
-    pub(super) fn start_connect(&mut self, id: ConnId, address: std::net::SocketAddr) -> io::Result<()> {
+    pub(super) fn start_connect(&mut self, id: ConnId, route: &Route) -> io::Result<()> {
         assert!(!self.accepts, "the kernel may number a listening engine's descriptors");
         if id.slot >= self.config.connections_max {
             return Err(io::Error::from_raw_os_error(libc::ENFILE));
         }
-        let socket = socket::for_connecting(address)?;
+        let socket = socket::for_connecting(route)?;
         let state = &mut self.held[id.index()];
         if self.features.has(Switch::DirectDescriptors) {
             self.submitter.register_files_update(id.slot, &[socket.as_raw_fd()])?;
@@ -171,7 +171,7 @@ impl<H: Handler> Uring<'_, H> {
             state.descriptor = Some(socket.into());
         }
         state.connecting = true;
-        let address = Box::new(socket2::SockAddr::from(address));
+        let address = Box::new(socket2::SockAddr::from(route.to));
         let connect = opcode::Connect::new(types::Fd(state.socket), address.as_ptr().cast(), address.len());
         self.connect_addresses.push(address);
         self.push(&connect.build().flags(self.socket_flags).user_data(tag::pack(Op::Connect, id)));

@@ -6,7 +6,7 @@
 //!
 //! Invariant: the messages counted here are those of the books, sent and answered, with what they came to on the wire.
 
-use super::{Client, Peer, Protocol};
+use super::{Client, Peer, Protocol, Sent};
 use crate::engine::Io;
 use crate::limits;
 use crate::measure::result::Wire;
@@ -15,7 +15,6 @@ use crate::ws::deflate::{Compressor, DeflateSettings, DeflateSpace, InflateSpace
 use crate::ws::deflating::{Deflating, Payload};
 use crate::ws::extensions::DeflateParameters;
 use crate::ws::frame::{Fault, MAX_HEADER_BYTES, RSV1, Role, parse};
-use crate::ws::mask::Mask;
 
 /// What a thread's connections compress with.
 pub(super) struct Deflation {
@@ -73,18 +72,24 @@ impl Deflation {
 
 impl Client {
     /// What the connections agreed on.
-    pub(in super::super) fn agreed(&self) -> Option<DeflateParameters> {
+    pub(super) fn agreed(&self) -> Option<DeflateParameters> {
         self.deflation.as_ref()?.agreed
     }
 
     /// What messages came to on the wire; nothing where none may be compressed.
-    pub(in super::super) fn wire(&self) -> Wire {
+    pub(super) fn wire(&self) -> Wire {
         self.deflation.as_ref().map(|deflation| deflation.wire).unwrap_or_default()
     }
 
     /// Sends the next message of a connection, if it compresses.
-    #[cold]
-    pub(super) fn send_compressed(&mut self, conn: &mut Peer, io: &mut Io<'_>, intended_ns: u64, key: Mask) {
+    pub(super) fn send_compressed(
+        &mut self,
+        conn: &mut Peer,
+        io: &mut Io<'_>,
+        intended_ns: u64,
+        now_ns: u64,
+    ) {
+        let key = self.random_key();
         let (Protocol::Compressed(compressed), Some(deflation)) = (&mut conn.protocol, &mut self.deflation)
         else {
             return;
@@ -100,10 +105,12 @@ impl Client {
         }
         io.write(|out| out.extend_from_slice(&deflate.frames));
         deflate.clear_frames();
+        conn.next_number += 1;
+        conn.in_flight.push_back(Sent { intended_ns, sent_ns: now_ns });
+        self.note_sent(intended_ns);
     }
 
     /// What came on a connection that compresses.
-    #[cold]
     pub(super) fn on_compressed_frames(
         &mut self,
         conn: &mut Peer,

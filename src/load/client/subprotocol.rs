@@ -26,9 +26,4 @@ impl Client {
         }
         Ok(())
     }
-
-    /// What the connections speak.
-    pub(in super::super) fn subprotocol(&self) -> Option<&Subprotocol> {
-        self.subprotocol.as_ref()
-    }
 }

@@ -7,6 +7,7 @@ use clap::Parser;
 
 use super::*;
 use crate::measure::histogram;
+use crate::measure::particulars::Particulars;
 use crate::measure::result::{Accounting, Latencies, Mode, Outcome as RunOutcome, Summary, Target};
 use crate::measure::verdict::{Level, Verdict};
 
@@ -68,6 +69,7 @@ pub(super) fn result_of(setup: &Setup, response_ns: impl IntoIterator<Item = u64
     };
     let plan = result::Plan {
         scenario: "echo".to_owned(),
+        parameters: Default::default(),
         url: options.url.first().cloned(),
         connections: 1,
         threads: 1,
@@ -103,6 +105,7 @@ pub(super) fn result_of(setup: &Setup, response_ns: impl IntoIterator<Item = u64
         cpu: result::CpuUse { load_cpu_s: answered as f64 * 1e-6, server_cpu_s: None },
         evidence: None,
         anatomy: None,
+        particulars: Particulars::default(),
         exemplars: Vec::new(),
         summary,
     }

@@ -136,7 +136,11 @@ pub(super) fn connections(case: &Case) -> Found {
     let gone = ended.iter().fold(0_u64, |sum, &(_, &number)| sum.saturating_add(number));
     let gone = gone.max(accounting.connections_failed);
     if gone == 0 {
-        return trusted(format!("{} opened, and stayed", counted(tried, "connection")));
+        let and_then = match case.result.plan.scenario.as_str() {
+            "churn" => "closed when they were to be",
+            _ => "stayed",
+        };
+        return trusted(format!("{} opened, and {and_then}", counted(tried, "connection")));
     }
     let classes: Vec<_> =
         ended.iter().map(|(class, number)| format!("{} × {class}", count(**number))).collect();

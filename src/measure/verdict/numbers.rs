@@ -5,6 +5,7 @@
 
 use super::{Case, Found, Level, invalid, suspect, trusted};
 use crate::measure::histogram::{PERCENTILES, clamped_count, has_enough_samples};
+use crate::measure::result::{Arrivals, Mode};
 use crate::measure::samples::P99;
 use crate::measure::steadiness;
 use crate::measure::units::{count, counted, percent};
@@ -90,6 +91,10 @@ pub(super) fn drift(case: &Case) -> Found {
 
 /// Whether answers came all the time, as far as batches tell.
 pub(super) fn stalls(case: &Case) -> Found {
+    if matches!(case.result.plan.mode, Mode::OpenLoop { arrivals: Arrivals::Burst, .. }) {
+        // Between bursts nothing is to be expected.
+        return None;
+    }
     let stalls = steadiness::stalls(&case.result.batches, case.offered_per_s)?;
     if stalls.count == 0 {
         return trusted(format!(

@@ -99,12 +99,12 @@ impl<H: Handler> World<H> {
     }
 
     pub(super) fn open_connections(&mut self) {
-        for (slot, address) in std::mem::take(&mut self.connections.connecting) {
+        for (slot, route) in std::mem::take(&mut self.connections.connecting) {
             self.ensure_held(slot);
             let id = self.connections.id_at(slot);
             if slot < self.config.connections_max {
                 self.held[slot as usize].connecting = true;
-                self.start(|world| dial(world, id, address));
+                self.start(|world| dial(world, id, route));
             } else {
                 self.begin_close(slot, Closed::Connect(io::Error::from_raw_os_error(libc::ENFILE)));
             }

@@ -1,0 +1,320 @@
+//! What a scenario measures beyond what every run does.
+//!
+//! Invariant: nothing here is in the books or the headline histogram that would not be there without it, so a reader who knows none of it
+//! reads the rest rightly. Each part is there only where the run had it, and older files have none.
+
+use serde::{Deserialize, Serialize};
+
+use super::histogram::{self, Histogram, new_histogram, record};
+use super::result::Percentiles;
+
+/// See the module's text.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Particulars {
+    /// Sizes of the messages sent, where they vary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<SizesSent>,
+    /// Of `burst`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bursts: Option<Bursts>,
+    /// Of `ping`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pings: Option<Pings>,
+    /// Of `churn`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub churn: Option<Churn>,
+    /// Connections beside those that are measured: of `idle` and `slow`, and of `churn` where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crowd: Option<Crowd>,
+    /// Of `slow`: the same run before it, without the crowd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub without_crowd: Option<Without>,
+}
+
+impl Particulars {
+    /// Whether the run had none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Every histogram in it, by a name of one word or more joined by hyphens.
+    pub fn histograms(&self) -> Vec<(&'static str, &Histogram)> {
+        let mut all = Vec::new();
+        all.extend(self.bursts.iter().map(|bursts| ("burst-drain", &bursts.drain)));
+        if let Some(pings) = &self.pings {
+            all.push(("ping-round-trip", &pings.round_trip));
+            all.extend(pings.data.as_ref().map(|data| ("data-round-trip", data)));
+        }
+        if let Some(churn) = &self.churn {
+            all.extend([("first-message", &churn.first_message), ("close", &churn.close)]);
+        }
+        all.extend(self.without_crowd.iter().map(|without| ("without-crowd", &without.headline)));
+        all
+    }
+
+    /// Adds another thread's. Crowds and bursts are put together elsewhere: they are of all threads.
+    pub fn merge(&mut self, other: &Particulars) {
+        if let Some(theirs) = &other.sizes {
+            self.sizes.get_or_insert_default().merge(theirs);
+        }
+        if let Some(theirs) = &other.pings {
+            self.pings.get_or_insert_default().merge(theirs);
+        }
+        if let Some(theirs) = &other.churn {
+            self.churn.get_or_insert_default().merge(theirs);
+        }
+    }
+}
+
+/// Payloads of the messages that the books count as sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct SizesSent {
+    /// How many.
+    pub messages: u64,
+    /// All of them together.
+    pub bytes: u64,
+    /// The smallest.
+    pub min_bytes: u64,
+    /// The largest.
+    pub max_bytes: u64,
+    /// Their mean.
+    pub mean_bytes: f64,
+}
+
+impl SizesSent {
+    /// Counts a message of so many bytes.
+    pub fn add(&mut self, bytes: u64) {
+        self.merge(&Self { messages: 1, bytes, min_bytes: bytes, max_bytes: bytes, mean_bytes: 0.0 });
+    }
+
+    fn merge(&mut self, other: &SizesSent) {
+        self.min_bytes = match (self.messages, other.messages) {
+            (0, _) => other.min_bytes,
+            (_, 0) => self.min_bytes,
+            _ => self.min_bytes.min(other.min_bytes),
+        };
+        self.max_bytes = self.max_bytes.max(other.max_bytes);
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+        self.mean_bytes = self.bytes as f64 / self.messages.max(1) as f64;
+    }
+}
+
+/// Bursts of the measured window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bursts {
+    /// All of them: `bursts = drained + undrained`.
+    pub bursts: u64,
+    /// Those of which every message was sent and answered.
+    pub drained: u64,
+    /// The others: in no duration.
+    pub undrained: u64,
+    /// Of those drained: from when the burst was due to its last answer.
+    #[serde(with = "histogram::base64")]
+    pub drain: Histogram,
+}
+
+impl Default for Bursts {
+    fn default() -> Self {
+        Self { bursts: 0, drained: 0, undrained: 0, drain: new_histogram() }
+    }
+}
+
+/// Pings of the measured window; they are messages of the books as well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pings {
+    /// Those sent.
+    pub sent: u64,
+    /// Those whose own Pong came.
+    pub answered: u64,
+    /// From when a ping was due (open loop) or sent (closed loop) to its Pong.
+    #[serde(with = "histogram::base64")]
+    pub round_trip: Histogram,
+    /// The same of the messages that were no pings; `None` where all were.
+    #[serde(default, with = "histogram::base64::option", skip_serializing_if = "Option::is_none")]
+    pub data: Option<Histogram>,
+}
+
+impl Default for Pings {
+    fn default() -> Self {
+        Self { sent: 0, answered: 0, round_trip: new_histogram(), data: None }
+    }
+}
+
+impl Pings {
+    /// Counts the answer to a message that was no ping.
+    pub fn on_data(&mut self, took_ns: u64) {
+        record(self.data.get_or_insert_with(new_histogram), took_ns);
+    }
+
+    fn merge(&mut self, other: &Pings) {
+        self.sent += other.sent;
+        self.answered += other.answered;
+        histogram::merge(&mut self.round_trip, &other.round_trip);
+        if let Some(theirs) = &other.data {
+            histogram::merge(self.data.get_or_insert_with(new_histogram), theirs);
+        }
+    }
+}
+
+/// Connections of the measured window that came and went. Their whole lives are the run's headline; connecting, TLS and upgrade are
+/// among its other durations, of every connection that was opened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Churn {
+    /// Lives that were whole, by the window's length.
+    pub connections_per_s: f64,
+    /// How many there were at once, at most, on all threads together (each thread's own maximum, added up).
+    pub at_once_max: u64,
+    /// Those that we had to close first, since the server did not after the closing handshake: their ports stay taken on this side.
+    pub closed_by_us: u64,
+    /// From sending the message to having its answer.
+    #[serde(with = "histogram::base64")]
+    pub first_message: Histogram,
+    /// From sending our Close frame to the end of the TCP connection.
+    #[serde(with = "histogram::base64")]
+    pub close: Histogram,
+}
+
+impl Default for Churn {
+    fn default() -> Self {
+        Self {
+            connections_per_s: 0.0,
+            at_once_max: 0,
+            closed_by_us: 0,
+            first_message: new_histogram(),
+            close: new_histogram(),
+        }
+    }
+}
+
+impl Churn {
+    fn merge(&mut self, other: &Churn) {
+        self.at_once_max += other.at_once_max;
+        self.closed_by_us += other.closed_by_us;
+        histogram::merge(&mut self.first_message, &other.first_message);
+        histogram::merge(&mut self.close, &other.close);
+    }
+}
+
+/// Connections beside those that are measured.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crowd {
+    /// What they do: `silent`, `stop` or `dribble`.
+    pub manner: String,
+    /// How many were asked for: `connections = opened + failed`.
+    pub connections: u64,
+    /// Those whose handshake succeeded.
+    pub opened: u64,
+    /// Those that never came so far.
+    pub failed: u64,
+    /// Of those opened, those still open at the end of the measured window.
+    pub held: u64,
+    /// The server's pings that they answered.
+    pub heartbeats: u64,
+    /// Bytes of messages that they sent, of those that send.
+    pub sent_bytes: u64,
+    /// Bytes that they read after their handshakes.
+    pub read_bytes: u64,
+    /// The server's own memory, where it can be seen.
+    pub server_memory: Option<ServerMemory>,
+    /// The kernel's, of the generator's machine: of both ends, where the server runs there too.
+    pub kernel_memory: Option<KernelMemory>,
+}
+
+/// Resident memory (`VmRSS`) of a process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerMemory {
+    /// Whose: `server`, or `server and generator` where they are one process.
+    pub of: String,
+    /// Before the crowd was opened.
+    pub before_bytes: u64,
+    /// At the end of the measured window.
+    pub after_bytes: u64,
+}
+
+impl ServerMemory {
+    /// What it grew by for each of so many connections.
+    pub fn per_connection_bytes(&self, connections: u64) -> Option<f64> {
+        let grown_bytes = self.after_bytes as f64 - self.before_bytes as f64;
+        (connections > 0).then(|| grown_bytes / connections as f64)
+    }
+}
+
+/// Memory of a kernel, at two times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelMemory {
+    /// Before the crowd was opened.
+    pub before: KernelUse,
+    /// At the end of the measured window.
+    pub after: KernelUse,
+}
+
+impl KernelMemory {
+    /// What it grew by for each of so many connections, both kinds together.
+    pub fn per_connection_bytes(&self, connections: u64) -> Option<f64> {
+        let all = |used: &KernelUse| (used.slab_bytes + used.tcp_buffer_bytes) as f64;
+        (connections > 0).then(|| (all(&self.after) - all(&self.before)) / connections as f64)
+    }
+}
+
+/// Memory of a kernel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelUse {
+    /// Sockets and all other objects: `Slab` of `/proc/meminfo`.
+    pub slab_bytes: u64,
+    /// What waits in TCP's buffers: `mem` of `TCP` in `/proc/net/sockstat`.
+    pub tcp_buffer_bytes: u64,
+}
+
+/// A run that the main one is held against.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Without {
+    /// Messages offered and answered.
+    pub offered: u64,
+    /// See there.
+    pub answered: u64,
+    /// Messages answered in time, by the window's length.
+    pub rate_achieved_per_s: f64,
+    /// Its headline durations' percentiles.
+    pub percentiles: Percentiles,
+    /// Its headline durations.
+    #[serde(with = "histogram::base64")]
+    pub headline: Histogram,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_of_threads_add_up_whichever_had_none() {
+        let mut sizes = SizesSent::default();
+        sizes.merge(&SizesSent::default());
+        [5, 0, 1000].into_iter().for_each(|bytes| sizes.add(bytes));
+        sizes.merge(&SizesSent::default());
+        let expected =
+            SizesSent { messages: 3, bytes: 1005, min_bytes: 0, max_bytes: 1000, mean_bytes: 335.0 };
+        assert_eq!(sizes, expected);
+    }
+
+    #[test]
+    fn what_a_run_did_not_have_takes_no_place_in_its_file_and_is_not_needed_there() {
+        let none = Particulars::default();
+        assert_eq!(serde_json::to_string(&none).unwrap(), "{}");
+        assert_eq!(serde_json::from_str::<Particulars>("{}").unwrap(), none);
+        let some = Particulars { pings: Some(Pings::default()), ..none };
+        let text = serde_json::to_string(&some).unwrap();
+        assert_eq!(serde_json::from_str::<Particulars>(&text).unwrap(), some);
+    }
+
+    #[test]
+    fn memory_is_what_was_added_for_each_connection() {
+        let memory = ServerMemory { of: "server".to_owned(), before_bytes: 1000, after_bytes: 4000 };
+        assert_eq!(memory.per_connection_bytes(10), Some(300.0));
+        assert_eq!(memory.per_connection_bytes(0), None);
+        let at = |slab_bytes, tcp_buffer_bytes| KernelUse { slab_bytes, tcp_buffer_bytes };
+        let memory = KernelMemory { before: at(100, 10), after: at(600, 0) };
+        assert_eq!(memory.per_connection_bytes(7), Some(70.0));
+    }
+}
