@@ -16,7 +16,8 @@ mod opening;
 
 use super::echo;
 use super::stamps::Stamper;
-use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
+use crate::engine::{Closed, ConnId, Connections, EngineKind, Handler, Io, Received};
+use crate::limits::IDLE_CONNECTION_BYTES;
 pub use crate::ws::connection::{Bounds, Timeouts};
 use crate::ws::connection::{Connection, Due};
 use crate::ws::frame::{Fault, close_code};
@@ -91,6 +92,12 @@ pub struct Stamped {
     connection: Connection,
     stamper: Stamper,
 }
+
+// A million of them are to fit: what few connections need is boxed, here and in the engines.
+const _: () = {
+    assert!(EngineKind::Uring.connection_bytes::<Peer>() <= IDLE_CONNECTION_BYTES);
+    assert!(EngineKind::Epoll.connection_bytes::<Peer>() <= IDLE_CONNECTION_BYTES);
+};
 
 impl Peer {
     /// What speaks WebSocket, if it does.
