@@ -165,7 +165,7 @@ pub struct Connection {
     message_bytes: u64,
     message_bytes_max: u64,
     last_received_ns: u64,
-    /// When the ping or the Close that awaits an answer was sent; once closed, when the peer's Close came.
+    /// When the ping or the Close that awaits an answer was sent; once closed, when the peer's Close came. 0 while nothing does.
     asked_ns: u64,
 }
 
@@ -189,7 +189,7 @@ impl Connection {
             message_bytes: 0,
             message_bytes_max,
             last_received_ns: now_ns,
-            asked_ns: now_ns,
+            asked_ns: 0,
         }
     }
 
@@ -346,6 +346,9 @@ impl Connection {
     #[cold]
     #[inline(never)]
     fn on_control(&mut self, chunk: Chunk, bytes: &[u8]) -> Result<Option<Signal>, Fault> {
+        if self.is_heartbeat(&chunk) {
+            return Ok(Some(Signal::Pong));
+        }
         let seldom = self.seldom.get_or_insert_with(Seldom::boxed);
         if chunk.first {
             seldom.control_bytes = 0;
@@ -370,6 +373,20 @@ impl Connection {
             Opcode::Pong => Signal::Pong,
             _ => Signal::Close(self.on_close()?),
         }))
+    }
+
+    /// Whether this is the answer to our ping, which is empty: nothing is kept of it, so that a crowd which is idle but for
+    /// heartbeats stays as small as it was.
+    fn is_heartbeat(&mut self, chunk: &Chunk) -> bool {
+        let is_answer = chunk.opcode == Opcode::Pong && chunk.frame_bytes == 0;
+        if !is_answer || self.asked_ns == 0 || !self.is_open() {
+            return false;
+        }
+        self.asked_ns = 0;
+        if let Some(seldom) = &mut self.seldom {
+            seldom.control_bytes = 0;
+        }
+        true
     }
 
     /// RFC 6455, 5.5.1 and 7.1.5.
@@ -468,5 +485,28 @@ impl Connection {
             Role::Server => Some(key),
             Role::Client => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Empty, from a client.
+    const PONG: [u8; 6] = [0x8A, 0x80, 1, 2, 3, 4];
+
+    #[test]
+    fn nothing_is_kept_of_heartbeats_and_every_other_pong_is_counted() {
+        let mut connection = Connection::new(Role::Server, 1 << 20, 1);
+        connection.bound(Bounds { fragments: 0, control_frames_per_s: 1 });
+        let pong = Ok(Some(Event::Pong { consumed: PONG.len() }));
+        for now_ns in (1_000..10_000).step_by(1_000) {
+            connection.ping(now_ns, Mask::from_bytes([0; 4])).unwrap();
+            connection.on_received(now_ns + 10);
+            assert_eq!(connection.next(&PONG), pong);
+            assert!(connection.seldom.is_none());
+        }
+        assert_eq!(connection.next(&PONG), pong, "unasked, and within the bound");
+        assert_eq!(connection.next(&PONG), Err(Fault::TooManyControlFrames));
     }
 }
