@@ -37,6 +37,8 @@ pub struct Serve<R> {
     limits: Limits,
     shared: Arc<Shared>,
     served: Served,
+    /// Connections of this thread.
+    open_count: usize,
     /// Given the counts whenever the engine is woken.
     report: R,
     deflation: Option<Box<Deflation>>,
@@ -119,7 +121,8 @@ impl Peer {
 impl<R: FnMut(Served)> Serve<R> {
     /// A handler that calls `report` with its counts when its engine is woken, and when it ends it.
     pub fn new(limits: Limits, shared: Arc<Shared>, report: R) -> Self {
-        Self { limits, shared, served: Served::default(), report, deflation: None, terms: Box::default() }
+        let (served, terms) = (Served::default(), Box::default());
+        Self { limits, shared, served, open_count: 0, report, deflation: None, terms }
     }
 
     fn is_draining(&self) -> bool {
@@ -307,7 +310,9 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     type Conn = Peer;
 
     fn on_accept(&mut self) -> Peer {
-        let is_surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
+        let is_surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections
+            || self.open_count >= self.limits.connections_of_thread;
+        self.open_count += 1;
         let place = if is_surplus { Place::NoneInAll } else { Place::Free };
         let handshake = ServerHandshake::new(self.limits.head_bytes).with_headers_max(self.terms.headers_max);
         Peer::Opening { handshake, until_ns: 0, place }
@@ -397,6 +402,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
 
     fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, why: Closed) {
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.open_count -= 1;
         if let Some(address) =
             connections.departed().filter(|_| self.limits.connections_per_address.is_some())
         {

@@ -23,6 +23,8 @@ pub struct Limits {
     pub bounds: Bounds,
     /// Connections of all threads together.
     pub connections: usize,
+    /// Of them, those of one thread.
+    pub connections_of_thread: usize,
     /// Of them, those from one address; as many again are told so, and further ones dropped. Needs
     /// [`Config::peer_addresses`](crate::engine::Config::peer_addresses).
     pub connections_per_address: Option<u32>,
@@ -49,6 +51,7 @@ impl Default for Limits {
                 control_frames_per_s: limits::CONTROL_FRAMES_PER_S,
             },
             connections: limits::CONNECTIONS as usize,
+            connections_of_thread: limits::CONNECTIONS as usize,
             connections_per_address: None,
             queued_bytes_in_all: limits::OUTBOX_BYTES_IN_ALL as usize,
             handshake_ns: 10 * SECOND_NS,
