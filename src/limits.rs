@@ -49,6 +49,12 @@ pub const OUTPUT_JOINED_BYTES: usize = 64 * 1024;
 
 /// Connections per server where the limit on descriptors allows them and nothing else is asked.
 pub const CONNECTIONS: u32 = 65_536;
+/// The kernel's bound on direct descriptors of one ring (Linux 5.19, `IORING_MAX_FIXED_FILES`).
+pub const DIRECT_DESCRIPTORS: u64 = 1 << 20;
+/// Most threads that a server may be asked to have.
+pub const THREADS: usize = 4096;
+/// Memory of an idle connection, the server's own, but for its share of what grows in steps.
+pub const IDLE_CONNECTION_BYTES: usize = 224;
 /// How long engines leave the listener alone when there is no descriptor or slot for what it has.
 pub const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 /// Connections beyond the limit that are told so (503) rather than left waiting.

@@ -8,7 +8,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use peer::{PATIENCE, Peer, Process, fragment, frame, request, resident_bytes, tcp};
+use peer::{PATIENCE, Peer, Process, fragment, frame, request, resident_bytes, serving, tcp};
+use ringsock::engine::uring::Switches;
+use ringsock::engine::{Choice, Probe, files};
 use ringsock::ws::frame::Opcode;
 use rustix::process::Signal;
 
@@ -99,18 +101,24 @@ fn wrong_flags_are_named_with_what_would_be_right() {
     }
 }
 
-#[test]
-fn too_low_a_limit_on_open_files_is_named_with_the_number_needed() {
-    let setpriv = ["setpriv", "--bounding-set=-sys_resource", "--inh-caps=-sys_resource", "true"];
-    let unprivileged = Command::new(setpriv[0]).args(&setpriv[1..]).stderr(Stdio::null()).status();
-    let prefix = if unprivileged.is_ok_and(|status| status.success()) {
-        "setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource "
+/// What has a command stay within its limits; `None` where nothing has.
+fn unprivileged() -> Option<&'static str> {
+    const SETPRIV: &str = "setpriv --bounding-set=-sys_resource --inh-caps=-sys_resource ";
+    let mut words = SETPRIV.split_whitespace().chain(["true"]);
+    let mut tried = Command::new(words.next().expect("its name"));
+    if tried.args(words).stderr(Stdio::null()).status().is_ok_and(|status| status.success()) {
+        Some(SETPRIV)
     } else if rustix::process::geteuid().is_root() {
         eprintln!("skipped: root may raise its limit, and there is no setpriv to take that away");
-        return;
+        None
     } else {
-        ""
-    };
+        Some("")
+    }
+}
+
+#[test]
+fn too_low_a_limit_on_open_files_is_named_with_the_number_needed() {
+    let Some(prefix) = unprivileged() else { return };
     let script = format!(
         "ulimit -n 1024; exec {prefix}{BINARY} --listen 127.0.0.1:0 --threads 1 --max-connections 5000"
     );
@@ -120,6 +128,34 @@ fn too_low_a_limit_on_open_files_is_named_with_the_number_needed() {
     for expected in ["--max-connections", "5336", "1024", "ulimit -n 5336"] {
         assert!(errors.contains(expected), "{errors}");
     }
+}
+
+#[test]
+fn more_threads_hold_more_connections_than_there_may_be_open_files() {
+    const COUNT: usize = 900;
+    let choice: Choice = "uring".parse().unwrap();
+    let there_is = choice.choose(&Probe::of_this_kernel(), &Switches::default()).is_ok();
+    if !there_is || files::ensure(COUNT as u64 + 200).is_err() {
+        eprintln!(
+            "SKIPPED, nothing was tested: there is no io_uring, or there may not be {COUNT} open files"
+        );
+        return;
+    }
+    let Some(prefix) = unprivileged() else { return };
+    let with_threads = |count: u32| {
+        let flags = format!("--listen 127.0.0.1:0 --engine uring --max-connections 1000 --threads {count}");
+        let mut command = Command::new("bash");
+        command.args(["-c", &format!("ulimit -n 700; exec {prefix}{BINARY} {flags}")]);
+        command
+    };
+    let (status, _, errors) = Process::start(&mut with_threads(2)).end();
+    assert_eq!(status.code(), Some(2), "{errors}");
+    for expected in ["--threads 2 has no room", "holds 700 at most", "have --threads 4", "ulimit -n 1352"] {
+        assert!(errors.contains(expected), "no `{expected}` in {errors}");
+    }
+    let (_server, address) = serving(&mut with_threads(4));
+    let mut peers: Vec<_> = (0..COUNT).map(|_| Peer::open(address)).collect();
+    peers.iter_mut().for_each(|peer| peer.echo(Opcode::Binary, b"here"));
 }
 
 #[test]

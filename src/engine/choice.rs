@@ -248,6 +248,11 @@ pub struct Chosen {
 }
 
 impl Chosen {
+    /// Whether sockets are direct descriptors: each thread has a table of its own for them.
+    pub fn has_direct_descriptors(&self) -> bool {
+        self.kind == EngineKind::Uring && !self.kernel_tls && self.uring.has(Switch::DirectDescriptors)
+    }
+
     /// The same, noting when the kernel received what arrives: tried out here.
     ///
     /// # Errors

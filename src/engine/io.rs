@@ -8,7 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::outbox::Segment;
-use super::{ConnId, HELD_BY_HANDLER, HELD_FOR_TURN, Intent, Io};
+use super::{HELD_BY_HANDLER, HELD_FOR_TURN, Intent, Io};
 
 impl Io<'_> {
     /// The time at this very moment, where that of the turn ([`Connections::now_ns`]) is not exact enough: in nanoseconds
@@ -118,8 +118,7 @@ impl Io<'_> {
     pub fn wake_by(&mut self, at_ns: u64) {
         if at_ns < self.line.wake_at_ns {
             self.line.wake_at_ns = at_ns;
-            let id = ConnId { slot: self.index, generation: self.line.generation };
-            self.common.timers.push(at_ns, id);
+            self.common.timers.push(at_ns, self.index);
         }
     }
 

@@ -16,7 +16,7 @@
 use std::net::IpAddr;
 
 use super::outbox::{BufferPool, Outbox};
-use super::{Closed, ConnId, Connections, Counters, Handler, Intent, Io, Received, Segment};
+use super::{Closed, ConnId, Connections, Counters, Handler, Intent, Io, Received, Segment, Slot};
 
 /// See the module's text.
 pub(super) struct Layer<H: Handler> {
@@ -303,7 +303,8 @@ impl<H: Handler> Layer<H> {
     }
 
     fn run_timers<P: Passage<H::Conn>>(&mut self, lower: &mut Connections<P::Link>, passage: &mut P) {
-        while let Some((at_ns, id)) = self.inner.common.timers.pop_due(self.inner.common.now_ns) {
+        while let Some((at_ns, slot)) = self.inner.common.timers.pop_due(self.inner.common.now_ns) {
+            let id = self.inner.id_at(slot);
             let Some((_, io)) = self.inner.get(id) else { continue };
             if io.line.wake_at_ns != at_ns {
                 continue;
@@ -390,9 +391,9 @@ impl<H: Handler> Layer<H> {
         slot: u32,
         memory: Memory<'_>,
     ) {
-        let line = &mut self.inner.slots[slot as usize].line;
+        let Slot { line, conn } = &mut self.inner.slots[slot as usize];
         line.dirty = false;
-        let Some(below) = self.below.get_mut(slot as usize).filter(|_| line.in_use) else { return };
+        let Some(below) = self.below.get_mut(slot as usize).filter(|_| conn.is_some()) else { return };
         let Some((link, mut io)) = lower.get(below.id) else { return };
         let of_slot = P::upper(link).id();
         if of_slot.is_none_or(|id| id.slot != slot || id.generation != line.generation) {
@@ -404,7 +405,7 @@ impl<H: Handler> Layer<H> {
             passage.pass(link, &mut io, queued);
         }
         io.hold_reading(line.is_held_by_handler());
-        io.keep(line.kept_bytes);
+        io.keep(line.waiting.kept_bytes());
         let asked = &mut P::upper(link).intent;
         if line.intent > *asked {
             *asked = line.intent;
@@ -446,8 +447,8 @@ impl<H: Handler> Layer<H> {
 
     /// Takes over how much waits below, since when, and whether the peer has taken some. Whether anything waits.
     fn look_below<L>(&mut self, lower: &mut Connections<L>, slot: u32) -> bool {
-        let line = &mut self.inner.slots[slot as usize].line;
-        let Some((_, io)) = lower.get(self.below[slot as usize].id).filter(|_| line.in_use) else {
+        let Slot { line, conn } = &mut self.inner.slots[slot as usize];
+        let Some((_, io)) = lower.get(self.below[slot as usize].id).filter(|_| conn.is_some()) else {
             return false;
         };
         line.waiting.follow(&mut io.line.waiting);

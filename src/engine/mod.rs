@@ -238,7 +238,6 @@ const HELD_FOR_TURN: u8 = 4;
 
 struct Line {
     generation: u32,
-    in_use: bool,
     dirty: bool,
     waiting: Waiting,
     intent: Intent,
@@ -246,13 +245,12 @@ struct Line {
     holds: u8,
     kernel: Kernel,
     outbox: Outbox,
-    /// Received bytes that the handler keeps.
-    kept_bytes: usize,
     wake_at_ns: u64,
 }
 
 struct Slot<C> {
     line: Line,
+    /// Whose slot it is; `None` where it is nobody's.
     conn: Option<C>,
 }
 
@@ -309,7 +307,7 @@ impl<C> Connections<C> {
     fn with_capacity(connections_max: u32) -> Self {
         let common = Common {
             dirty: Vec::new(),
-            timers: Timers::default(),
+            timers: Timers::with_capacity(connections_max as usize),
             pool: BufferPool::stocked(),
             waiting_bytes: 0,
             now_ns: clock_ns(),
@@ -424,21 +422,18 @@ impl<C> Connections<C> {
         while self.slots.len() <= index as usize {
             let line = Line {
                 generation: 0,
-                in_use: false,
                 dirty: false,
                 waiting: Waiting::default(),
                 intent: Intent::Keep,
                 holds: 0,
                 kernel: Kernel::Without,
                 outbox: Outbox::default(),
-                kept_bytes: 0,
                 wake_at_ns: u64::MAX,
             };
             self.slots.push(Slot { line, conn: None });
         }
         let slot = &mut self.slots[index as usize];
-        assert!(!slot.line.in_use, "slot {index} is taken");
-        slot.line.in_use = true;
+        assert!(slot.conn.is_none(), "slot {index} is taken");
         slot.line.intent = Intent::Keep;
         slot.line.holds = 0;
         slot.line.kernel = Kernel::Without;
@@ -455,8 +450,7 @@ impl<C> Connections<C> {
         let slot = &mut self.slots[index as usize];
         let conn = slot.conn.take();
         self.departed = self.addresses.get_mut(index as usize).and_then(Option::take);
-        slot.line.in_use = false;
-        self.common.waiting_bytes -= std::mem::take(&mut slot.line.kept_bytes);
+        self.common.waiting_bytes -= slot.line.waiting.take_kept_bytes();
         slot.line.generation = slot.line.generation.wrapping_add(1) & GENERATION_MASK;
         self.open_count -= 1;
         self.counters.closed += 1;
@@ -514,7 +508,8 @@ impl<C> Connections<C> {
 
     /// Calls the handler for every timer that is due.
     fn run_timers<H: Handler<Conn = C>>(&mut self, handler: &mut H) {
-        while let Some((at_ns, id)) = self.common.timers.pop_due(self.common.now_ns) {
+        while let Some((at_ns, slot)) = self.common.timers.pop_due(self.common.now_ns) {
+            let id = self.id_at(slot);
             let Some((_, io)) = self.get(id) else { continue };
             if io.line.wake_at_ns == at_ns {
                 io.line.wake_at_ns = u64::MAX;
@@ -583,6 +578,17 @@ impl EngineKind {
             Self::TokioUring => tokio_uring::NAME,
             Self::Epoll => epoll::NAME,
         }
+    }
+
+    /// Memory that a connection with a state of type `C` takes of this engine while it is idle: everything but what is shared, and
+    /// what `C` owns elsewhere, and the task that [`tokio_uring`] has for each.
+    pub const fn connection_bytes<C>(self) -> usize {
+        let of_engine = match self {
+            Self::Uring => uring::HELD_BYTES,
+            Self::TokioUring => tokio_uring::HELD_BYTES,
+            Self::Epoll => epoll::LINK_BYTES,
+        };
+        size_of::<Slot<C>>() + timers::ENTRY_BYTES + of_engine
     }
 
     /// Runs `handler` on this thread, over this engine, until it calls [`Connections::stop`], and gives it back.

@@ -53,12 +53,17 @@ impl Segment {
     }
 }
 
+/// Segments behind the first. Its box goes to the pool with it.
+#[derive(Debug, Default)]
+struct Queue(VecDeque<Segment>);
+
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     /// Most outboxes hold one segment at most; it needs no allocation.
     front: Option<Segment>,
-    rest: VecDeque<Segment>,
+    /// Those behind it; `None` where there are none.
+    rest: Option<Box<Queue>>,
     queued_bytes: usize,
     /// Segments, from the front on, that a send under way covers.
     in_flight_count: u32,
@@ -82,17 +87,17 @@ impl Outbox {
             self.front = Some(segment);
             return;
         }
-        if self.rest.capacity() == 0 {
-            self.rest = pool.queues.pop().unwrap_or_default();
-        }
-        self.rest.push_back(segment);
+        self.rest.get_or_insert_with(|| pool.get_queue()).0.push_back(segment);
     }
 
     /// Lets `write` append to the last segment, or to a fresh one from `pool`.
     #[inline]
     pub(crate) fn append(&mut self, pool: &mut BufferPool, write: impl FnOnce(&mut Vec<u8>)) {
         let all_in_flight = self.segment_count() <= self.in_flight_count as usize;
-        let last = self.rest.back_mut().or(self.front.as_mut());
+        let last = match &mut self.rest {
+            Some(rest) => rest.0.back_mut(),
+            None => self.front.as_mut(),
+        };
         if let Some(Segment::Owned { bytes, .. }) = last.filter(|_| !all_in_flight) {
             let before = bytes.len();
             write(bytes);
@@ -102,6 +107,12 @@ impl Outbox {
         let mut bytes = pool.get();
         write(&mut bytes);
         self.push(pool, Segment::Owned { bytes, start: 0 });
+    }
+
+    /// What is to be sent first.
+    #[inline]
+    pub(crate) fn front(&self) -> Option<&Segment> {
+        self.front.as_ref()
     }
 
     /// Bytes of the front segment; 0 where there is none.
@@ -120,13 +131,13 @@ impl Outbox {
     /// Segments from the front on.
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Segment> {
-        self.front.iter().chain(&self.rest)
+        self.front.iter().chain(self.rest.iter().flat_map(|rest| &rest.0))
     }
 
     /// How many segments wait.
     #[inline]
     pub(crate) fn segment_count(&self) -> usize {
-        usize::from(self.front.is_some()) + self.rest.len()
+        usize::from(self.front.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.0.len())
     }
 
     /// Takes the front segment out.
@@ -134,11 +145,26 @@ impl Outbox {
     pub(crate) fn pop(&mut self, pool: &mut BufferPool) -> Option<Segment> {
         let segment = self.front.take()?;
         self.queued_bytes -= segment.byte_count();
-        self.front = self.rest.pop_front();
-        if self.front.is_none() && self.rest.capacity() != 0 {
-            pool.put_queue(std::mem::take(&mut self.rest));
+        if self.rest.is_some() {
+            self.move_up(pool);
         }
         Some(segment)
+    }
+
+    /// The front segment was taken out, and another is behind it.
+    fn move_up(&mut self, pool: &mut BufferPool) {
+        let Some(mut rest) = self.rest.take() else { return };
+        self.front = rest.0.pop_front();
+        self.put_rest(pool, rest);
+    }
+
+    /// Keeps what is behind the front segment, if anything is.
+    fn put_rest(&mut self, pool: &mut BufferPool, rest: Box<Queue>) {
+        if rest.0.is_empty() {
+            pool.put_queue(rest);
+        } else {
+            self.rest = Some(rest);
+        }
     }
 
     /// `byte_count` bytes were sent: drops what they covered, giving whole segments to `sent`.
@@ -189,32 +215,37 @@ impl Outbox {
         if !self.iter().skip(in_flight_count).any(|segment| matches!(segment, Segment::InPlace { .. })) {
             return;
         }
-        let mut kept = pool.queues.pop().unwrap_or_default();
-        for segment in self.front.take().into_iter().chain(self.rest.drain(..)) {
+        let mut kept = pool.get_queue();
+        let mut rest = self.rest.take();
+        let behind = rest.iter_mut().flat_map(|rest| rest.0.drain(..));
+        for segment in self.front.take().into_iter().chain(behind) {
             let (buffer, start, end) = match segment {
-                Segment::InPlace { buffer, start, end } if kept.len() >= in_flight_count => {
+                Segment::InPlace { buffer, start, end } if kept.0.len() >= in_flight_count => {
                     (buffer, start, end)
                 }
                 segment => {
-                    kept.push_back(segment);
+                    kept.0.push_back(segment);
                     continue;
                 }
             };
-            let may_append = kept.len() > in_flight_count;
+            let may_append = kept.0.len() > in_flight_count;
             let joined_bytes_max = OUTPUT_JOINED_BYTES.saturating_sub((end - start) as usize);
-            match kept.back_mut() {
+            match kept.0.back_mut() {
                 Some(Segment::Owned { bytes, .. }) if may_append && bytes.len() <= joined_bytes_max => {
                     copy(buffer, start, end, bytes);
                 }
                 _ => {
                     let mut bytes = pool.get();
                     copy(buffer, start, end, &mut bytes);
-                    kept.push_back(Segment::Owned { bytes, start: 0 });
+                    kept.0.push_back(Segment::Owned { bytes, start: 0 });
                 }
             }
         }
-        self.front = kept.pop_front();
-        pool.put_queue(std::mem::replace(&mut self.rest, kept));
+        self.front = kept.0.pop_front();
+        self.put_rest(pool, kept);
+        if let Some(emptied) = rest {
+            pool.put_queue(emptied);
+        }
     }
 
     /// Makes one segment of the first ones, as many as come to `byte_count_max` together, for a send that takes
@@ -249,7 +280,7 @@ impl Outbox {
         }
         self.queued_bytes += joined.len();
         if let Some(second) = self.front.replace(Segment::Owned { bytes: joined, start: 0 }) {
-            self.rest.push_front(second);
+            self.rest.get_or_insert_with(|| pool.get_queue()).0.push_front(second);
         }
     }
 
@@ -265,14 +296,15 @@ impl Outbox {
 pub(crate) struct BufferPool {
     buffers: Vec<Vec<u8>>,
     kept_bytes: usize,
-    queues: Vec<VecDeque<Segment>>,
+    #[expect(clippy::vec_box, reason = "outboxes hold the boxes")]
+    queues: Vec<Box<Queue>>,
 }
 
 impl BufferPool {
     /// With what the ordinary paths need before anything is given back, so that they never allocate.
     pub(crate) fn stocked() -> Self {
         let mut queues = Vec::with_capacity(QUEUES_KEPT);
-        queues.resize_with(QUEUES_KEPT / 4, || VecDeque::with_capacity(8));
+        queues.resize_with(QUEUES_KEPT / 4, || Box::new(Queue(VecDeque::with_capacity(8))));
         Self { queues, ..Self::default() }
     }
 
@@ -283,9 +315,13 @@ impl BufferPool {
         buffer
     }
 
-    fn put_queue(&mut self, queue: VecDeque<Segment>) {
-        debug_assert!(queue.is_empty());
-        let is_small = (1..=QUEUE_SEGMENTS_KEPT).contains(&queue.capacity());
+    fn get_queue(&mut self) -> Box<Queue> {
+        self.queues.pop().unwrap_or_default()
+    }
+
+    fn put_queue(&mut self, queue: Box<Queue>) {
+        debug_assert!(queue.0.is_empty());
+        let is_small = (1..=QUEUE_SEGMENTS_KEPT).contains(&queue.0.capacity());
         if is_small && self.queues.len() < QUEUES_KEPT {
             self.queues.push(queue);
         }
@@ -445,6 +481,6 @@ mod tests {
             outbox.push(&mut pool, Segment::Shared(Bytes::from_static(b"x")));
         }
         drain(&mut outbox);
-        assert_eq!(outbox.rest.capacity(), 0);
+        assert!(outbox.rest.is_none());
     }
 }

@@ -24,6 +24,8 @@ struct State {
     since_ns: Option<u64>,
     /// When the peer last took some, if nobody has asked since.
     progressed_ns: Option<u64>,
+    /// Received bytes that the handler keeps.
+    kept_bytes: usize,
 }
 
 impl Waiting {
@@ -35,10 +37,24 @@ impl Waiting {
         self.0.as_mut()?.progressed_ns.take()
     }
 
+    /// Received bytes that the handler keeps.
+    #[inline]
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |state| state.kept_bytes)
+    }
+
+    /// The same, and it keeps them no longer.
+    pub(super) fn take_kept_bytes(&mut self) -> usize {
+        self.0.as_mut().map_or(0, |state| std::mem::take(&mut state.kept_bytes))
+    }
+
     /// For another connection in the same slot.
     pub(super) fn begin(&mut self) {
         let left = self.0.take();
-        debug_assert!(left.is_none_or(|left| left.bytes == 0), "who is gone was counted out");
+        debug_assert!(
+            left.is_none_or(|left| left.bytes == 0 && left.kept_bytes == 0),
+            "who is gone was counted out"
+        );
     }
 
     /// Takes over what is known of the same connection one layer below, where its output waits.
@@ -56,9 +72,10 @@ impl Io<'_> {
     /// Says how many received bytes of this connection the handler keeps, until it can go on: they count as what waits for
     /// all peers together does.
     pub fn keep(&mut self, byte_count: usize) {
-        if self.line.kept_bytes != byte_count {
-            self.common.waiting_bytes = self.common.waiting_bytes - self.line.kept_bytes + byte_count;
-            self.line.kept_bytes = byte_count;
+        let kept_bytes = self.line.waiting.kept_bytes();
+        if kept_bytes != byte_count {
+            self.common.waiting_bytes = self.common.waiting_bytes - kept_bytes + byte_count;
+            self.line.waiting.0.get_or_insert_default().kept_bytes = byte_count;
             self.line.mark_dirty(self.index, self.common);
         }
     }

@@ -17,7 +17,8 @@ mod scenes;
 
 use super::echo;
 use super::stamps::Stamper;
-use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
+use crate::engine::{Closed, ConnId, Connections, EngineKind, Handler, Io, Received};
+use crate::limits::IDLE_CONNECTION_BYTES;
 pub use crate::ws::connection::{Bounds, Timeouts};
 use crate::ws::connection::{Connection, Due};
 use crate::ws::frame::{Fault, close_code};
@@ -39,6 +40,8 @@ pub struct Serve<R> {
     limits: Limits,
     shared: Arc<Shared>,
     served: Served,
+    /// Connections of this thread.
+    open_count: usize,
     /// Given the counts whenever the engine is woken.
     report: R,
     /// There is something to be done at the end of each turn: one look for all that it may be.
@@ -102,6 +105,12 @@ pub struct Stamped {
     stamper: Stamper,
 }
 
+// A million of them are to fit: what few connections need is boxed, here and in the engines.
+const _: () = {
+    assert!(EngineKind::Uring.connection_bytes::<Peer>() <= IDLE_CONNECTION_BYTES);
+    assert!(EngineKind::Epoll.connection_bytes::<Peer>() <= IDLE_CONNECTION_BYTES);
+};
+
 impl Peer {
     /// What speaks WebSocket, if it does.
     fn connection(&mut self) -> Option<&mut Connection> {
@@ -132,6 +141,7 @@ impl<R: FnMut(Served)> Serve<R> {
             limits,
             shared,
             served: Served::default(),
+            open_count: 0,
             report,
             has_turns: false,
             deflation: None,
@@ -335,7 +345,9 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
     type Conn = Peer;
 
     fn on_accept(&mut self) -> Peer {
-        let is_surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections;
+        let is_surplus = self.shared.open.fetch_add(1, Ordering::Relaxed) >= self.limits.connections
+            || self.open_count >= self.limits.connections_of_thread;
+        self.open_count += 1;
         let place = if is_surplus { Place::NoneInAll } else { Place::Free };
         let handshake = ServerHandshake::new(self.limits.head_bytes).with_headers_max(self.terms.headers_max);
         Peer::Opening { handshake, until_ns: 0, place }
@@ -429,6 +441,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
 
     fn on_closed(&mut self, connections: &mut Connections<Peer>, _conn: Peer, why: Closed) {
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.open_count -= 1;
         if let Some(address) =
             connections.departed().filter(|_| self.limits.connections_per_address.is_some())
         {

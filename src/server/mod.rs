@@ -5,6 +5,7 @@
 
 mod deflate;
 mod options;
+mod room;
 mod stats;
 mod survey;
 mod tls_flags;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use deflate::{DeflateOptions, Takeover, WindowBits};
 pub use options::{Options, OptionsError, Plan, SlowPolicy, engine_parser};
+pub use room::RoomError;
 pub use stats::{StatsLine, closing_account};
 pub use survey::Survey;
 pub use tls_flags::{TlsFlags, TlsPlan};

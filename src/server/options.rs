@@ -8,10 +8,11 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
 use super::deflate::DeflateOptions;
+use super::room::{self, RoomError};
 use super::tls_flags::{TlsFlags, TlsPlan};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::Switches;
-use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, clock_ns, files};
+use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, clock_ns};
 use crate::limits;
 use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::serve::{
@@ -19,11 +20,6 @@ use crate::scenario::serve::{
 };
 use crate::scenario::trace::Numbers;
 use crate::tls::IdentityError;
-
-/// Descriptors that are not connections: standard streams, and of each thread its ring or epoll instance, listener,
-/// eventfd and timers.
-const OTHER_FILES: u64 = 64;
-const FILES_PER_THREAD: u64 = 16;
 
 /// The groups of `--help`.
 const MACHINE: &str = "Engine and CPUs";
@@ -77,7 +73,8 @@ pub struct Options {
     pub uring_features: Switches,
 
     /// Threads, each with its own ring, listener and connections [default: one for each of --cpus, else one
-    /// for each CPU this process may use]
+    /// for each CPU this process may use]. More threads than CPUs hold more connections over the engine uring, as each has a
+    /// table of descriptors of its own: see --max-connections
     #[arg(help_heading = MACHINE, long, value_name = "COUNT")]
     pub threads: Option<usize>,
 
@@ -101,7 +98,8 @@ pub struct Options {
     pub max_control_rate: u32,
 
     /// Connections at a time; further ones are answered 503, or under TLS closed before their handshake [default: what the limit on open files allows, at
-    /// most 65536]
+    /// most 65536]. Over the engine uring (without --ktls) the limit holds for each thread by itself: more are spread over
+    /// --threads, where it cannot be raised
     #[arg(help_heading = LIMITS, long, value_name = "COUNT")]
     pub max_connections: Option<u32>,
 
@@ -247,7 +245,7 @@ pub enum OptionsError {
     KtlsWithoutTls,
     /// About `--max-connections`.
     #[error("--max-connections: {0}")]
-    Files(EngineError),
+    Room(RoomError),
     /// The flags are right, and the engine cannot run on this kernel.
     #[error(transparent)]
     Engine(EngineError),
@@ -276,7 +274,7 @@ pub struct Plan {
     pub deflate_bytes_in_all: usize,
     /// How connections are secured, if they are.
     pub tls: Option<TlsPlan>,
-    /// Direct descriptors per ring: all connections may fall to one thread.
+    /// Connections that a thread has slots for.
     pub slots: u32,
     /// See [`Options::buffer_size`].
     pub recv_buffer_bytes: usize,
@@ -329,9 +327,21 @@ impl Options {
         }
         let cpus = self.cpus.as_ref().map_or_else(cpu::available, |list| list.0.clone());
         let threads = self.threads.unwrap_or(cpus.len());
-        check("--threads", threads as u64, (1..=4096).contains(&threads), "has to be 1 to 4096")?;
+        check("--threads", threads as u64, (1..=limits::THREADS).contains(&threads), "has to be 1 to 4096")?;
         self.check_sizes()?;
-        let connections = self.connections(threads)?;
+        let connections_max = self.max_connections.unwrap_or(1);
+        check("--max-connections", connections_max.into(), connections_max > 0, "has to be 1 or more")?;
+        let mut engine = self.engine.choose(probe, &self.uring_features).map_err(OptionsError::Engine)?;
+        if self.kernel_timestamps {
+            engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
+        }
+        if self.max_connections_per_address.is_some() {
+            engine = engine.with_peer_addresses();
+        }
+        let mut tls = self.tls.validate(self.listen.ip())?;
+        let engine = self.tls.engine(engine, probe, tls.as_mut())?;
+        let room = room::make(self.max_connections, threads, engine.has_direct_descriptors());
+        let room = room.map_err(OptionsError::Room)?;
         let nanoseconds =
             |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
         let unless_zero = |time: Duration| Some(nanoseconds(time)).filter(|&ns| ns != 0);
@@ -343,7 +353,8 @@ impl Options {
             head_bytes: self.max_head.as_u64() as usize,
             message_bytes: self.max_message.as_u64(),
             bounds: Bounds { fragments: self.max_fragments, control_frames_per_s: self.max_control_rate },
-            connections: connections as usize,
+            connections: room.connections as usize,
+            connections_of_thread: room.connections_of_thread() as usize,
             connections_per_address: self.max_connections_per_address,
             queued_bytes: self.max_queued.as_u64() as usize,
             slow_consumer: self.slow_consumer.into(),
@@ -357,15 +368,6 @@ impl Options {
                 close_ns: Some(nanoseconds(self.close_timeout)),
             },
         };
-        let mut engine = self.engine.choose(probe, &self.uring_features).map_err(OptionsError::Engine)?;
-        if self.kernel_timestamps {
-            engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
-        }
-        if limits.connections_per_address.is_some() {
-            engine = engine.with_peer_addresses();
-        }
-        let mut tls = self.tls.validate(self.listen.ip())?;
-        let engine = self.tls.engine(engine, probe, tls.as_mut())?;
         Ok(Plan {
             listen: self.listen,
             engine,
@@ -384,7 +386,7 @@ impl Options {
                 in_all => in_all as usize,
             },
             tls,
-            slots: connections + limits::REFUSED_CONNECTIONS,
+            slots: room.slots,
             recv_buffer_bytes: self.buffer_size.as_u64() as usize,
             recv_buffers: self.buffers,
             sq_entries: self.sq_entries,
@@ -421,25 +423,6 @@ impl Options {
         let cq = self.cq_entries;
         let cq_holds = cq.is_power_of_two() && cq >= self.sq_entries && cq <= 2 * limits::SQ_ENTRIES_MAX;
         check("--cq-entries", cq.into(), cq_holds, "has to be a power of two, from --sq-entries to 65536")
-    }
-
-    /// How many connections there may be; the limit on open files allows them then.
-    fn connections(&self, threads: usize) -> Result<u32, OptionsError> {
-        let overhead =
-            u64::from(limits::REFUSED_CONNECTIONS) + OTHER_FILES + FILES_PER_THREAD * threads as u64;
-        match self.max_connections {
-            Some(count) => {
-                check("--max-connections", count.into(), count > 0, "has to be 1 or more")?;
-                files::ensure(u64::from(count) + overhead).map_err(OptionsError::Files)?;
-                Ok(count)
-            }
-            None => {
-                let limit = files::raise_towards(u64::from(limits::CONNECTIONS) + overhead);
-                let count = limit.saturating_sub(overhead).min(limits::CONNECTIONS.into());
-                let too_few = || EngineError::TooFewFiles { needed: overhead + 1, limit };
-                if count == 0 { Err(OptionsError::Files(too_few())) } else { Ok(count as u32) }
-            }
-        }
     }
 }
 

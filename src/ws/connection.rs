@@ -122,19 +122,28 @@ enum Signal {
     Close(Option<u16>),
 }
 
-struct Control {
-    payload: [u8; MAX_CONTROL_BYTES],
-    length: u8,
+/// What only connections with control frames or fragmented messages need, which most are without.
+struct Seldom {
+    /// Payload of the last control frame.
+    control_payload: [u8; MAX_CONTROL_BYTES],
+    control_bytes: u8,
     /// When all pings and pongs so far would have come, had they come no faster than they may.
     due_ns: u64,
+    /// Continuation frames of the message under way.
+    continuation_count: u32,
 }
 
 /// How far ahead of their rate control frames may come: as many at once as in a second.
 const CONTROL_BURST_NS: u64 = 1_000_000_000;
 
-impl Control {
+impl Seldom {
+    fn boxed() -> Box<Self> {
+        let control_payload = [0; MAX_CONTROL_BYTES];
+        Box::new(Self { control_payload, control_bytes: 0, due_ns: 0, continuation_count: 0 })
+    }
+
     /// A ping or pong came at `now_ns`: a bucket that `interval_ns` fill by one and a second to the brim.
-    fn count(&mut self, now_ns: u64, interval_ns: u32) -> Result<(), Fault> {
+    fn count_control(&mut self, now_ns: u64, interval_ns: u32) -> Result<(), Fault> {
         self.due_ns = self.due_ns.max(now_ns) + u64::from(interval_ns);
         if self.due_ns > now_ns + CONTROL_BURST_NS { Err(Fault::TooManyControlFrames) } else { Ok(()) }
     }
@@ -143,23 +152,20 @@ impl Control {
 /// See the module's text.
 pub struct Connection {
     decoder: Decoder,
-    role: Role,
     state: State,
     in_message: bool,
     in_text: bool,
     utf8: Utf8,
     pinged: bool,
-    /// Payload of the last control frame; most connections never get one.
-    control: Option<Box<Control>>,
-    /// Continuation frames of the message under way, and how many there may be.
-    continuation_count: u32,
+    seldom: Option<Box<Seldom>>,
+    /// How many continuation frames a message may have.
     continuation_count_max: u32,
     /// From one ping or pong to the next, on average; 0: no bound.
     control_interval_ns: u32,
     message_bytes: u64,
     message_bytes_max: u64,
     last_received_ns: u64,
-    /// When the ping or the Close that awaits an answer was sent; once closed, when the peer's Close came.
+    /// When the ping or the Close that awaits an answer was sent; once closed, when the peer's Close came. 0 while nothing does.
     asked_ns: u64,
 }
 
@@ -172,20 +178,18 @@ impl Connection {
         };
         Self {
             decoder: Decoder::new(peer),
-            role,
             state: State::Open,
             in_message: false,
             in_text: false,
             utf8: Utf8::default(),
             pinged: false,
-            control: None,
-            continuation_count: 0,
+            seldom: None,
             continuation_count_max: u32::MAX,
             control_interval_ns: 0,
             message_bytes: 0,
             message_bytes_max,
             last_received_ns: now_ns,
-            asked_ns: now_ns,
+            asked_ns: 0,
         }
     }
 
@@ -300,12 +304,13 @@ impl Connection {
     /// fragmented passes as if there were no limit.
     #[inline(never)]
     fn on_continuation(&mut self, fin: bool) -> Result<(), Fault> {
-        self.continuation_count = self.continuation_count.saturating_add(1);
-        if self.continuation_count > self.continuation_count_max {
+        let count = &mut self.seldom.get_or_insert_with(Seldom::boxed).continuation_count;
+        *count = count.saturating_add(1);
+        if *count > self.continuation_count_max {
             return Err(Fault::TooManyFragments);
         }
         if fin {
-            self.continuation_count = 0;
+            *count = 0;
         }
         Ok(())
     }
@@ -341,23 +346,25 @@ impl Connection {
     #[cold]
     #[inline(never)]
     fn on_control(&mut self, chunk: Chunk, bytes: &[u8]) -> Result<Option<Signal>, Fault> {
-        let none_yet = || Box::new(Control { payload: [0; MAX_CONTROL_BYTES], length: 0, due_ns: 0 });
-        let control = self.control.get_or_insert_with(none_yet);
+        if self.is_heartbeat(&chunk) {
+            return Ok(Some(Signal::Pong));
+        }
+        let seldom = self.seldom.get_or_insert_with(Seldom::boxed);
         if chunk.first {
-            control.length = 0;
+            seldom.control_bytes = 0;
             // A Close is the last of them anyway.
             if chunk.opcode != Opcode::Close {
-                control.count(self.last_received_ns, self.control_interval_ns)?;
+                seldom.count_control(self.last_received_ns, self.control_interval_ns)?;
             }
         }
         let consumed = chunk.header_bytes + chunk.payload_bytes;
-        let held = usize::from(control.length);
-        let place = &mut control.payload[held..held + chunk.payload_bytes];
+        let held = usize::from(seldom.control_bytes);
+        let place = &mut seldom.control_payload[held..held + chunk.payload_bytes];
         place.copy_from_slice(&bytes[chunk.header_bytes..consumed]);
         if let Some(key) = chunk.mask {
             mask::unmask(key, place);
         }
-        control.length += chunk.payload_bytes as u8;
+        seldom.control_bytes += chunk.payload_bytes as u8;
         if !chunk.last {
             return Ok(None);
         }
@@ -366,6 +373,20 @@ impl Connection {
             Opcode::Pong => Signal::Pong,
             _ => Signal::Close(self.on_close()?),
         }))
+    }
+
+    /// Whether this is the answer to our ping, which is empty: nothing is kept of it, so that a crowd which is idle but for
+    /// heartbeats stays as small as it was.
+    fn is_heartbeat(&mut self, chunk: &Chunk) -> bool {
+        let is_answer = chunk.opcode == Opcode::Pong && chunk.frame_bytes == 0;
+        if !is_answer || self.asked_ns == 0 || !self.is_open() {
+            return false;
+        }
+        self.asked_ns = 0;
+        if let Some(seldom) = &mut self.seldom {
+            seldom.control_bytes = 0;
+        }
+        true
     }
 
     /// RFC 6455, 5.5.1 and 7.1.5.
@@ -387,7 +408,9 @@ impl Connection {
 
     /// Payload of the control frame that was reported last, unmasked.
     pub fn control_payload(&self) -> &[u8] {
-        self.control.as_ref().map_or(&[], |control| &control.payload[..usize::from(control.length)])
+        self.seldom
+            .as_ref()
+            .map_or(&[], |seldom| &seldom.control_payload[..usize::from(seldom.control_bytes)])
     }
 
     /// The pong for the ping that was reported last; `None` once we are closing. `key` masks it where our end
@@ -457,9 +480,33 @@ impl Connection {
     }
 
     fn mask_with(&self, key: Mask) -> Option<Mask> {
-        match self.role {
-            Role::Client => Some(key),
-            Role::Server => None,
+        // Who hears from a server is a client, and clients mask.
+        match self.decoder.sender() {
+            Role::Server => Some(key),
+            Role::Client => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Empty, from a client.
+    const PONG: [u8; 6] = [0x8A, 0x80, 1, 2, 3, 4];
+
+    #[test]
+    fn nothing_is_kept_of_heartbeats_and_every_other_pong_is_counted() {
+        let mut connection = Connection::new(Role::Server, 1 << 20, 1);
+        connection.bound(Bounds { fragments: 0, control_frames_per_s: 1 });
+        let pong = Ok(Some(Event::Pong { consumed: PONG.len() }));
+        for now_ns in (1_000..10_000).step_by(1_000) {
+            connection.ping(now_ns, Mask::from_bytes([0; 4])).unwrap();
+            connection.on_received(now_ns + 10);
+            assert_eq!(connection.next(&PONG), pong);
+            assert!(connection.seldom.is_none());
+        }
+        assert_eq!(connection.next(&PONG), pong, "unasked, and within the bound");
+        assert_eq!(connection.next(&PONG), Err(Fault::TooManyControlFrames));
     }
 }

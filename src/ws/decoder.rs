@@ -1,7 +1,7 @@
 //! Bytes in, chunks of frames out, nothing copied.
 //!
 //! A [`Chunk`] is a place in the caller's buffer: payload, still masked, with the key turned to its phase.
-//! Between two calls the decoder keeps a split header (13 bytes at most) and where in the frame it is;
+//! Between two calls the decoder keeps the header of the frame under way, as it came, and where in the frame it is;
 //! it never keeps payload. What frames mean to each other (fragments, closing) is `connection`'s.
 
 use super::frame::{self, Fault, Header, MAX_HEADER_BYTES, Opcode, Role};
@@ -34,18 +34,24 @@ pub struct Chunk {
 #[derive(Debug)]
 pub struct Decoder {
     sender: Role,
-    split: [u8; MAX_HEADER_BYTES - 1],
+    /// The header of the frame under way, as it came: 14 bytes, where what it says would be 24 beside as many to put a split
+    /// one together in. Bytes of payload may stand behind it.
+    header: [u8; MAX_HEADER_BYTES],
+    /// How much of it has come, if not all has.
     split_bytes: u8,
-    /// Of the frame under way, where `remaining_bytes` says that there is one.
-    header: Header,
+    /// Payload to come of the frame under way; 0 where there is none, or its header is split.
     remaining_bytes: u64,
 }
 
 impl Decoder {
     /// A decoder for what `sender` sends.
     pub fn new(sender: Role) -> Self {
-        let header = Header { fin: true, opcode: Opcode::Continuation, mask: None, payload_bytes: 0 };
-        Self { sender, split: [0; 13], split_bytes: 0, header, remaining_bytes: 0 }
+        Self { sender, header: [0; MAX_HEADER_BYTES], split_bytes: 0, remaining_bytes: 0 }
+    }
+
+    /// Whose frames these are.
+    pub(super) fn sender(&self) -> Role {
+        self.sender
     }
 
     /// Whether the next byte is a frame's first.
@@ -67,13 +73,13 @@ impl Decoder {
         {
             // The common case touches no state at all.
             let payload_bytes = header.payload_bytes as usize;
-            let whole = Piece { header_bytes, payload_bytes, done_bytes: 0 };
-            return Ok(Some(whole.chunk(header)));
+            let whole = Piece { header, header_bytes, payload_bytes, done_bytes: 0 };
+            return Ok(Some(whole.chunk()));
         }
         // What is out of line returns no chunk: it would return it by reference, and so keep every other chunk in
         // memory as well, which made a small frame take four times as long.
         let piece = self.next_piece(bytes)?;
-        Ok(piece.map(|piece| piece.chunk(self.header)))
+        Ok(piece.map(Piece::chunk))
     }
 
     /// Of a frame that is not all in `bytes`; its header is kept.
@@ -81,38 +87,38 @@ impl Decoder {
     #[inline(never)]
     fn next_piece(&mut self, bytes: &[u8]) -> Result<Option<Piece>, Fault> {
         if self.remaining_bytes != 0 {
-            return Ok(self.take_payload(0, bytes.len()));
+            let Ok(Some((header, _))) = frame::parse(&self.header, self.sender) else {
+                unreachable!("it was whole and legal when it came");
+            };
+            return Ok(self.take_payload(header, 0, bytes.len()));
         }
         let held = usize::from(self.split_bytes);
-        let mut joined = [0; MAX_HEADER_BYTES];
-        joined[..held].copy_from_slice(&self.split[..held]);
         let added = bytes.len().min(MAX_HEADER_BYTES - held);
-        joined[held..held + added].copy_from_slice(&bytes[..added]);
-        let Some((header, header_bytes)) = frame::parse(&joined[..held + added], self.sender)? else {
-            self.split[held..held + added].copy_from_slice(&bytes[..added]);
+        self.header[held..held + added].copy_from_slice(&bytes[..added]);
+        let Some((header, header_bytes)) = frame::parse(&self.header[..held + added], self.sender)? else {
             self.split_bytes += added as u8;
             return Ok(None);
         };
         self.split_bytes = 0;
-        self.header = header;
         self.remaining_bytes = header.payload_bytes;
-        Ok(self.take_payload(header_bytes - held, bytes.len() - (header_bytes - held)))
+        Ok(self.take_payload(header, header_bytes - held, bytes.len() - (header_bytes - held)))
     }
 
     /// As much of the frame under way as there is; `None` where nothing is, and the frame not empty.
-    fn take_payload(&mut self, header_bytes: usize, available: usize) -> Option<Piece> {
+    fn take_payload(&mut self, header: Header, header_bytes: usize, available: usize) -> Option<Piece> {
         let taken = self.remaining_bytes.min(available as u64);
-        if taken == 0 && self.header.payload_bytes != 0 {
+        if taken == 0 && header.payload_bytes != 0 {
             return None;
         }
-        let done_bytes = self.header.payload_bytes - self.remaining_bytes;
+        let done_bytes = header.payload_bytes - self.remaining_bytes;
         self.remaining_bytes -= taken;
-        Some(Piece { header_bytes, payload_bytes: taken as usize, done_bytes })
+        Some(Piece { header, header_bytes, payload_bytes: taken as usize, done_bytes })
     }
 }
 
-/// What a [`Chunk`] is beyond its frame's header.
+/// What a [`Chunk`] is made of.
 struct Piece {
+    header: Header,
     header_bytes: usize,
     payload_bytes: usize,
     /// Payload of the frame that came before.
@@ -121,7 +127,8 @@ struct Piece {
 
 impl Piece {
     #[inline(always)]
-    fn chunk(self, header: Header) -> Chunk {
+    fn chunk(self) -> Chunk {
+        let header = self.header;
         Chunk {
             header_bytes: self.header_bytes,
             payload_bytes: self.payload_bytes,

@@ -222,7 +222,12 @@ fn lines_of(pipe: impl Read + Send + 'static) -> Receiver<String> {
 
 /// `ringsock-server` with these flags, and where it listens.
 pub(crate) fn server(binary: &str, flags: &[&str]) -> (Process, SocketAddr) {
-    let process = Process::start(Command::new(binary).args(["--listen", "127.0.0.1:0"]).args(flags));
+    serving(Command::new(binary).args(["--listen", "127.0.0.1:0"]).args(flags))
+}
+
+/// The same, started so.
+pub(crate) fn serving(command: &mut Command) -> (Process, SocketAddr) {
+    let process = Process::start(command);
     let line = process.line();
     let rest = line.strip_prefix("listening on ws://").or(line.strip_prefix("listening on wss://"));
     let address = rest.and_then(|rest| rest.strip_suffix('/'));

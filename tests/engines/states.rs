@@ -196,7 +196,12 @@ mod conversation {
     }
 
     pub(super) fn connections_beyond_the_limit_are_told_so(engine: EngineKind) {
-        let serving = Serving::start(engine, config(4096), Limits { connections: 3, ..limits() });
+        told_so_beyond(engine, Limits { connections: 3, ..limits() });
+        told_so_beyond(engine, Limits { connections_of_thread: 3, ..limits() });
+    }
+
+    fn told_so_beyond(engine: EngineKind, three: Limits) {
+        let serving = Serving::start(engine, config(4096), three);
         let mut inside: Vec<Peer> = (0..3).map(|_| Peer::open(serving.address)).collect();
         serving.until("three are in", |served| served.upgrades == 3);
         for _ in 0..20 {

@@ -32,8 +32,8 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, acceptfrom_with, recv, shutdown, sockopt};
 
 use super::{
-    BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Route, Segment, Waker,
-    clock_ns, ktls, socket,
+    BufferPool, Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Route, Segment, Slot,
+    Waker, clock_ns, ktls, socket,
 };
 use crate::limits::ACCEPT_PAUSE_NS;
 use arrivals::Arrivals;
@@ -119,6 +119,9 @@ struct Link {
     behind: bool,
     shut_down: bool,
 }
+
+/// What one connection takes here.
+pub(super) const LINK_BYTES: usize = size_of::<Link>();
 
 impl Link {
     const UNOPENED: Self = Self {
@@ -401,9 +404,9 @@ impl<H: Handler> Epoll<H> {
 
     #[inline]
     fn flush(&mut self, slot: u32) {
-        let line = &mut self.connections.slots[slot as usize].line;
+        let Slot { line, conn } = &mut self.connections.slots[slot as usize];
         line.dirty = false;
-        if !line.in_use {
+        if conn.is_none() {
             return;
         }
         let (intent, generation) = (line.intent, line.generation);

@@ -30,7 +30,7 @@ pub(super) fn send_front(socket: &OwnedFd, outbox: &Outbox, buffer: &RecvBuffer)
     if outbox.segment_count() > 1 {
         return send_gathered(socket, outbox, buffer);
     }
-    let bytes = piece(buffer, outbox.iter().next().expect("not empty"));
+    let bytes = piece(buffer, outbox.front().expect("not empty"));
     judge(send(socket, bytes, SendFlags::NOSIGNAL), bytes.len())
 }
 
@@ -68,7 +68,7 @@ pub(super) fn send_with_fault(
     match fault {
         SendFault::Failed(error) => judge(Err(Errno::from_io_error(error).unwrap_or(Errno::IO)), 0),
         SendFault::Short(byte_count) => {
-            let front = piece(buffer, outbox.iter().next().expect("not empty"));
+            let front = piece(buffer, outbox.front().expect("not empty"));
             let front = &front[..front.len().min(*byte_count)];
             match judge(send(socket, front, SendFlags::NOSIGNAL), front.len()) {
                 // The kernel has room for the rest, and will not tell.

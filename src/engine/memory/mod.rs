@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::faults::SendFault;
-use super::{Closed, Config, Connections, Counters, Handler, Intent, Segment};
+use super::{Closed, Config, Connections, Counters, Handler, Intent, Segment, Slot};
 use crate::limits::{ACCEPT_PAUSE_NS, HEADROOM_BYTES};
 use net::{Arrived, NEVER_NS, Net, START_NS};
 
@@ -619,9 +619,9 @@ impl<H: Handler> Side<H> {
     }
 
     fn flush(&mut self, net: &mut Net, slot: u32) {
-        let line = &mut self.connections.slots[slot as usize].line;
+        let Slot { line, conn } = &mut self.connections.slots[slot as usize];
         line.dirty = false;
-        if !line.in_use {
+        if conn.is_none() {
             return;
         }
         let (intent, has_output) = (line.intent, !line.outbox.is_empty());

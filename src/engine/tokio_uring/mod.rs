@@ -40,6 +40,7 @@ use tokio::net::TcpSocket;
 
 use super::uring::explain_set_up;
 use super::{Config, ConnId, EngineError, Handler, Route, Waker, socket};
+pub(super) use world::HELD_BYTES;
 use world::{Next, World, Writing};
 
 /// What `--engine` and result files call it.

@@ -65,6 +65,9 @@ struct Held {
     task: Option<TaskWaker>,
 }
 
+/// What one connection takes here, beside its task.
+pub(in crate::engine) const HELD_BYTES: usize = size_of::<Held>();
+
 impl Held {
     /// The answer was tried: goes on reading.
     #[inline]

@@ -51,10 +51,10 @@ impl<H: Handler> Uring<'_, H> {
     pub(super) fn begin_close(&mut self, slot: u32, why: Closed) {
         let id = self.connections.id_at(slot);
         let state = &mut self.held[slot as usize];
-        if state.closing.is_some() {
+        if state.closing {
             return;
         }
-        state.closing = Some(why);
+        state.close_for(why);
         let (recv_armed, slow_send) = (state.recv_armed && !state.recv_cancelled, state.slow_send);
         if recv_armed {
             self.cancel(Op::Recv, id);
@@ -95,7 +95,7 @@ impl<H: Handler> Uring<'_, H> {
             };
             self.push(&close.flags(Flags::SKIP_SUCCESS).user_data(tag::pack(Op::Forget, id)));
         }
-        let why = self.held[slot as usize].closing.take().unwrap_or(Closed::ByUs);
+        let why = self.held[slot as usize].take_why();
         if !self.features.has(Switch::DirectDescriptors) {
             self.connections.free_slot(slot, self.config.connections_max);
         } else if !self.accepts {

@@ -36,7 +36,7 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 
 use io_uring::{CompletionQueue, SubmissionQueue, Submitter, cqueue, opcode, squeue, types};
 
-use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Waker, clock_ns, ktls};
+use super::{Closed, Config, ConnId, Connections, EngineError, Handler, Intent, Slot, Waker, clock_ns, ktls};
 use crate::limits::LARGE_RECV_BYTES;
 use accept::Caller;
 use buffers::RecvBuffers;
@@ -169,8 +169,10 @@ struct Held {
     shut_down: bool,
     /// The kernel has yet to carry the shutdown out.
     shutting_down: bool,
-    /// Being closed, and why.
-    closing: Option<Closed>,
+    /// Being closed.
+    closing: bool,
+    /// Why, unless it is by us.
+    why: Option<Box<Closed>>,
     /// Where in `flights` this turn's send is.
     flight: u32,
     /// What operations call its socket: the number of a direct descriptor, or of an ordinary one.
@@ -179,6 +181,23 @@ struct Held {
     descriptor: Option<OwnedFd>,
     /// The buffer that was lent with its receive, where there is no ring of them.
     buffer: u32,
+}
+
+/// What one connection takes here.
+pub(super) const HELD_BYTES: usize = size_of::<Held>();
+
+impl Held {
+    /// Being closed from now on.
+    fn close_for(&mut self, why: Closed) {
+        self.closing = true;
+        self.why = (!matches!(why, Closed::ByUs)).then(|| Box::new(why));
+    }
+
+    /// It is closed: why?
+    fn take_why(&mut self) -> Closed {
+        self.closing = false;
+        self.why.take().map_or(Closed::ByUs, |why| *why)
+    }
 }
 
 struct Completion {
@@ -334,14 +353,14 @@ impl<H: Handler> Uring<'_, H> {
 
     #[inline]
     fn flush(&mut self, slot: u32) {
-        let line = &mut self.connections.slots[slot as usize].line;
+        let Slot { line, conn } = &mut self.connections.slots[slot as usize];
         line.dirty = false;
-        if !line.in_use {
+        if conn.is_none() {
             return;
         }
         let intent = line.intent;
         let state = &self.held[slot as usize];
-        if state.closing.is_some() {
+        if state.closing {
             return;
         }
         if state.connecting {
@@ -541,7 +560,7 @@ impl<H: Handler> Uring<'_, H> {
             // Begun again, if it is to be, when the connection is flushed.
             self.connections.mark_dirty(id.slot);
         }
-        if state.closing.is_some() {
+        if state.closing {
             if let Some(buffer) = buffer {
                 self.return_unread(buffer, result);
             }
@@ -653,7 +672,7 @@ impl<H: Handler> Uring<'_, H> {
     fn on_connect(&mut self, id: ConnId, result: i32) {
         let state = &mut self.held[id.index()];
         state.connecting = false;
-        if state.closing.is_some() {
+        if state.closing {
             self.try_finish_close(id.slot);
         } else if result < 0 {
             self.begin_close(id.slot, Closed::Connect(io::Error::from_raw_os_error(-result)));
@@ -668,7 +687,7 @@ impl<H: Handler> Uring<'_, H> {
     fn on_shutdown(&mut self, id: ConnId) {
         let state = &mut self.held[id.index()];
         state.shutting_down = false;
-        if state.closing.is_some() {
+        if state.closing {
             self.try_finish_close(id.slot);
         } else {
             // If it was room that was waited for, it goes on.

@@ -43,7 +43,7 @@ impl<H: Handler> Uring<'_, H> {
         line.outbox.set_in_flight(segment_count);
         let mut result = None;
         let entry = if segment_count == 1 {
-            let (address, mut byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
+            let (address, mut byte_count) = piece(&self.recv, line.outbox.front().expect("not empty"));
             if let Some(SendFault::Short(short_bytes)) = fault {
                 byte_count = short_bytes;
                 result = Some(short_bytes as i32);
@@ -83,7 +83,7 @@ impl<H: Handler> Uring<'_, H> {
         let line = &mut self.connections.slots[slot as usize].line;
         line.outbox.set_in_flight(1);
         let id = ConnId { slot, generation: line.generation };
-        let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
+        let (address, byte_count) = piece(&self.recv, line.outbox.front().expect("not empty"));
         let state = &mut self.held[slot as usize];
         let entry = opcode::Send::new(types::Fd(state.socket), address, byte_count as u32)
             .flags(libc::MSG_NOSIGNAL)
@@ -209,7 +209,7 @@ impl<H: Handler> Uring<'_, H> {
         let state = &mut self.held[id.index()];
         state.slow_send = false;
         self.connections.slots[id.index()].line.outbox.set_in_flight(0);
-        if state.closing.is_some() {
+        if state.closing {
             return self.try_finish_close(id.slot);
         }
         match result {

@@ -118,7 +118,7 @@ impl<H: Handler> Uring<'_, H> {
         self.starved_again = 0;
         for _ in 0..self.recv.circulating() {
             let Some(id) = self.starved.pop_front() else { return };
-            if self.connections.get(id).is_none() || self.held[id.index()].closing.is_some() {
+            if self.connections.get(id).is_none() || self.held[id.index()].closing {
                 continue;
             }
             let state = &mut self.held[id.index()];
@@ -150,7 +150,7 @@ impl<H: Handler> Uring<'_, H> {
             self.ensure_held(slot);
             let id = self.connections.id_at(slot);
             if let Err(error) = self.start_connect(id, &route) {
-                self.held[slot as usize].closing = Some(Closed::Connect(error));
+                self.held[slot as usize].close_for(Closed::Connect(error));
                 self.finish_close(slot, false);
             }
         }

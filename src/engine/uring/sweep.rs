@@ -84,7 +84,7 @@ impl<H: Handler> Uring<'_, H> {
             state.had_turn_in_vain = false;
             if state.sweeps_to_silence > 0 {
                 self.sweep.is_not_last = true;
-            } else if state.recv_armed && !state.recv_cancelled && state.closing.is_none() {
+            } else if state.recv_armed && !state.recv_cancelled && !state.closing {
                 self.cancel(Op::Recv, self.connections.id_at(slot as u32));
             }
         }

@@ -37,13 +37,13 @@ impl<H: Handler> Uring<'_, H> {
     /// Sends the front of the outbox from where it lies, if it may; says whether it did.
     pub(super) fn send_zero_copy(&mut self, slot: u32) -> bool {
         let line = &mut self.connections.slots[slot as usize].line;
-        let in_place = matches!(line.outbox.iter().next(), Some(Segment::InPlace { .. }));
+        let in_place = matches!(line.outbox.front(), Some(Segment::InPlace { .. }));
         if in_place && self.parked_in_place_count >= self.recv.circulating() / 2 {
             return false;
         }
         self.parked_in_place_count += u32::from(in_place);
         line.outbox.set_in_flight(1);
-        let (address, byte_count) = piece(&self.recv, line.outbox.iter().next().expect("not empty"));
+        let (address, byte_count) = piece(&self.recv, line.outbox.front().expect("not empty"));
         let place = self.parking.pop().unwrap_or_else(|| {
             self.parked.push(None);
             self.parked.len() as u32 - 1

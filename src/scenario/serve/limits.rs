@@ -25,6 +25,8 @@ pub struct Limits {
     pub bounds: Bounds,
     /// Connections of all threads together.
     pub connections: usize,
+    /// Of them, those of one thread.
+    pub connections_of_thread: usize,
     /// Of them, those from one address; as many again are told so, and further ones dropped. Needs
     /// [`Config::peer_addresses`](crate::engine::Config::peer_addresses).
     pub connections_per_address: Option<u32>,
@@ -66,6 +68,7 @@ impl Default for Limits {
                 control_frames_per_s: limits::CONTROL_FRAMES_PER_S,
             },
             connections: limits::CONNECTIONS as usize,
+            connections_of_thread: limits::CONNECTIONS as usize,
             connections_per_address: None,
             queued_bytes: limits::OUTBOX_BYTES,
             slow_consumer: SlowConsumer::Close,

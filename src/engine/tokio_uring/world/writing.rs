@@ -12,7 +12,7 @@ use super::super::await_write;
 use super::super::memory::Lent;
 use super::{World, Writing, passes};
 use crate::engine::faults::SendFault;
-use crate::engine::{Closed, Handler, Intent, Segment};
+use crate::engine::{Closed, Handler, Intent, Segment, Slot};
 use crate::limits::OUTPUT_JOINED_BYTES;
 
 /// Longest write: lengths of operations have 32 bits.
@@ -31,9 +31,9 @@ impl<H: Handler> World<H> {
 
     #[inline]
     pub(super) fn flush(&mut self, slot: u32) {
-        let line = &mut self.connections.slots[slot as usize].line;
+        let Slot { line, conn } = &mut self.connections.slots[slot as usize];
         line.dirty = false;
-        if !line.in_use {
+        if conn.is_none() {
             return;
         }
         let intent = line.intent;
