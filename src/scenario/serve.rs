@@ -13,6 +13,7 @@ mod counters;
 mod deflated;
 mod limits;
 mod opening;
+mod pages;
 
 use super::echo;
 use super::stamps::Stamper;
@@ -20,7 +21,8 @@ use crate::engine::{Closed, ConnId, Connections, Handler, Io, Received};
 pub use crate::ws::connection::{Bounds, Timeouts};
 use crate::ws::connection::{Connection, Due};
 use crate::ws::frame::{Fault, close_code};
-use crate::ws::handshake::{Rejection, ServerHandshake};
+use crate::ws::handshake::ServerHandshake;
+pub use crate::ws::handshake::{PageRequest, Rejection};
 use crate::ws::mask::Mask;
 use counters::Awaited;
 pub use counters::{Kinds, Served};
@@ -28,6 +30,8 @@ pub use deflated::Compressed;
 use deflated::Deflation;
 pub use limits::{Limits, Shared};
 pub use opening::{AllowedOrigins, Origin, Subprotocol, Terms};
+use pages::Desk;
+pub use pages::{Answer, Pages, Question};
 
 const NO_KEY: Mask = Mask::from_bytes([0; 4]);
 
@@ -40,6 +44,7 @@ pub struct Serve<R> {
     report: R,
     deflation: Option<Box<Deflation>>,
     terms: Box<Terms>,
+    desk: Option<Box<Desk>>,
 }
 
 /// One connection.
@@ -112,7 +117,8 @@ impl Peer {
 impl<R: FnMut(Served)> Serve<R> {
     /// A handler that calls `report` with its counts when its engine is woken, and when it ends it.
     pub fn new(limits: Limits, shared: Arc<Shared>, report: R) -> Self {
-        Self { limits, shared, served: Served::default(), report, deflation: None, terms: Box::default() }
+        let served = Served::default();
+        Self { limits, shared, served, report, deflation: None, terms: Box::default(), desk: None }
     }
 
     fn is_draining(&self) -> bool {
@@ -149,6 +155,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let Stamped { connection, stamper } = &mut **stamped;
         let answered = echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns);
         self.served.messages += answered.messages;
+        self.served.messages_stamped += answered.messages;
         if !connection.is_open() || self.is_draining() {
             self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         }
@@ -167,6 +174,7 @@ impl<R: FnMut(Served)> Serve<R> {
             self.served.on_fault(fault);
             self.leave(conn, io, now_ns);
         } else if connection.is_closed() {
+            self.served.closes += 1;
             self.part(conn, io, now_ns);
         } else {
             self.begin_close(conn, io, close_code::GOING_AWAY, "server is shutting down", now_ns);
@@ -248,7 +256,10 @@ impl<R: FnMut(Served)> Serve<R> {
             Peer::Opening { until_ns, .. } => {
                 return self.wait_until(*until_ns, Awaited::Handshake, io, now_ns);
             }
-            Peer::Leaving { until_ns } => return self.wait_until(*until_ns, Awaited::Close, io, now_ns),
+            Peer::Leaving { until_ns } => {
+                self.wait_until(*until_ns, Awaited::Close, io, now_ns);
+                return self.look_at_page(conn, io, now_ns);
+            }
             Peer::Open(connection) => connection,
             Peer::Stamped(stamped) => &mut stamped.connection,
             Peer::Compressed(compressed) => compressed.deflated.connection(),
@@ -276,6 +287,7 @@ impl<R: FnMut(Served)> Serve<R> {
                     let in_frame = connection.in_frame();
                     // A ping must not cut an echo in two; silence in the middle of a frame counts the same.
                     if let Some(frame) = connection.ping(now_ns, NO_KEY).filter(|_| !in_frame) {
+                        self.served.pings += 1;
                         io.write(|out| out.extend_from_slice(frame.as_bytes()));
                     }
                 }
@@ -361,6 +373,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         let now_ns = connections.now_ns();
         if let Some((conn, mut io)) = connections.get(id)
             && !self.awaits_answers(conn, &mut io, now_ns)
+            && !self.awaits_page(&io)
         {
             let has_closed = matches!(conn, Peer::Leaving { .. });
             self.served.kinds.hangups += u64::from(!has_closed);
@@ -403,6 +416,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
 
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
         self.tell(connections);
+        self.on_counts(connections);
         if self.shared.abandon.load(Ordering::Relaxed) {
             connections.stop();
         } else if self.is_draining() {

@@ -1,12 +1,15 @@
 //! The server's flags: as typed, then validated.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use super::admin::About;
 use super::deflate::DeflateOptions;
 use super::tls_flags::{TlsFlags, TlsPlan};
 use crate::cpu::{self, CpuError, CpuList};
@@ -14,7 +17,7 @@ use crate::engine::uring::Switches;
 use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, clock_ns, files};
 use crate::limits;
 use crate::scenario::deflate::DeflateSettings;
-use crate::scenario::serve::{AllowedOrigins, Bounds, Limits, Origin, Subprotocol, Terms, Timeouts};
+use crate::scenario::serve::{AllowedOrigins, Bounds, Limits, Origin, Shared, Subprotocol, Terms, Timeouts};
 use crate::scenario::trace::Numbers;
 use crate::tls::IdentityError;
 
@@ -27,6 +30,7 @@ const FILES_PER_THREAD: u64 = 16;
 const MACHINE: &str = "Engine and CPUs";
 const HANDSHAKE: &str = "Opening handshake";
 const LIMITS: &str = "Limits";
+const TELLING: &str = "Counters and live page";
 const COMPRESSION: &str = "Compression";
 const TLS: &str = "TLS";
 
@@ -168,6 +172,13 @@ pub struct Options {
     #[arg(long)]
     pub trace_frames: bool,
 
+    /// Where plain HTTP is answered: GET /metrics (Prometheus), /stats (JSON), /healthz (503 once the server is ending), and / (a
+    /// live page for browsers; asked to upgrade, it is the echo). here: on the address of --listen, whose listener is gone once the server
+    /// is ending; ADDRESS: on that one alone, by one more thread, which answers until the last connection of the others is gone and
+    /// echoes for its own page; none: nowhere. Whoever can reach it can read it; --tls-cert and --allow-origin hold there too
+    #[arg(help_heading = TELLING, long, value_name = "here|ADDRESS|none", default_value = "here")]
+    pub admin: Admin,
+
     /// See there.
     #[command(flatten, next_help_heading = COMPRESSION)]
     pub deflate: DeflateOptions,
@@ -186,6 +197,33 @@ pub struct Options {
     /// What is spoken below WebSocket.
     #[command(flatten, next_help_heading = TLS)]
     pub tls: TlsFlags,
+}
+
+/// Where a server answers plain HTTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Admin {
+    /// Where it speaks WebSocket.
+    #[default]
+    Here,
+    /// At an address of its own.
+    At(SocketAddr),
+    /// Nowhere.
+    None,
+}
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "here" => Ok(Self::Here),
+            "none" => Ok(Self::None),
+            address => address
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "write an address and port, as 127.0.0.1:9100, or here, or none".to_owned()),
+        }
+    }
 }
 
 /// Reads an engine's name; the names are part of the help.
@@ -240,6 +278,8 @@ pub struct Plan {
     pub terms: Terms,
     /// Frames are traced, as [`Options::trace_frames`] says.
     pub trace: Option<Numbers>,
+    /// Where plain HTTP is answered.
+    pub admin: Admin,
     /// Echo bytes instead of messages.
     pub bare: bool,
     /// Compression, if it is agreed to.
@@ -282,6 +322,23 @@ impl Plan {
             kernel_timestamps: self.engine.kernel_timestamps,
             kernel_tls: self.engine.kernel_tls,
             faults: Faults::default(),
+        }
+    }
+
+    /// What a server of this plan, begun at `started_ns`, tells of itself.
+    pub(super) fn about(&self, started_ns: u64, shared: Arc<Shared>) -> About {
+        let bound = self.cpus.iter().enumerate().map(|(index, &cpu)| (format!("server-{index}"), Some(cpu)));
+        let admins = matches!(self.admin, Admin::At(_)).then(|| ("server-admin".to_owned(), None));
+        About {
+            engine: self.engine.kind.name(),
+            features: self.engine.features.clone(),
+            tls: self.tls.is_some(),
+            deflate: self.deflate.is_some(),
+            subprotocols: self.terms.subprotocols.iter().map(ToString::to_string).collect(),
+            connections_max: self.limits.connections as u64,
+            threads: bound.chain(admins).collect(),
+            started_ns,
+            shared,
         }
     }
 }
@@ -347,6 +404,7 @@ impl Options {
                 origins: AllowedOrigins::new(self.allow_origin.clone()),
             },
             trace: self.trace_frames.then(|| Numbers::new(clock_ns())),
+            admin: if self.bare { Admin::None } else { self.admin },
             bare: self.bare,
             deflate: self.deflate.settings(),
             deflate_bytes_in_all: match self.max_deflate_memory.as_u64() {
@@ -395,8 +453,12 @@ impl Options {
 
     /// How many connections there may be; the limit on open files allows them then.
     fn connections(&self, threads: usize) -> Result<u32, OptionsError> {
-        let overhead =
-            u64::from(limits::REFUSED_CONNECTIONS) + OTHER_FILES + FILES_PER_THREAD * threads as u64;
+        let refused = u64::from(limits::REFUSED_CONNECTIONS);
+        let admins = match self.admin {
+            Admin::At(_) => u64::from(limits::ADMIN_CONNECTIONS) + refused + FILES_PER_THREAD,
+            Admin::Here | Admin::None => 0,
+        };
+        let overhead = refused + OTHER_FILES + FILES_PER_THREAD * threads as u64 + admins;
         match self.max_connections {
             Some(count) => {
                 check("--max-connections", count.into(), count > 0, "has to be 1 or more")?;
