@@ -132,6 +132,12 @@ impl Board {
         self.wakers.iter().for_each(Waker::wake);
     }
 
+    /// The number of the round that is complete; `None` while counts are missing.
+    pub(super) fn round(&self) -> Option<u64> {
+        let state = self.lock();
+        state.is_complete().then_some(state.round)
+    }
+
     /// What was left last.
     pub(super) fn latest(&self) -> Vec<Left> {
         self.lock().places.iter().map(|place| place.left).collect()

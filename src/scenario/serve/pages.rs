@@ -1,17 +1,20 @@
 //! Plain HTTP beside the opening handshake: who asks for a page is answered, and leaves.
 //!
-//! Invariants: a request that asks to speak WebSocket comes by here in no case; a page's answer goes out whole, and its connection is
-//! the last thing of it; what is asked for costs nothing where nobody asks. A loop is never blocked: where an answer has to wait
+//! Invariants: a request that asks to speak WebSocket comes by here in no case; a page's answer goes out whole, and then its connection
+//! leaves; all this costs nothing where nobody asks. A loop is never blocked: where an answer has to wait
 //! until other threads have left their counts, the connection waits and the loop goes on, and what has not come in
 //! [`GATHER_NS`] is told as it was left last.
 //!
 //! Deliberately absent: what pages there are and what they say ([`Pages`], which whoever runs the server gives); a second request on a
 //! connection, which is closed after the first (RFC 9112, 9.6); bodies of requests, which are refused.
 
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
 use super::{Peer, Serve, Served};
 use crate::engine::{ConnId, Connections, Io};
 use crate::ws::handshake::{PageRequest, Rejection};
-use bytes::Bytes;
 
 /// How long an answer waits for the counts of other threads.
 const GATHER_NS: u64 = 100_000_000;
@@ -51,11 +54,10 @@ pub struct Question {
 /// The pages of one thread, and who waits for one.
 pub(super) struct Desk {
     pages: Box<dyn Pages>,
-    waiting: Vec<Waiting>,
+    waiting: HashMap<ConnId, Waiting>,
 }
 
 struct Waiting {
-    id: ConnId,
     question: Question,
     until_ns: u64,
     /// The peer will send nothing more.
@@ -65,7 +67,7 @@ struct Waiting {
 impl<R: FnMut(Served)> Serve<R> {
     /// The same, and answers plain HTTP with these pages; without, it is refused as what does not ask to speak WebSocket.
     pub fn with_pages(mut self, pages: impl Pages) -> Self {
-        self.desk = Some(Box::new(Desk { pages: Box::new(pages), waiting: Vec::new() }));
+        self.desk = Some(Box::new(Desk { pages: Box::new(pages), waiting: HashMap::new() }));
         self
     }
 
@@ -96,7 +98,7 @@ impl<R: FnMut(Served)> Serve<R> {
                 *conn = Peer::Leaving { until_ns: until_ns + self.taking_ns() };
                 io.wake_by(until_ns);
                 let Some(desk) = &mut self.desk else { return };
-                desk.waiting.push(Waiting { id: io.id(), question, until_ns, has_ended: false });
+                desk.waiting.insert(io.id(), Waiting { question, until_ns, has_ended: false });
             }
         }
     }
@@ -129,8 +131,9 @@ impl<R: FnMut(Served)> Serve<R> {
     fn answer_all(&mut self, connections: &mut Connections<Peer>) {
         let now_ns = connections.now_ns();
         let Some(desk) = &mut self.desk else { return };
-        for waiting in std::mem::take(&mut desk.waiting) {
-            let Some((conn, mut io)) = connections.get(waiting.id) else { continue };
+        for (id, waiting) in std::mem::take(&mut desk.waiting) {
+            // Who has gone meanwhile is not answered.
+            let Some((conn, mut io)) = connections.get(id) else { continue };
             self.answer_one(conn, &mut io, waiting, now_ns);
         }
     }
@@ -139,7 +142,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let Some(desk) = &mut self.desk else { return };
         match desk.pages.answer_waiting(waiting.question, waiting.until_ns <= now_ns) {
             Some(bytes) => self.finish_page(conn, io, bytes, waiting.has_ended, now_ns),
-            None => desk.waiting.push(waiting),
+            None => drop(desk.waiting.insert(io.id(), waiting)),
         }
     }
 
@@ -147,8 +150,7 @@ impl<R: FnMut(Served)> Serve<R> {
     #[cold]
     pub(super) fn look_at_page(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
         let Some(desk) = &mut self.desk else { return };
-        let Some(index) = desk.waiting.iter().position(|waiting| waiting.id == io.id()) else { return };
-        let waiting = desk.waiting.swap_remove(index);
+        let Some(waiting) = desk.waiting.remove(&io.id()) else { return };
         io.wake_by(waiting.until_ns.max(now_ns + 1));
         self.answer_one(conn, io, waiting, now_ns);
     }
@@ -157,7 +159,6 @@ impl<R: FnMut(Served)> Serve<R> {
     #[cold]
     pub(super) fn awaits_page(&mut self, io: &Io<'_>) -> bool {
         let Some(desk) = &mut self.desk else { return false };
-        let mut waiting = desk.waiting.iter_mut().filter(|waiting| waiting.id == io.id());
-        waiting.next().map(|waiting| waiting.has_ended = true).is_some()
+        desk.waiting.get_mut(&io.id()).map(|waiting| waiting.has_ended = true).is_some()
     }
 }

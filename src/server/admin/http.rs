@@ -24,8 +24,8 @@ pub(super) struct Content<'a> {
 }
 
 impl Content<'_> {
-    /// The whole answer, or its head alone.
-    pub(super) fn answer(&self, code: u16, is_head: bool) -> Bytes {
+    /// The whole answer.
+    pub(super) fn answer(&self, code: u16) -> Bytes {
         let reason = if code == 503 { "Service Unavailable" } else { "OK" };
         let (kind, policy, length) = (self.kind, self.policy, self.body.len());
         // Isolated, the page's clock is exact to 5 µs instead of 100 (High Resolution Time, 5.2).
@@ -36,9 +36,14 @@ impl Content<'_> {
              Cross-Origin-Resource-Policy: same-origin\r\nCross-Origin-Opener-Policy: same-origin\r\n\
              Cross-Origin-Embedder-Policy: require-corp\r\n\r\n"
         );
-        let body = if is_head { &[][..] } else { self.body };
-        [head.as_bytes(), body].concat().into()
+        [head.as_bytes(), self.body].concat().into()
     }
+}
+
+/// Of a whole answer, what is answered to HEAD (RFC 9110, 9.3.2).
+pub(super) fn head_of(whole: &Bytes) -> Bytes {
+    let end = whole.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(whole.len(), |at| at + 4);
+    whole.slice(..end)
 }
 
 /// What `page` may do: run its own script and style, and talk to where it came from.
@@ -95,7 +100,7 @@ mod tests {
     #[test]
     fn an_answer_is_not_for_pages_of_other_origins() {
         let content = Content { kind: "text/plain", body: b"x", policy: NOTHING };
-        let answer = String::from_utf8(content.answer(200, false).to_vec()).unwrap();
+        let answer = String::from_utf8(content.answer(200).to_vec()).unwrap();
         assert!(!answer.to_lowercase().contains("access-control"), "{answer}");
         for line in [
             "Content-Length: 1\r\n",

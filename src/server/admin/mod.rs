@@ -32,21 +32,33 @@ pub(super) struct Desk {
     thread: usize,
     about: Arc<About>,
     board: Arc<Board>,
+    /// What was made of the last round, by page: whoever asks again meanwhile gets the same.
+    made: [(Option<u64>, Bytes); 2],
 }
 
 impl Desk {
     /// For thread number `thread` of those on the board.
     pub(super) fn new(thread: usize, about: Arc<About>, board: Arc<Board>) -> Self {
-        Self { thread, about, board }
+        Self { thread, about, board, made: Default::default() }
     }
 
-    fn counted(&self, question: Question) -> Bytes {
+    fn counted(&mut self, question: Question) -> Bytes {
+        let round = self.board.round();
+        let index = usize::from(question.path == METRICS);
+        if round.is_none() || self.made[index].0 != round {
+            self.made[index] = (round, self.make(question.path));
+        }
+        let whole = &self.made[index].1;
+        if question.is_head { http::head_of(whole) } else { whole.clone() }
+    }
+
+    fn make(&self, path: &str) -> Bytes {
         let (about, left) = (&*self.about, self.board.latest());
-        let (kind, body) = match question.path {
+        let (kind, body) = match path {
             METRICS => (metrics::CONTENT_TYPE, metrics::render(about, &left)),
             _ => ("application/json", about.snapshot(&left).json()),
         };
-        Content { kind, body: body.as_bytes(), policy: http::NOTHING }.answer(200, question.is_head)
+        Content { kind, body: body.as_bytes(), policy: http::NOTHING }.answer(200)
     }
 }
 
@@ -80,16 +92,16 @@ impl Pages for Desk {
 
 fn health(is_draining: bool, is_head: bool) -> Bytes {
     let (code, body) = if is_draining { (503, "draining\n") } else { (200, "ok\n") };
-    Content { kind: TEXT, body: body.as_bytes(), policy: http::NOTHING }.answer(code, is_head)
+    let whole = Content { kind: TEXT, body: body.as_bytes(), policy: http::NOTHING }.answer(code);
+    if is_head { http::head_of(&whole) } else { whole }
 }
 
 fn live_page(is_head: bool) -> Bytes {
-    static POLICY: LazyLock<String> = LazyLock::new(|| http::policy_of(PAGE));
-    static WHOLE: LazyLock<Bytes> = LazyLock::new(|| page_content().answer(200, false));
-    fn page_content() -> Content<'static> {
-        Content { kind: "text/html; charset=utf-8", body: PAGE.as_bytes(), policy: &POLICY }
-    }
-    if is_head { page_content().answer(200, true) } else { WHOLE.clone() }
+    static WHOLE: LazyLock<Bytes> = LazyLock::new(|| {
+        let policy = &http::policy_of(PAGE);
+        Content { kind: "text/html; charset=utf-8", body: PAGE.as_bytes(), policy }.answer(200)
+    });
+    if is_head { http::head_of(&WHOLE) } else { WHOLE.clone() }
 }
 
 #[cfg(test)]
