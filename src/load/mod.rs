@@ -20,6 +20,7 @@ mod progress;
 mod record;
 mod schedule;
 pub mod series;
+mod server_stats;
 #[cfg(test)]
 mod simulation;
 mod tally;
@@ -49,6 +50,7 @@ use crate::scenario::serve::Served;
 use crate::server::{self, Server, ServerError};
 use crew::{Crew, Event, GOODBYE};
 use progress::Progress;
+use server_stats::Inquiry;
 use watch::{Agreed, Measured, ServerCpu, Watch};
 
 /// Why a run gave no result.
@@ -173,12 +175,15 @@ impl Run {
         verbosity: Verbosity,
     ) -> Result<RunResult, LoadError> {
         let mut progress = Progress::new(verbosity, &self.plan, endpoint, self.interrupter())?;
+        let inquiry = Inquiry::before(&self.plan, endpoint, embedded.as_ref());
         let measured = self.measure(endpoint, embedded.as_ref(), &mut progress);
+        let server_stats = if measured.is_ok() { inquiry.after(embedded.as_ref()) } else { None };
         progress.finish();
         let drained = embedded.map(|server| server.drain(GOODBYE)).transpose();
         let measured = measured?;
         let served = drained?;
-        Ok(self.into_result(measured, served.as_deref(), endpoint, command_line))
+        let result = self.into_result(measured, served.as_deref(), endpoint, command_line);
+        Ok(RunResult { server_stats, ..result })
     }
 
     fn measure(
@@ -267,6 +272,7 @@ impl Run {
             evidence: Some(evidence),
             anatomy,
             exemplars,
+            server_stats: None,
             summary,
         };
         result.verdict = Some(verdict::judge(&result));

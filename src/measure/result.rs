@@ -16,6 +16,7 @@ use super::evidence::{Evidence, Exemplar};
 use super::histogram::{self, Histogram, new_histogram};
 use super::samples::{Estimate, Inflation};
 use super::series::Batch;
+use super::server_stats::ServerStats;
 use super::steadiness::Pace;
 use super::verdict::Verdict;
 pub use super::wire::{Carried, Deflate, KernelTls, Negotiated, Tls, Wire};
@@ -83,6 +84,9 @@ pub struct RunResult {
     /// The worst messages, worst first; in the file, one line each.
     #[serde(default, serialize_with = "one_line_each")]
     pub exemplars: Vec<Exemplar>,
+    /// What the server counted, before and after; `None` where it does not tell.
+    #[serde(default)]
+    pub server_stats: Option<ServerStats>,
     /// The headline numbers, derived from all of the above, for people and `jq`.
     pub summary: Summary,
 }

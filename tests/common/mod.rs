@@ -233,6 +233,7 @@ pub(crate) fn sample() -> RunResult {
         evidence,
         anatomy: None,
         exemplars: Vec::new(),
+        server_stats: None,
         summary,
     };
     result.verdict = Some(judge(&result));

@@ -104,6 +104,7 @@ pub(super) fn result_of(setup: &Setup, response_ns: impl IntoIterator<Item = u64
         evidence: None,
         anatomy: None,
         exemplars: Vec::new(),
+        server_stats: None,
         summary,
     }
 }
