@@ -257,8 +257,11 @@ impl<R: FnMut(Served)> Serve<R> {
                 return self.wait_until(*until_ns, Awaited::Handshake, io, now_ns);
             }
             Peer::Leaving { until_ns } => {
-                self.wait_until(*until_ns, Awaited::Close, io, now_ns);
-                return self.look_at_page(conn, io, now_ns);
+                let until_ns = *until_ns;
+                if !self.look_at_page(conn, io, now_ns) {
+                    self.wait_until(until_ns, Awaited::Close, io, now_ns);
+                }
+                return;
             }
             Peer::Open(connection) => connection,
             Peer::Stamped(stamped) => &mut stamped.connection,

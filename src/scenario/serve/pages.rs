@@ -146,13 +146,14 @@ impl<R: FnMut(Served)> Serve<R> {
         }
     }
 
-    /// A connection that is leaving may be owed a page, and it may be time to send it.
+    /// A connection that is leaving may be owed a page, and it may be time to send it; says whether it was owed one.
     #[cold]
-    pub(super) fn look_at_page(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
-        let Some(desk) = &mut self.desk else { return };
-        let Some(waiting) = desk.waiting.remove(&io.id()) else { return };
+    pub(super) fn look_at_page(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) -> bool {
+        let Some(desk) = &mut self.desk else { return false };
+        let Some(waiting) = desk.waiting.remove(&io.id()) else { return false };
         io.wake_by(waiting.until_ns.max(now_ns + 1));
         self.answer_one(conn, io, waiting, now_ns);
+        true
     }
 
     /// The peer will send nothing more; says whether it waits for a page.
