@@ -59,6 +59,8 @@ pub const IDLE_CONNECTION_BYTES: usize = 224;
 pub const ACCEPT_PAUSE_NS: u64 = 50_000_000;
 /// Connections beyond the limit that are told so (503) rather than left waiting.
 pub const REFUSED_CONNECTIONS: u32 = 256;
+/// Connections at a time to the address that `ringsock-server --admin` gives, beside the others.
+pub const ADMIN_CONNECTIONS: u32 = 256;
 
 /// Longest HTTP head of an opening handshake, unless asked otherwise.
 pub const HANDSHAKE_HEAD_BYTES: usize = 8 * 1024;

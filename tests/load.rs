@@ -59,6 +59,41 @@ fn a_run_against_the_embedded_server_adds_up() {
 }
 
 #[test]
+fn what_the_server_counted_is_saved_from_before_and_after() {
+    let (_server, address) = peer::server(SERVER, &["--threads", "2", "--engine", "epoll"]);
+    let url = format!("ws://{address}/echo");
+    let flags = ["--rate", "2000", "-c", "4"];
+    // The second run finds what the first has left; the server in the process itself is asked as well.
+    for (run_count, target) in [(1, &[url.as_str()][..]), (2, &[&url]), (1, &[])] {
+        let ended = run(&[&flags, target].concat());
+        let result = ended.result(0, Status::Completed);
+        let stats = result.server_stats.as_ref().expect("it tells");
+        let (before, after) = (stats.before.as_ref().unwrap(), stats.after.as_ref().unwrap());
+        let grown = |name: &str| after.counters[name] - before.counters.get(name).unwrap_or(&0);
+        let accounting = &result.accounting;
+        assert_eq!(grown("messages"), accounting.answered + accounting.warmup_messages, "{stats:?}");
+        assert_eq!((grown("upgrades"), after.counters["upgrades"]), (4, 4 * run_count), "{stats:?}");
+        assert!(after.uptime_s > before.uptime_s && after.cpu_s > before.cpu_s, "{stats:?}");
+        let of_threads: u64 = after.threads.iter().map(|thread| thread.messages).sum();
+        assert_eq!(of_threads, after.counters["messages"], "{stats:?}");
+        if !target.is_empty() {
+            assert_eq!((after.engine.as_str(), after.threads.len()), ("epoll", 2), "{stats:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_tell_what_it_counted_is_measured_all_the_same() {
+    let (_mute, mute) = peer::server(SERVER, &["--threads", "1", "--admin", "none"]);
+    let foreign = misbehaving(|messages, answer| answer.message(messages - 1));
+    for address in [mute, foreign] {
+        let ended = run(&["--rate", "500", "-c", "2", &format!("ws://{address}/")]);
+        assert_eq!(ended.result(0, Status::Completed).server_stats, None);
+        assert!(!ended.errors.contains("stats"), "nothing is said of it: {}", ended.errors);
+    }
+}
+
+#[test]
 fn percentiles_and_verdict_follow_from_what_is_saved() {
     let ended = run(&["--rate", "2000", "--duration", "1200ms"]);
     let result = ended.result(0, Status::Completed);

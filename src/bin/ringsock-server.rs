@@ -59,6 +59,7 @@ Examples:
   ringsock-server --listen [::]:9001 --stats 1s       IPv6 and IPv4, counts every second
   ringsock-server --max-connections 200000            raises the limit on open files, or says to what
   ringsock-server --engine epoll                      another I/O engine, same server
+  ringsock-server --admin 127.0.0.1:9100              counters and live page at http://127.0.0.1:9100/, and only there
   ringsock-server --tls-self-signed --tls-save-cert here.pem    wss://, for ringsock-load --ca here.pem
   ringsock-server --probe                             what this kernel's io_uring can do
   ringsock-load ws://127.0.0.1:9001/ --cpus 1         drive it from another CPU";
@@ -101,6 +102,10 @@ fn run(flags: &Flags) -> anyhow::Result<ExitCode> {
         .context("standard output")?;
     // A script may have closed our output once it had read the address.
     let _ = writeln!(std::io::stdout(), "engine {}", plan.engine);
+    if let Some(address) = server.admin_address() {
+        let scheme = if plan.tls.is_some() { "https" } else { "http" };
+        let _ = writeln!(std::io::stdout(), "admin on {scheme}://{address}/");
+    }
     if let Some(notice) = plan.tls.as_ref().and_then(|tls| tls.notice.as_ref()) {
         let _ = writeln!(std::io::stdout(), "{notice}");
     }

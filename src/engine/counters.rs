@@ -72,6 +72,10 @@ counters! {
         zero_copies,
         /// Of those, sends that the kernel copied after all.
         zero_copies_copied,
+        /// Bytes that wait now for peers which don't take them.
+        waiting_bytes,
+        /// Connections that they wait on.
+        waiting_connections,
         ; /// What [`Tls`](super::Tls) did.
         tls: TlsCounters
     }

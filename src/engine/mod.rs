@@ -45,7 +45,7 @@ use outbox::{BufferPool, Outbox, Segment};
 pub use probe::{Feature, Probe};
 pub use route::Route;
 pub use tap::{Tap, Tapped};
-pub use thread::{Switches, yield_to_all_others};
+pub use thread::{Switches, thread_cpu_ns, yield_to_all_others};
 use timers::Timers;
 pub use tls::{Ends, Tls, TlsCounters};
 use waiting::Waiting;

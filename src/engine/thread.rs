@@ -23,6 +23,12 @@ impl Switches {
     }
 }
 
+/// Processor time of the calling thread, since it began, in nanoseconds (Linux 2.6.12); some 200 ns.
+pub fn thread_cpu_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Has the kernel run the calling thread only on time that nobody else asks for (`SCHED_IDLE`, Linux 2.6.23), and
 /// niced by 19 where that is refused.
 ///

@@ -97,6 +97,10 @@ impl<C> Connections<C> {
         }
         let state = line.waiting.0.get_or_insert_default();
         common.waiting_bytes = common.waiting_bytes - state.bytes + queued_bytes;
+        let counters = &mut self.counters;
+        counters.waiting_bytes = counters.waiting_bytes - state.bytes as u64 + queued_bytes as u64;
+        counters.waiting_connections =
+            counters.waiting_connections - u64::from(state.bytes > 0) + u64::from(queued_bytes > 0);
         state.bytes = queued_bytes;
         state.since_ns = if queued_bytes == 0 { None } else { state.since_ns.or(Some(common.now_ns)) };
     }

@@ -24,6 +24,7 @@ mod record;
 pub mod scenario;
 mod schedule;
 pub mod series;
+mod server_stats;
 #[cfg(test)]
 mod simulation;
 mod sources;
@@ -60,6 +61,7 @@ use crew::{Crew, Event, GOODBYE};
 use crowd::Crowd;
 use progress::Progress;
 use scenario::Play;
+use server_stats::Inquiry;
 use watch::{Agreed, Measured, ServerCpu, Watch};
 
 /// How often a server of the run's own pings the silent connections of `idle`.
@@ -194,12 +196,15 @@ impl Run {
         verbosity: Verbosity,
     ) -> Result<RunResult, LoadError> {
         let mut progress = Progress::new(verbosity, &self.plan, endpoint, self.interrupter())?;
+        let inquiry = Inquiry::before(&self.plan, endpoint, embedded.as_ref());
         let measured = self.measure_all(endpoint, embedded.as_ref(), &mut progress);
+        let server_stats = if measured.is_ok() { inquiry.after(embedded.as_ref()) } else { None };
         progress.finish();
         let drained = embedded.map(|server| server.drain(GOODBYE)).transpose();
         let measured = measured?;
         let served = drained?;
-        Ok(self.into_result(measured, served.as_deref(), endpoint, command_line))
+        let result = self.into_result(measured, served.as_deref(), endpoint, command_line);
+        Ok(RunResult { server_stats, ..result })
     }
 
     /// Of a scenario that is held against itself, first without those beside.
@@ -321,6 +326,7 @@ impl Run {
             anatomy,
             particulars,
             exemplars,
+            server_stats: None,
             summary,
         };
         result.verdict = Some(verdict::judge(&result));

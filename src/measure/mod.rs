@@ -19,6 +19,7 @@ pub mod result;
 pub mod rounds;
 pub mod samples;
 pub mod series;
+pub mod server_stats;
 pub mod steadiness;
 pub mod store;
 pub mod student;

@@ -17,6 +17,7 @@ use super::histogram::{self, Histogram, new_histogram};
 use super::particulars::Particulars;
 use super::samples::{Estimate, Inflation};
 use super::series::Batch;
+use super::server_stats::ServerStats;
 use super::steadiness::Pace;
 use super::units::size;
 use super::verdict::Verdict;
@@ -88,6 +89,9 @@ pub struct RunResult {
     /// The worst messages, worst first; in the file, one line each.
     #[serde(default, serialize_with = "one_line_each")]
     pub exemplars: Vec<Exemplar>,
+    /// What the server counted, before and after; `None` where it does not tell.
+    #[serde(default)]
+    pub server_stats: Option<ServerStats>,
     /// The headline numbers, derived from all of the above, for people and `jq`.
     pub summary: Summary,
 }

@@ -13,6 +13,7 @@ mod counters;
 mod deflated;
 mod limits;
 mod opening;
+mod pages;
 mod scenes;
 
 use super::echo;
@@ -22,7 +23,8 @@ use crate::limits::IDLE_CONNECTION_BYTES;
 pub use crate::ws::connection::{Bounds, Timeouts};
 use crate::ws::connection::{Connection, Due};
 use crate::ws::frame::{Fault, close_code};
-use crate::ws::handshake::{Rejection, ServerHandshake};
+use crate::ws::handshake::ServerHandshake;
+pub use crate::ws::handshake::{PageRequest, Rejection};
 use crate::ws::mask::Mask;
 use counters::Awaited;
 pub use counters::{Kinds, Scenes, Served};
@@ -30,6 +32,8 @@ pub use deflated::Compressed;
 use deflated::Deflation;
 pub use limits::{Limits, Shared, SlowConsumer};
 pub use opening::{AllowedOrigins, Origin, Subprotocol, Terms};
+use pages::Desk;
+pub use pages::{Answer, Pages, Question};
 pub use scenes::Scene;
 use scenes::Stage;
 
@@ -49,6 +53,7 @@ pub struct Serve<R> {
     deflation: Option<Box<Deflation>>,
     stage: Option<Box<Stage>>,
     terms: Box<Terms>,
+    desk: Option<Box<Desk>>,
     /// Which of the hub's threads this is.
     thread: usize,
 }
@@ -147,6 +152,7 @@ impl<R: FnMut(Served)> Serve<R> {
             deflation: None,
             stage: None,
             terms: Box::default(),
+            desk: None,
             thread: 0,
         }
     }
@@ -185,6 +191,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let Stamped { connection, stamper } = &mut **stamped;
         let answered = echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns);
         self.served.messages += answered.messages;
+        self.served.messages_stamped += answered.messages;
         if !connection.is_open() || self.is_draining() {
             self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         }
@@ -203,6 +210,7 @@ impl<R: FnMut(Served)> Serve<R> {
             self.served.on_fault(fault);
             self.leave(conn, io, now_ns);
         } else if connection.is_closed() {
+            self.served.closes += 1;
             self.part(conn, io, now_ns);
         } else {
             self.begin_close(conn, io, close_code::GOING_AWAY, "server is shutting down", now_ns);
@@ -292,7 +300,13 @@ impl<R: FnMut(Served)> Serve<R> {
             Peer::Opening { until_ns, .. } => {
                 return self.wait_until(*until_ns, Awaited::Handshake, io, now_ns);
             }
-            Peer::Leaving { until_ns } => return self.wait_until(*until_ns, Awaited::Close, io, now_ns),
+            Peer::Leaving { until_ns } => {
+                let until_ns = *until_ns;
+                if !self.look_at_page(conn, io, now_ns) {
+                    self.wait_until(until_ns, Awaited::Close, io, now_ns);
+                }
+                return;
+            }
             Peer::Open(connection) => connection,
             Peer::Stamped(stamped) => &mut stamped.connection,
             Peer::Compressed(compressed) => compressed.deflated.connection(),
@@ -321,6 +335,7 @@ impl<R: FnMut(Served)> Serve<R> {
                     let in_frame = sends_parts && connection.in_frame();
                     // A ping must not cut an echo in two; silence in the middle of a frame counts the same.
                     if let Some(frame) = connection.ping(now_ns, NO_KEY).filter(|_| !in_frame) {
+                        self.served.pings += 1;
                         io.write(|out| out.extend_from_slice(frame.as_bytes()));
                     }
                 }
@@ -410,6 +425,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
         if let Some((conn, mut io)) = connections.get(id)
             && !self.awaits_answers(conn, &mut io, now_ns)
             && !self.scene_is_owed(conn, &mut io, now_ns)
+            && !self.awaits_page(&io)
         {
             let has_closed = matches!(conn, Peer::Leaving { .. });
             self.served.kinds.hangups += u64::from(!has_closed);
@@ -455,6 +471,7 @@ impl<R: FnMut(Served) + 'static> Handler for Serve<R> {
 
     fn on_wake(&mut self, connections: &mut Connections<Peer>) {
         self.tell(connections);
+        self.on_counts(connections);
         if self.shared.abandon.load(Ordering::Relaxed) {
             connections.stop();
         } else if self.is_draining() {

@@ -1,8 +1,13 @@
 //! The server: one pinned thread for each CPU, one engine each, and nothing shared between them but counts
 //! and what is published.
 //!
+//! Each thread tells what all of them counted, over HTTP ([`admin`]); with an address of its own for that, one more thread does. It
+//! outlives the others, so that there is an answer while the server ends.
+//!
 //! The load generator runs the same server in its own process when it is given no URL.
 
+mod admin;
+mod board;
 mod deflate;
 mod options;
 mod room;
@@ -11,26 +16,32 @@ mod survey;
 mod tls_flags;
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use admin::snapshot::{Counted, Identity, Process, SCHEMA as STATS_SCHEMA, Snapshot, Thread};
 pub use deflate::{DeflateOptions, Takeover, WindowBits};
-pub use options::{Options, OptionsError, Plan, SlowPolicy, engine_parser};
+pub use options::{Admin, Options, OptionsError, Plan, SlowPolicy, engine_parser};
 pub use room::RoomError;
 pub use stats::{StatsLine, closing_account};
 pub use survey::Survey;
 pub use tls_flags::{TlsFlags, TlsPlan};
 
 use crate::cpu;
-use crate::engine::{Config, Ends, EngineError, Handler, Tapped, Tls, Waker, socket};
+use crate::engine::{
+    Config, Ends, EngineError, EngineKind, Handler, Tapped, Tls, Waker, clock_ns, socket, thread_cpu_ns,
+};
+use crate::limits;
 use crate::scenario::bare::Bare;
 use crate::scenario::deflate::Account;
 use crate::scenario::hub::Hub;
-use crate::scenario::serve::{Serve, Served, Shared};
+use crate::scenario::serve::{Limits, Serve, Served, Shared};
 use crate::scenario::trace::{Role, Trace};
+use admin::{About, Desk};
+use board::{Board, Left};
 
 /// Why a server could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -62,28 +73,8 @@ pub enum ServerError {
 /// How often threads that are to end are looked at.
 const JOIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Counts that the threads leave when they are woken, by whomever.
-#[derive(Debug, Default)]
-struct Board {
-    latest: Mutex<Vec<Left>>,
-    changed: Condvar,
-}
-
-/// What a thread has left, and whether it has since it was asked.
-#[derive(Debug, Clone, Copy, Default)]
-struct Left {
-    served: Served,
-    is_new: bool,
-}
-
-impl Board {
-    fn leave(&self, thread: usize, served: Served) {
-        if let Ok(mut latest) = self.latest.lock() {
-            latest[thread] = Left { served, is_new: true };
-            self.changed.notify_one();
-        }
-    }
-}
+/// How long [`Server::served`] waits for a thread that is busy.
+const GATHER_TIME: Duration = Duration::from_millis(200);
 
 /// What a server's owner waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,11 +101,15 @@ impl Stopper {
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    admin_address: Option<SocketAddr>,
+    /// That of the admin address last, if there is one.
     threads: Vec<JoinHandle<Result<(), ServerError>>>,
     thread_ids: Vec<i32>,
-    wakers: Vec<Waker>,
     shared: Arc<Shared>,
+    /// What the thread of the admin address has for its own.
+    admin_shared: Arc<Shared>,
     board: Arc<Board>,
+    about: Arc<About>,
     notices: mpsc::Receiver<Notice>,
     notify: mpsc::Sender<Notice>,
 }
@@ -125,44 +120,52 @@ impl Server {
     /// # Errors
     /// The first thread's refusal.
     pub fn start(plan: &Plan) -> Result<Self, ServerError> {
-        let listeners = listen(plan.listen, plan.cpus.len())?;
+        let mut listeners = listen(plan.listen, plan.cpus.len())?;
         let address = listeners[0].local_addr().map_err(ServerError::Thread)?;
-        let board = Arc::new(Board::default());
-        if let Ok(mut latest) = board.latest.lock() {
-            *latest = vec![Left::default(); plan.cpus.len()];
+        let mut admin_address = None;
+        if let Admin::At(address) = plan.admin {
+            let listener = listen(address, 1)?.remove(0);
+            admin_address = Some(listener.local_addr().map_err(ServerError::Thread)?);
+            listeners.push(listener);
         }
-        let wakers = std::iter::repeat_with(Waker::new).take(plan.cpus.len());
-        let wakers = wakers.collect::<Result<Vec<_>, _>>().map_err(ServerError::Thread)?;
+        let wakers = listeners.iter().map(|_| Waker::new()).collect::<Result<Vec<_>, _>>();
+        let wakers = wakers.map_err(ServerError::Thread)?;
         let hub = Arc::new(Hub::new(wakers.clone()));
+        let board = Arc::new(Board::new(wakers));
+        let share = || {
+            let deflate_memory = Account::new(plan.deflate_bytes_in_all);
+            Arc::new(Shared { hub: Arc::clone(&hub), deflate_memory, ..Shared::default() })
+        };
+        let (shared, admin_shared) = (share(), share());
+        let about = Arc::new(plan.about(clock_ns(), Arc::clone(&shared)));
         let (notify, notices) = mpsc::channel();
         let mut server = Self {
             address,
+            admin_address,
             threads: Vec::new(),
             thread_ids: Vec::new(),
-            wakers,
-            shared: Arc::new(Shared {
-                hub,
-                deflate_memory: Account::new(plan.deflate_bytes_in_all),
-                ..Shared::default()
-            }),
+            shared,
+            admin_shared,
             board,
+            about,
             notices,
             notify,
         };
         let (ready_tx, ready) = mpsc::channel();
+        let count = listeners.len();
         for (index, listener) in listeners.into_iter().enumerate() {
             server.start_thread(plan, index, listener, ready_tx.clone())?;
         }
         drop(ready_tx);
-        for _ in 0..plan.cpus.len() {
+        for _ in 0..count {
             // A thread that ends instead of getting ready hangs up; its error is what joining it gives.
             match ready.recv() {
                 Ok(thread_id) => server.thread_ids.push(thread_id),
                 Err(_) => break,
             }
         }
-        if server.thread_ids.len() < plan.cpus.len() {
-            server.shared.abandon.store(true, Ordering::Relaxed);
+        if server.thread_ids.len() < count {
+            server.abandon();
             server.join()?;
             return Err(ServerError::Thread(std::io::ErrorKind::Other.into()));
         }
@@ -176,15 +179,19 @@ impl Server {
         listener: TcpListener,
         ready: mpsc::Sender<i32>,
     ) -> Result<(), ServerError> {
-        let waker = self.wakers[index].clone();
-        let (plan, notify) = (plan.clone(), self.notify.clone());
-        let (shared, board) = (Arc::clone(&self.shared), Arc::clone(&self.board));
+        let (plan, notify, board) = (plan.clone(), self.notify.clone(), Arc::clone(&self.board));
+        let is_admins = index == plan.cpus.len();
+        let shared = Arc::clone(if is_admins { &self.admin_shared } else { &self.shared });
+        let desk = Desk::new(index, Arc::clone(&self.about), Arc::clone(&board));
+        let name = self.about.threads[index].0.clone();
         let body = move || {
-            let result = serve(&plan, index, listener, &waker, shared, board, ready);
+            let seat = Seat { index, listener, shared, board: Arc::clone(&board), desk };
+            let result = if is_admins { serve_admin(&plan, seat, ready) } else { serve(&plan, seat, ready) };
+            board.end(index);
             let _ = notify.send(Notice::ThreadEnded);
             result
         };
-        let thread = std::thread::Builder::new().name(format!("server-{index}")).spawn(body);
+        let thread = std::thread::Builder::new().name(name).spawn(body);
         self.threads.push(thread.map_err(ServerError::Thread)?);
         Ok(())
     }
@@ -194,6 +201,11 @@ impl Server {
         self.address
     }
 
+    /// Where plain HTTP is answered, if that is another address.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
+    }
+
     /// Kernel thread ids of its threads, for their CPU time.
     pub fn thread_ids(&self) -> &[i32] {
         &self.thread_ids
@@ -201,13 +213,12 @@ impl Server {
 
     /// What each thread did so far.
     pub fn served(&self) -> Vec<Served> {
-        let Ok(mut latest) = self.board.latest.lock() else { return Vec::new() };
-        latest.iter_mut().for_each(|left| left.is_new = false);
-        self.wakers.iter().for_each(Waker::wake);
-        let all_left = |latest: &mut Vec<Left>| latest.iter().any(|left| !left.is_new);
-        // A thread that ended leaves nothing more; its last counts stand.
-        let waited = self.board.changed.wait_timeout_while(latest, Duration::from_millis(200), all_left);
-        waited.map(|(latest, _)| served_of(&latest)).unwrap_or_default()
+        self.board.gather(GATHER_TIME).iter().map(|left| left.served).collect()
+    }
+
+    /// The same, and everything else that it tells over HTTP.
+    pub fn snapshot(&self) -> Snapshot {
+        self.about.snapshot(&self.board.gather(GATHER_TIME))
     }
 
     /// Waits for something to happen; `None` where nothing did before `timeout`.
@@ -229,10 +240,23 @@ impl Server {
     /// # Errors
     /// A thread had failed.
     pub fn drain(self, bound: Duration) -> Result<Vec<Served>, ServerError> {
-        self.shared.draining.store(true, Ordering::Relaxed);
-        self.wakers.iter().for_each(Waker::wake);
         let until = Instant::now() + bound;
-        while self.threads.iter().any(|thread| !thread.is_finished()) {
+        let count = self.threads.len() - usize::from(self.admin_address.is_some());
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.wake();
+        self.wait_for(&self.threads[..count], until);
+        // It told until now that the others were ending.
+        self.admin_shared.draining.store(true, Ordering::Relaxed);
+        self.wake();
+        self.wait_for(&self.threads[count..], until);
+        self.abandon();
+        let board = Arc::clone(&self.board);
+        self.join()?;
+        Ok(board.latest().iter().map(|left| left.served).collect())
+    }
+
+    fn wait_for(&self, threads: &[JoinHandle<Result<(), ServerError>>], until: Instant) {
+        while threads.iter().any(|thread| !thread.is_finished()) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -240,14 +264,19 @@ impl Server {
             // A thread says that it has ended a moment before it has: don't wait for another word of it.
             self.wait(Some(left.min(JOIN_INTERVAL)));
         }
+    }
+
+    fn wake(&self) {
+        self.board.wakers().iter().for_each(Waker::wake);
+    }
+
+    fn abandon(&self) {
         self.shared.abandon.store(true, Ordering::Relaxed);
-        let board = Arc::clone(&self.board);
-        self.join()?;
-        Ok(board.latest.lock().map(|latest| served_of(&latest)).unwrap_or_default())
+        self.admin_shared.abandon.store(true, Ordering::Relaxed);
     }
 
     fn join(self) -> Result<(), ServerError> {
-        self.wakers.iter().for_each(Waker::wake);
+        self.wake();
         let mut result = Ok(());
         for thread in self.threads {
             match thread.join() {
@@ -257,10 +286,6 @@ impl Server {
         }
         result
     }
-}
-
-fn served_of(latest: &[Left]) -> Vec<Served> {
-    latest.iter().map(|left| left.served).collect()
 }
 
 /// A listener for each thread, all on one address.
@@ -280,60 +305,98 @@ fn listen(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServerE
     Ok(listeners)
 }
 
-/// A thread's life.
-fn serve(
-    plan: &Plan,
+/// What a thread is given.
+struct Seat {
     index: usize,
     listener: TcpListener,
-    waker: &Waker,
     shared: Arc<Shared>,
     board: Arc<Board>,
-    ready: mpsc::Sender<i32>,
-) -> Result<(), ServerError> {
-    let cpu = plan.cpus[index];
+    desk: Desk,
+}
+
+/// A thread's life.
+fn serve(plan: &Plan, seat: Seat, ready: mpsc::Sender<i32>) -> Result<(), ServerError> {
+    let cpu = plan.cpus[seat.index];
     cpu::pin_current_thread(cpu).map_err(|error| ServerError::Pin { cpu, error })?;
+    let Seat { index, listener, shared, board, desk } = seat;
     let mut config = plan.engine_config();
     config.listener = Some(listener);
-    let announce = move || {
-        // Nobody listens only where the start has failed on another thread.
-        let _ = ready.send(cpu::current_thread_id());
-    };
+    let announce = announcing(ready);
+    let waker = board.wakers()[index].clone();
     if plan.bare {
-        plan.engine.kind.run(config, waker, Bare, announce)?;
-    } else {
-        let mut handler = Serve::new(plan.limits, shared, move |served| board.leave(index, served))
-            .on_terms(plan.terms.clone())
-            .as_thread(index);
-        if let Some(settings) = plan.deflate {
-            handler = handler.deflating(settings, plan.outbox_bytes);
-        }
-        match &plan.trace {
-            None => run(plan, config, waker, handler, announce)?,
-            Some(numbers) => {
-                let trace = Trace::to_standard_error(Role::Server, numbers.clone());
-                run(plan, config, waker, Tapped::new(handler, trace), announce)?;
-            }
+        plan.engine.kind.run(config, &waker, Bare, announce)?;
+        return Ok(());
+    }
+    let mut handler = handler(plan, plan.limits, shared, board, index);
+    if plan.admin == Admin::Here {
+        handler = handler.with_pages(desk);
+    }
+    let kind = plan.engine.kind;
+    match &plan.trace {
+        None => run(plan, kind, config, &waker, handler, announce),
+        Some(numbers) => {
+            let trace = Trace::to_standard_error(Role::Server, numbers.clone());
+            run(plan, kind, config, &waker, Tapped::new(handler, trace), announce)
         }
     }
-    Ok(())
+}
+
+/// The life of the thread of the admin address, over the engine that every kernel has.
+fn serve_admin(plan: &Plan, seat: Seat, ready: mpsc::Sender<i32>) -> Result<(), ServerError> {
+    let Seat { index, listener, shared, board, desk } = seat;
+    let limits = Limits { connections: limits::ADMIN_CONNECTIONS as usize, ..plan.limits };
+    let config = Config {
+        listener: Some(listener),
+        connections_max: limits::ADMIN_CONNECTIONS + limits::REFUSED_CONNECTIONS,
+        kernel_timestamps: false,
+        kernel_tls: false,
+        ..plan.engine_config()
+    };
+    let waker = board.wakers()[index].clone();
+    let handler = handler(plan, limits, shared, board, index).with_pages(desk);
+    run(plan, EngineKind::Epoll, config, &waker, handler, announcing(ready))
+}
+
+fn announcing(ready: mpsc::Sender<i32>) -> impl FnOnce() {
+    move || {
+        // Nobody listens only where the start has failed on another thread.
+        let _ = ready.send(cpu::current_thread_id());
+    }
+}
+
+/// What speaks WebSocket, as planned.
+fn handler(
+    plan: &Plan,
+    limits: Limits,
+    shared: Arc<Shared>,
+    board: Arc<Board>,
+    index: usize,
+) -> Serve<impl FnMut(Served) + 'static> {
+    let report = move |served| board.leave(index, Left { served, cpu_ns: thread_cpu_ns() });
+    let handler = Serve::new(limits, shared, report).on_terms(plan.terms.clone()).as_thread(index);
+    match plan.deflate {
+        Some(settings) => handler.deflating(settings, plan.outbox_bytes),
+        None => handler,
+    }
 }
 
 /// Runs a handler until it ends, over TLS if that is planned.
 fn run<H: Handler>(
     plan: &Plan,
+    kind: EngineKind,
     config: Config,
     waker: &Waker,
     handler: H,
     announce: impl FnOnce(),
 ) -> Result<(), ServerError> {
     match &plan.tls {
-        None => drop(plan.engine.kind.run(config, waker, handler, announce)?),
+        None => drop(kind.run(config, waker, handler, announce)?),
         Some(tls) => {
             let ends = Ends::Server(tls.server.clone());
             let handler = Tls::new(handler, ends, tls.handshake_ns, plan.limits.close_ns)
                 .pacing_handshakes(tls.handshakes_per_turn)
-                .handing_to_kernel(plan.engine.kernel_tls);
-            plan.engine.kind.run(config, waker, handler, announce)?;
+                .handing_to_kernel(config.kernel_tls);
+            kind.run(config, waker, handler, announce)?;
         }
     }
     Ok(())

@@ -1,12 +1,15 @@
 //! The server's flags: as typed, then validated.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use super::admin::About;
 use super::deflate::DeflateOptions;
 use super::room::{self, RoomError};
 use super::tls_flags::{TlsFlags, TlsPlan};
@@ -16,7 +19,7 @@ use crate::engine::{Choice, Chosen, Config, EngineError, Faults, Probe, clock_ns
 use crate::limits;
 use crate::scenario::deflate::DeflateSettings;
 use crate::scenario::serve::{
-    AllowedOrigins, Bounds, Limits, Origin, SlowConsumer, Subprotocol, Terms, Timeouts,
+    AllowedOrigins, Bounds, Limits, Origin, Shared, SlowConsumer, Subprotocol, Terms, Timeouts,
 };
 use crate::scenario::trace::Numbers;
 use crate::tls::IdentityError;
@@ -25,6 +28,7 @@ use crate::tls::IdentityError;
 const MACHINE: &str = "Engine and CPUs";
 const HANDSHAKE: &str = "Opening handshake";
 const LIMITS: &str = "Limits";
+const TELLING: &str = "Counters and live page";
 const COMPRESSION: &str = "Compression";
 const TLS: &str = "TLS";
 
@@ -194,6 +198,13 @@ pub struct Options {
     #[arg(long)]
     pub trace_frames: bool,
 
+    /// Where plain HTTP is answered: GET /metrics (Prometheus), /stats (JSON), /healthz (503 once the server is ending), and / (a
+    /// live page for browsers; asked to upgrade, it is the echo). here: on the address of --listen, whose listener is gone once the server
+    /// is ending; ADDRESS: on that one alone, by one more thread, which answers until the last connection of the others is gone and
+    /// echoes for its own page; none: nowhere. Whoever can reach it can read it; --tls-cert and --allow-origin hold there too
+    #[arg(help_heading = TELLING, long, value_name = "here|ADDRESS|none", default_value = "here")]
+    pub admin: Admin,
+
     /// See there.
     #[command(flatten, next_help_heading = COMPRESSION)]
     pub deflate: DeflateOptions,
@@ -212,6 +223,33 @@ pub struct Options {
     /// What is spoken below WebSocket.
     #[command(flatten, next_help_heading = TLS)]
     pub tls: TlsFlags,
+}
+
+/// Where a server answers plain HTTP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Admin {
+    /// Where it speaks WebSocket.
+    #[default]
+    Here,
+    /// At an address of its own.
+    At(SocketAddr),
+    /// Nowhere.
+    None,
+}
+
+impl FromStr for Admin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "here" => Ok(Self::Here),
+            "none" => Ok(Self::None),
+            address => address
+                .parse()
+                .map(Self::At)
+                .map_err(|_| "write an address and port, as 127.0.0.1:9100, or here, or none".to_owned()),
+        }
+    }
 }
 
 /// Reads an engine's name; the names are part of the help.
@@ -266,6 +304,8 @@ pub struct Plan {
     pub terms: Terms,
     /// Frames are traced, as [`Options::trace_frames`] says.
     pub trace: Option<Numbers>,
+    /// Where plain HTTP is answered.
+    pub admin: Admin,
     /// Echo bytes instead of messages.
     pub bare: bool,
     /// Compression, if it is agreed to.
@@ -310,6 +350,23 @@ impl Plan {
             faults: Faults::default(),
         }
     }
+
+    /// What a server of this plan, begun at `started_ns`, tells of itself.
+    pub(super) fn about(&self, started_ns: u64, shared: Arc<Shared>) -> About {
+        let bound = self.cpus.iter().enumerate().map(|(index, &cpu)| (format!("server-{index}"), Some(cpu)));
+        let admins = matches!(self.admin, Admin::At(_)).then(|| ("server-admin".to_owned(), None));
+        About {
+            engine: self.engine.kind.name(),
+            features: self.engine.features.clone(),
+            tls: self.tls.is_some(),
+            deflate: self.deflate.is_some(),
+            subprotocols: self.terms.subprotocols.iter().map(ToString::to_string).collect(),
+            connections_max: self.limits.connections as u64,
+            threads: bound.chain(admins).collect(),
+            started_ns,
+            shared,
+        }
+    }
 }
 
 fn check(flag: &'static str, value: u64, holds: bool, rule: &'static str) -> Result<(), OptionsError> {
@@ -340,7 +397,12 @@ impl Options {
         }
         let mut tls = self.tls.validate(self.listen.ip())?;
         let engine = self.tls.engine(engine, probe, tls.as_mut())?;
-        let room = room::make(self.max_connections, threads, engine.has_direct_descriptors());
+        let room = room::make(
+            self.max_connections,
+            threads,
+            engine.has_direct_descriptors(),
+            matches!(self.admin, Admin::At(_)),
+        );
         let room = room.map_err(OptionsError::Room)?;
         let nanoseconds =
             |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).min(u64::MAX / 4);
@@ -379,6 +441,7 @@ impl Options {
                 origins: AllowedOrigins::new(self.allow_origin.clone()),
             },
             trace: self.trace_frames.then(|| Numbers::new(clock_ns())),
+            admin: if self.bare { Admin::None } else { self.admin },
             bare: self.bare,
             deflate: self.deflate.settings(),
             deflate_bytes_in_all: match self.max_deflate_memory.as_u64() {

@@ -9,12 +9,14 @@
 //! that are told that there is no room. Where all connections fit into each table, nothing is left to chance.
 
 use crate::engine::{EngineError, files};
-use crate::limits::{CONNECTIONS, DIRECT_DESCRIPTORS, REFUSED_CONNECTIONS, THREADS};
+use crate::limits::{ADMIN_CONNECTIONS, CONNECTIONS, DIRECT_DESCRIPTORS, REFUSED_CONNECTIONS, THREADS};
 
 /// Descriptors that are not connections: standard streams, and of each thread its ring or epoll instance, listener,
 /// eventfd and timers.
 const OTHER_FILES: u64 = 64;
 const FILES_PER_THREAD: u64 = 16;
+/// Those of the admin address's thread, its connections among them.
+const ADMIN_FILES: u64 = ADMIN_CONNECTIONS as u64 + REFUSED_CONNECTIONS as u64 + FILES_PER_THREAD;
 
 /// By how many standard deviations a thread's share may exceed an even one.
 const DEVIATIONS: u64 = 6;
@@ -64,9 +66,16 @@ pub enum RoomError {
 }
 
 /// Room for as many as are `asked` for, else for as many as the limit on open files allows, which is raised as far as it can be.
-/// `has_tables`: each thread has a table of direct descriptors.
-pub(super) fn make(asked: Option<u32>, threads: usize, has_tables: bool) -> Result<Room, RoomError> {
-    let overhead = u64::from(REFUSED_CONNECTIONS) + other_files(threads);
+/// `has_tables`: each thread has a table of direct descriptors. `has_admin`: there is an admin address besides, with a thread of
+/// its own, which has none.
+pub(super) fn make(
+    asked: Option<u32>,
+    threads: usize,
+    has_tables: bool,
+    has_admin: bool,
+) -> Result<Room, RoomError> {
+    let others = other_files(threads) + if has_admin { ADMIN_FILES } else { 0 };
+    let overhead = u64::from(REFUSED_CONNECTIONS) + others;
     let Some(connections) = asked else {
         let limit = files::raise_towards(u64::from(CONNECTIONS) + overhead);
         let count = limit.saturating_sub(overhead).min(CONNECTIONS.into());

@@ -27,7 +27,7 @@ mod tests;
 
 pub use client::{AddressError, ClientHandshake, ResponseError};
 pub use head::HeadError;
-pub use server::{Chosen, Rejection, ServerHandshake, Upgrade};
+pub use server::{Asked, Chosen, PageRequest, Rejection, ServerHandshake, Upgrade};
 
 /// Header lines a head may have before it is refused (431 in the server role), where nothing else is asked for.
 pub const HEADERS_MAX: usize = 100;

@@ -64,7 +64,8 @@ pub(crate) fn upgraded(
     let mut buffer = [0; 16 * 1024];
     loop {
         let Ok(count @ 1..) = stream.read(&mut buffer) else { return None };
-        if let Some(upgrade) = handshake.on_bytes(&buffer[..count]).unwrap() {
+        // Before it connects, the generator may ask for a page.
+        if let Some(upgrade) = handshake.on_bytes(&buffer[..count]).ok()? {
             stream.write_all(&answer(&upgrade)).ok()?;
             return Some(buffer[upgrade.consumed_bytes()..count].to_vec());
         }

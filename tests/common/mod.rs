@@ -236,6 +236,7 @@ pub(crate) fn sample() -> RunResult {
         anatomy: None,
         particulars: Particulars::default(),
         exemplars: Vec::new(),
+        server_stats: None,
         summary,
     };
     result.verdict = Some(judge(&result));

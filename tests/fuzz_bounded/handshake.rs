@@ -4,7 +4,7 @@
 //! so that a seed file begins as the HTTP it is). Nothing here knows which inputs are valid: that is the
 //! part of the unit tests.
 
-use ringsock::ws::handshake::{ClientHandshake, Rejection, ResponseError, ServerHandshake};
+use ringsock::ws::handshake::{Asked, ClientHandshake, Rejection, ResponseError, ServerHandshake};
 
 /// The nonce of RFC 6455 section 1.3, so that its sample response opens.
 const NONCE: [u8; 16] = *b"the sample nonce";
@@ -15,6 +15,7 @@ pub(crate) fn check(data: &[u8]) {
     let max_head_bytes = if bound >= 128 { 8192 } else { 4 * usize::from(bound) };
     let piece_bytes = 1 + usize::from(cut);
     server_is_blind_to_splits(stream, max_head_bytes, piece_bytes);
+    a_page_is_asked_for_by_what_opens_nothing(stream, max_head_bytes, piece_bytes);
     client_is_blind_to_splits(stream, max_head_bytes, piece_bytes);
     request_says_what_was_asked(stream);
 }
@@ -45,6 +46,32 @@ fn server_is_blind_to_splits(stream: &[u8], max_head_bytes: usize, piece_bytes: 
             assert!(head_bytes <= max_head_bytes && stream[..head_bytes].ends_with(b"\r\n\r\n"));
         }
         Err(rejection) => refusal_is_readable(&rejection),
+    }
+}
+
+/// Path, and whether the body is to be left out; `None` of what opens.
+type Page = Option<(String, bool)>;
+
+fn serve_any(stream: &[u8], max_head_bytes: usize, piece_bytes: usize) -> Result<Option<Page>, Rejection> {
+    let mut server = ServerHandshake::new(max_head_bytes);
+    for piece in stream.chunks(piece_bytes) {
+        match server.on_bytes_of_any(piece)? {
+            None => {}
+            Some(Asked::Upgrade(_)) => return Ok(Some(None)),
+            Some(Asked::Page(page)) => return Ok(Some(Some((page.path.to_owned(), page.is_head)))),
+        }
+    }
+    Ok(None)
+}
+
+fn a_page_is_asked_for_by_what_opens_nothing(stream: &[u8], max_head_bytes: usize, piece_bytes: usize) {
+    let any = serve_any(stream, max_head_bytes, stream.len().max(1));
+    assert_eq!(serve_any(stream, max_head_bytes, piece_bytes), any, "in pieces of {piece_bytes}");
+    match (&any, serve(stream, max_head_bytes, piece_bytes)) {
+        (Ok(None), Ok(None)) | (Ok(Some(None)), Ok(Some(_))) | (Err(_), Err(_)) => {}
+        (Ok(Some(Some((path, false)))), Err(Rejection::UpgradeRequired)) => assert!(path.starts_with('/')),
+        (Ok(Some(Some((path, true)))), Err(Rejection::Method)) => assert!(path.starts_with('/')),
+        (any, upgrades) => panic!("{any:?} where pages are answered, {upgrades:?} where not"),
     }
 }
 

@@ -107,6 +107,7 @@ pub(super) fn result_of(setup: &Setup, response_ns: impl IntoIterator<Item = u64
         anatomy: None,
         particulars: Particulars::default(),
         exemplars: Vec::new(),
+        server_stats: None,
         summary,
     }
 }

@@ -93,6 +93,16 @@ counters! {
         connections,
         /// Messages received whole.
         messages,
+        /// Of those, on connections that asked for stamps.
+        messages_stamped,
+        /// Of those, on connections that agreed on compression.
+        messages_compressed,
+        /// Closing handshakes that were completed, whoever began them.
+        closes,
+        /// Pings that were sent, because a peer was silent.
+        pings,
+        /// Requests for pages, by plain HTTP, that were answered.
+        pages,
         /// Opening handshakes that were accepted.
         upgrades,
         /// Of those, agreed to compress without context takeover, because there was no memory left for it.

@@ -1,14 +1,14 @@
 //! The opening handshake: what a server asks of a request beside the RFC's own rules, and what its answer makes of a connection.
 
 use super::deflated::Agreed;
-use super::scenes::Asked;
+use super::scenes::Wanted;
 use super::{Peer, Place, Serve, Served, Stamped};
 use crate::engine::{Io, Received};
 use crate::limits;
 use crate::scenario::stamps::{Layout, Stamper};
 use crate::ws::connection::Connection;
 use crate::ws::frame::Role;
-use crate::ws::handshake::{Chosen, HEADERS_BOUND, HEADERS_MAX, Rejection, Upgrade};
+use crate::ws::handshake::{Asked, Chosen, HEADERS_BOUND, HEADERS_MAX, Rejection, Upgrade};
 pub use crate::ws::origin::{AllowedOrigins, Origin};
 use crate::ws::subprotocol;
 pub use crate::ws::subprotocol::Subprotocol;
@@ -55,17 +55,26 @@ impl<R: FnMut(Served)> Serve<R> {
     pub(super) fn on_head(&mut self, conn: &mut Peer, io: &mut Io<'_>, received: Received<'_>, now_ns: u64) {
         let Peer::Opening { handshake, place, .. } = conn else { return };
         let head = &received.memory[received.range.clone()];
-        let judged = match handshake.on_bytes(head) {
+        let asked = match &self.desk {
+            Some(_) => handshake.on_bytes_of_any(head),
+            None => handshake.on_bytes(head).map(|upgrade| upgrade.map(Asked::Upgrade)),
+        };
+        let judged = match asked {
             Ok(None) => return,
             Ok(Some(_)) if *place != Place::Free => Err(place.refusal()),
-            Ok(Some(upgrade)) => self.judge(&upgrade, io, now_ns),
+            Ok(Some(Asked::Upgrade(upgrade))) => self.judge(&upgrade, io, now_ns),
+            Ok(Some(Asked::Page(request))) => match self.answer_page(&request) {
+                Ok(answer) => return self.send_page(conn, io, answer, now_ns),
+                Err(rejection) => Err(rejection),
+            },
             Err(rejection) => Err(rejection),
         };
         match judged {
             Ok(accepted) => self.open(conn, io, received, accepted, now_ns),
             Err(rejection) => {
                 self.served.on_rejection(&rejection);
-                io.send(rejection.response());
+                let response = self.refusal(&rejection);
+                io.send(response);
                 self.leave(conn, io, now_ns);
             }
         }
@@ -76,13 +85,15 @@ impl<R: FnMut(Served)> Serve<R> {
             return Err(Rejection::Origin);
         }
         let (mut stamps, mut agreed, mut scene) = (None, None, None);
-        match Asked::read(upgrade.path(), upgrade.query())? {
-            Asked::Echo => {
+        match Wanted::read(upgrade.path(), upgrade.query())? {
+            Wanted::Echo => {
                 stamps = Layout::asked_for(upgrade.query());
                 // Stamps are written over an echo's own bytes, which a compressed one has none of.
                 agreed = if stamps.is_none() { self.agree(upgrade) } else { None };
             }
-            asked => scene = Some(self.scene(asked, upgrade.path(), io, self.connection(now_ns), now_ns)?),
+            wanted => {
+                scene = Some(self.scene(wanted, upgrade.path(), io, self.connection(now_ns), now_ns)?)
+            }
         }
         let response = upgrade.accept_choosing(&Chosen {
             subprotocol: subprotocol::choose(upgrade.subprotocols(), &self.terms.subprotocols),

@@ -48,7 +48,7 @@ impl Stage {
 
 /// What a request asks for.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum Wanted {
     Echo,
     Json,
     Work(work::Amount),
@@ -56,7 +56,7 @@ pub(super) enum Asked {
     Push(push::Wish),
 }
 
-impl Asked {
+impl Wanted {
     /// By path and query.
     pub(super) fn read(path: &str, query: Option<&str>) -> Result<Self, Rejection> {
         let (scenario, name) = scenario::at_path(path).ok_or(Rejection::NotFound)?;
@@ -172,7 +172,7 @@ impl<R: FnMut(Served)> Serve<R> {
     /// What a connection at another path than the echo's becomes.
     pub(super) fn scene(
         &mut self,
-        asked: Asked,
+        asked: Wanted,
         path: &str,
         io: &Io<'_>,
         connection: Connection,
@@ -186,11 +186,11 @@ impl<R: FnMut(Served)> Serve<R> {
             stage.floor.enter(path, subscriber).map_err(|_| Rejection::TooManyRooms)
         };
         let part = match asked {
-            Asked::Echo => unreachable!("the echo is no scene"),
-            Asked::Json => Part::Json(enter(Role::Both)?),
-            Asked::Topic(role) => Part::Topic(enter(role)?),
-            Asked::Work(amount) => Part::Work(work::Worker::new(amount, &mut stage.ground)),
-            Asked::Push(wish) => Part::Push(push::Ticker::new(wish, now_ns)),
+            Wanted::Echo => unreachable!("the echo is no scene"),
+            Wanted::Json => Part::Json(enter(Role::Both)?),
+            Wanted::Topic(role) => Part::Topic(enter(role)?),
+            Wanted::Work(amount) => Part::Work(work::Worker::new(amount, &mut stage.ground)),
+            Wanted::Push(wish) => Part::Push(push::Ticker::new(wish, now_ns)),
         };
         self.has_turns = true;
         let messages = Messages::new(connection, &stage.unread);

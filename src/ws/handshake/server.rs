@@ -46,10 +46,77 @@ impl ServerHandshake {
     /// # Panics
     /// When called again after the head was complete.
     pub fn on_bytes<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Option<Upgrade<'a>>, Rejection> {
+        let Some(head) = self.head.on_bytes(bytes)? else { return Ok(None) };
+        match Asked::from_head(head, false)? {
+            Asked::Upgrade(upgrade) => Ok(Some(upgrade)),
+            Asked::Page(_) => Err(Rejection::UpgradeRequired),
+        }
+    }
+
+    /// The same, where requests for pages are answered too.
+    ///
+    /// # Errors
+    /// As [`on_bytes`](Self::on_bytes), but for what asks for a page.
+    ///
+    /// # Panics
+    /// As [`on_bytes`](Self::on_bytes).
+    pub fn on_bytes_of_any<'a>(&'a mut self, bytes: &'a [u8]) -> Result<Option<Asked<'a>>, Rejection> {
         match self.head.on_bytes(bytes)? {
-            Some(head) => Upgrade::from_head(head).map(Some),
+            Some(head) => Asked::from_head(head, true).map(Some),
             None => Ok(None),
         }
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug)]
+pub enum Asked<'a> {
+    /// To speak WebSocket.
+    Upgrade(Upgrade<'a>),
+    /// A page.
+    Page(PageRequest<'a>),
+}
+
+/// A GET or HEAD that has nothing of WebSocket about it; it borrows from the head.
+///
+/// A request with `Sec-WebSocket-Key` and without `Upgrade` is none: it comes from a client of ours, and through a proxy that
+/// took the `Upgrade` away (RFC 9110 section 7.8), which is to be told so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest<'a> {
+    /// As [`Upgrade::path`].
+    pub path: &'a str,
+    /// Whether the answer is to come without its body (RFC 9110 section 9.3.2).
+    pub is_head: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// The checks of RFC 6455 section 4.2.1, the most telling cause first; `takes_pages`: of those that RFC 9112 makes, if it is a page
+    /// that is asked for.
+    fn from_head(head: Head<'a>, takes_pages: bool) -> Result<Self, Rejection> {
+        let mut storage = storage();
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = request.parse_with_uninit_headers(head.bytes, head.room(&mut storage));
+        head.parsed(parsed).map_err(|error| match error {
+            HeadError::Malformed(httparse::Error::Version) => Rejection::HttpVersion,
+            other => Rejection::Head(other),
+        })?;
+        ensure(request.version == Some(1), Rejection::HttpVersion)?;
+        let is_page = takes_pages
+            && !lists(request.headers, "Upgrade", "websocket")
+            && values(request.headers, "Sec-WebSocket-Key").next().is_none();
+        let is_head = is_page && request.method == Some("HEAD");
+        ensure(is_head || request.method == Some("GET"), Rejection::Method)?;
+        let (path, query) = request.path.and_then(split_target).ok_or(Rejection::Target)?;
+        check_framing(request.headers)?;
+        if is_page {
+            return Ok(Self::Page(PageRequest { path, is_head }));
+        }
+        let key = check_request_headers(request.headers)?;
+        extensions::check(values(request.headers, "Sec-WebSocket-Extensions"))
+            .map_err(|_| Rejection::Extensions)?;
+        let offered = values(request.headers, "Sec-WebSocket-Protocol").flat_map(list_elements);
+        subprotocol::check(offered).map_err(|_| Rejection::Subprotocol)?;
+        Ok(Self::Upgrade(Upgrade { head, path, query, accept: accept_key(key) }))
     }
 }
 
@@ -63,26 +130,6 @@ pub struct Upgrade<'a> {
 }
 
 impl<'a> Upgrade<'a> {
-    /// The checks of RFC 6455 section 4.2.1, the most telling cause first.
-    fn from_head(head: Head<'a>) -> Result<Self, Rejection> {
-        let mut storage = storage();
-        let mut request = httparse::Request::new(&mut []);
-        let parsed = request.parse_with_uninit_headers(head.bytes, head.room(&mut storage));
-        head.parsed(parsed).map_err(|error| match error {
-            HeadError::Malformed(httparse::Error::Version) => Rejection::HttpVersion,
-            other => Rejection::Head(other),
-        })?;
-        ensure(request.version == Some(1), Rejection::HttpVersion)?;
-        ensure(request.method == Some("GET"), Rejection::Method)?;
-        let (path, query) = request.path.and_then(split_target).ok_or(Rejection::Target)?;
-        let key = check_request_headers(request.headers)?;
-        extensions::check(values(request.headers, "Sec-WebSocket-Extensions"))
-            .map_err(|_| Rejection::Extensions)?;
-        let offered = values(request.headers, "Sec-WebSocket-Protocol").flat_map(list_elements);
-        subprotocol::check(offered).map_err(|_| Rejection::Subprotocol)?;
-        Ok(Self { head, path, query, accept: accept_key(key) })
-    }
-
     /// The path asked for, as sent (percent-encoding kept), without the query; it starts with `/`.
     pub fn path(&self) -> &'a str {
         self.path
@@ -221,12 +268,17 @@ impl Rejection {
 
     /// The whole response, its body naming the cause in one line of text. Close once it is sent.
     pub fn response(&self) -> Bytes {
+        self.response_allowing("GET")
+    }
+
+    /// The same, of a server that takes these methods.
+    pub fn response_allowing(&self, methods: &str) -> Bytes {
         // A 426 must carry Upgrade, and whoever sends Upgrade must list it in Connection (RFC 9110 sections
         // 15.5.22 and 7.8); the version tells the client what to retry with (RFC 6455 section 4.4).
         let (reason, fields) = match self.status_code() {
             403 => ("Forbidden", "Connection: close\r\n"),
             404 => ("Not Found", "Connection: close\r\n"),
-            405 => ("Method Not Allowed", "Allow: GET\r\nConnection: close\r\n"),
+            405 => ("Method Not Allowed", "Connection: close\r\n"),
             426 => (
                 "Upgrade Required",
                 "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nConnection: close, Upgrade\r\n",
@@ -237,22 +289,27 @@ impl Rejection {
             _ => ("Bad Request", "Connection: close\r\n"),
         };
         let code = self.status_code();
+        let allow = if code == 405 { format!("Allow: {methods}\r\n") } else { String::new() };
         let body = format!("{self}\n");
         let body_bytes = body.len();
         format!(
-            "HTTP/1.1 {code} {reason}\r\n{fields}\
+            "HTTP/1.1 {code} {reason}\r\n{allow}{fields}\
              Content-Type: text/plain; charset=utf-8\r\nContent-Length: {body_bytes}\r\n\r\n{body}"
         )
         .into()
     }
 }
 
-/// Gives back the key.
-fn check_request_headers<'a>(headers: &[Header<'a>]) -> Result<&'a [u8], Rejection> {
+/// What holds of any request: no body, and one host.
+fn check_framing(headers: &[Header<'_>]) -> Result<(), Rejection> {
     let is_zero = |length: &[u8]| !length.is_empty() && length.iter().all(|&digit| digit == b'0');
     ensure(values(headers, "Transfer-Encoding").next().is_none(), Rejection::Body)?;
     ensure(values(headers, "Content-Length").all(is_zero), Rejection::Body)?;
-    ensure(only_value(headers, "Host").is_some_and(is_authority), Rejection::Host)?;
+    ensure(only_value(headers, "Host").is_some_and(is_authority), Rejection::Host)
+}
+
+/// Gives back the key.
+fn check_request_headers<'a>(headers: &[Header<'a>]) -> Result<&'a [u8], Rejection> {
     ensure(lists(headers, "Upgrade", "websocket"), Rejection::UpgradeRequired)?;
     ensure(lists(headers, "Connection", "upgrade"), Rejection::UpgradeRequired)?;
     ensure(only_value(headers, "Sec-WebSocket-Version") == Some(b"13"), Rejection::WebSocketVersion)?;

@@ -7,6 +7,7 @@ use super::client::BODY_QUOTE_BYTES_MAX;
 use super::*;
 
 mod edges;
+mod pages;
 
 const MAX: usize = 4096;
 
