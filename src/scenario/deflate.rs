@@ -359,6 +359,7 @@ impl Deflated {
             let Some(event) = self.messages.next(&mut memory[at..])? else { return Ok(memory.len()) };
             let start = at;
             at += event.consumed();
+            answered.frames.on_event(&event);
             match event {
                 Event::Data(data) if self.connection().is_open() => {
                     at = start + data.chunk.header_bytes;

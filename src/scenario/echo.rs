@@ -5,6 +5,7 @@
 //! answer, so that a wrong, missing, repeated or reordered one cannot go unseen. Where answers are stamped (see
 //! [`super::stamps`]), every byte but the stamps' is.
 
+use super::frames::Frames;
 use super::stamps::{BYTES_MAX, Layout, START, Stamper};
 use super::table::ANY_ECHO;
 use super::{Parameter, Scenario};
@@ -41,6 +42,8 @@ const NO_KEY: Mask = Mask::from_bytes([0; 4]);
 pub struct Answered {
     /// Messages that ended.
     pub messages: u64,
+    /// Frames that began.
+    pub frames: Frames,
     /// The peer's fault that failed the connection, if any.
     pub fault: Option<Fault>,
 }
@@ -109,9 +112,12 @@ fn converse<const SHORTCUT: bool>(
 ) -> Result<(), Fault> {
     loop {
         if SHORTCUT {
-            answered.messages += in_place.echo_short_messages(connection)?;
+            let (message_count, text_count) = in_place.echo_short_messages(connection)?;
+            answered.messages += message_count;
+            answered.frames.on_whole_messages(message_count, text_count);
         }
         let Some(event) = in_place.next(connection)? else { return Ok(()) };
+        answered.frames.on_event(&event);
         match event {
             Event::Data(data) => {
                 if connection.is_open() {

@@ -214,6 +214,7 @@ impl Messages {
         while let Some(event) = self.connection.next(&memory[at..range.end])? {
             let start = at;
             at += event.consumed();
+            answered.frames.on_event(&event);
             match event {
                 Event::Data(data) => {
                     let payload = start + data.chunk.header_bytes..at;

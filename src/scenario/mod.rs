@@ -10,6 +10,7 @@ pub mod broadcast;
 pub mod deflate;
 pub mod echo;
 pub mod echo_client;
+pub mod frames;
 pub mod hub;
 pub mod json;
 pub mod messages;

@@ -172,7 +172,7 @@ impl<R: FnMut(Served)> Serve<R> {
     ) {
         let Peer::Open(connection) = conn else { return };
         let answered = echo::answer(connection, io, received, skipped_bytes, now_ns);
-        self.served.messages += answered.messages;
+        self.served.on_answered(&answered);
         if !connection.is_open() || self.is_draining() {
             self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         }
@@ -190,7 +190,7 @@ impl<R: FnMut(Served)> Serve<R> {
         let Peer::Stamped(stamped) = conn else { return };
         let Stamped { connection, stamper } = &mut **stamped;
         let answered = echo::answer_stamped(connection, stamper, io, received, skipped_bytes, now_ns);
-        self.served.messages += answered.messages;
+        self.served.on_answered(&answered);
         self.served.messages_stamped += answered.messages;
         if !connection.is_open() || self.is_draining() {
             self.on_frames_while_closing(conn, io, answered.fault, now_ns);

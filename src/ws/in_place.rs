@@ -58,16 +58,17 @@ impl<'b> InPlace<'b> {
         Ok(event)
     }
 
-    /// Answers the short messages that come next, as long as each is whole, with themselves; says how many.
+    /// Answers the short messages that come next, as long as each is whole, with themselves; says how many, and how many of
+    /// them were text.
     /// [`InPlace::next`] and [`InPlace::echo`] would do the same, at three times the cost.
     ///
     /// # Errors
     /// [`Fault::InvalidUtf8`]; nothing of that message is in the reply then.
     #[inline(always)]
-    pub fn echo_short_messages(&mut self, connection: &mut Connection) -> Result<u64, Fault> {
-        let mut message_count = 0;
+    pub fn echo_short_messages(&mut self, connection: &mut Connection) -> Result<(u64, u64), Fault> {
+        let (mut message_count, mut text_count) = (0, 0);
         if !connection.takes_whole_messages(MAX_CONTROL_BYTES as u64) {
-            return Ok(0);
+            return Ok((0, 0));
         }
         while let Some(message) = ShortMessage::parse(&self.memory[self.read..self.end]) {
             let payload_at = self.read + ShortMessage::HEADER_BYTES;
@@ -86,12 +87,13 @@ impl<'b> InPlace<'b> {
             let end = to + message.payload_bytes;
             if message.is_text() {
                 connection.check_whole_text(&self.memory[to..end])?;
+                text_count += 1;
             }
             self.reply.end = end;
             self.read = read;
             message_count += 1;
         }
-        Ok(message_count)
+        Ok((message_count, text_count))
     }
 
     /// Answers a piece of a message with itself.

@@ -10,6 +10,7 @@ use fastrand::Rng;
 use ringsock::engine::Config;
 use ringsock::engine::memory::{Course, End, Ended, Plan, run_pair};
 use ringsock::scenario::deflate::DeflateSettings;
+use ringsock::scenario::frames::Frames;
 use ringsock::scenario::serve::{Limits, Serve, Served, Shared, Timeouts};
 use ringsock::ws::frame::Opcode;
 
@@ -133,6 +134,29 @@ pub(crate) fn conversation(random: &mut Rng, bytes_max: usize) -> (Script, Vec<H
     (Script { frames, closes: true, ..Script::default() }, hears)
 }
 
+/// Counts masked frames by opcode, from the bytes alone (RFC 6455, 5.2).
+fn count_frames(mut bytes: &[u8], counts: &mut Frames) {
+    while let [first, second, rest @ ..] = bytes {
+        *match first & 0xF {
+            0 => &mut counts.frames_continuation,
+            1 => &mut counts.frames_text,
+            2 => &mut counts.frames_binary,
+            8 => &mut counts.frames_close,
+            9 => &mut counts.frames_ping,
+            10 => &mut counts.frames_pong,
+            other => unreachable!("opcode {other}"),
+        } += 1;
+        let extra = match second & 0x7F {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let length = rest[..extra].iter().fold(0, |length, &byte| length << 8 | usize::from(byte));
+        let length = if extra == 0 { usize::from(second & 0x7F) } else { length };
+        bytes = &rest[extra + 4 + length..];
+    }
+}
+
 #[test]
 fn every_message_is_echoed_once_and_in_order_and_every_close_is_answered() {
     let messages = Cell::new(0);
@@ -143,6 +167,8 @@ fn every_message_is_echoed_once_and_in_order_and_every_close_is_answered() {
         let bytes_max = (plan.pipe_bytes * 5).clamp(10, 70_000);
         let (scripts, hears): (Vec<_>, Vec<_>) =
             (0..random.usize(1..5)).map(|_| conversation(&mut random, bytes_max)).unzip();
+        let mut sent = Frames::default();
+        scripts.iter().for_each(|script: &Script| count_frames(&script.frames, &mut sent));
         let Played { talk, served, course, open, .. } =
             play(&plan, faulty(&mut random), patient(), scripts, DRAIN_NS);
         assert_eq!(course.ended, Ended::Stopped, "seed {seed}: {:?}", talk.heard);
@@ -156,6 +182,7 @@ fn every_message_is_echoed_once_and_in_order_and_every_close_is_answered() {
         let said =
             hears.iter().flatten().filter(|heard| matches!(heard, Heard::Message { .. })).count() as u64;
         assert_eq!((served.messages, served.upgrades), (said, hears.len() as u64), "seed {seed}");
+        assert_eq!(served.frames, sent, "seed {seed}");
         assert_eq!((served.faults, served.timeouts, served.rejections, open), (0, 0, 0, 0), "seed {seed}");
         messages.set(messages.get() + said);
     });

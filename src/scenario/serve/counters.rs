@@ -4,6 +4,8 @@
 //! counted for a message but the message itself. A name is that of its field: what `--stats` prints is what is written here.
 
 use crate::engine::{Closed, Counters, counters};
+use crate::scenario::echo::Answered;
+use crate::scenario::frames::Frames;
 use crate::ws::frame::{Fault, close_code};
 use crate::ws::handshake::Rejection;
 
@@ -117,6 +119,8 @@ counters! {
         timeouts,
         ; /// The same and more, by kind.
         kinds: Kinds
+        ; /// Frames received, by opcode.
+        frames: Frames
         ; /// What other scenarios than the echo have done.
         scenes: Scenes
         ; /// The engine's counters.
@@ -127,8 +131,16 @@ counters! {
 impl Served {
     /// Every counter there is, by name.
     pub fn all_named(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let ours = self.named().chain(self.kinds.named()).chain(self.scenes.named());
+        let ours =
+            self.named().chain(self.kinds.named()).chain(self.frames.named()).chain(self.scenes.named());
         ours.chain(self.engine.named()).chain(self.engine.named_of_tls())
+    }
+
+    /// Takes over what a connection's input came to.
+    #[inline]
+    pub(super) fn on_answered(&mut self, answered: &Answered) {
+        self.messages += answered.messages;
+        self.frames += answered.frames;
     }
 
     pub(super) fn on_fault(&mut self, fault: Fault) {

@@ -164,7 +164,7 @@ impl<R: FnMut(Served)> Serve<R> {
 
     fn on_answered(&mut self, conn: &mut Peer, io: &mut Io<'_>, answered: Answered, now_ns: u64) {
         let Peer::Compressed(compressed) = &mut *conn else { return };
-        self.served.messages += answered.messages;
+        self.served.on_answered(&answered);
         self.served.messages_compressed += answered.messages;
         let is_open = compressed.deflated.connection().is_open();
         if is_open && compressed.deflated.is_stalled() {

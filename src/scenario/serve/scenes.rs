@@ -241,7 +241,7 @@ impl<R: FnMut(Served)> Serve<R> {
 
     fn on_scene_answered(&mut self, conn: &mut Peer, io: &mut Io<'_>, answered: Answered, now_ns: u64) {
         let Peer::Scene(scene) = &mut *conn else { return };
-        self.served.messages += answered.messages;
+        self.served.on_answered(&answered);
         if !scene.messages.connection().is_open() || self.is_draining() {
             self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         } else if !scene.messages.waits() && scene.ended_until_ns.is_some() {
@@ -255,7 +255,7 @@ impl<R: FnMut(Served)> Serve<R> {
     pub(super) fn after_close_of_scene(&mut self, conn: &mut Peer, io: &mut Io<'_>, now_ns: u64) {
         let Peer::Scene(scene) = &mut *conn else { return };
         let answered = scene.messages.go_on(io, now_ns, |_, _| Next::Take);
-        self.served.messages += answered.messages;
+        self.served.on_answered(&answered);
         if answered.fault.is_some() || scene.messages.connection().is_closed() {
             self.on_frames_while_closing(conn, io, answered.fault, now_ns);
         }

@@ -3,9 +3,7 @@
 //! Invariants: a metric's samples stand together under one HELP and one TYPE; every counter that there is stands in [`FAMILIES`] once,
 //! but for those in [`SUMS`], which a query makes (a test holds this); label values are escaped.
 //!
-//! Deliberately absent: sums over threads and rates, which queries make; timestamps. Frames by opcode: the echo's fast path
-//! does not look at an opcode more than to answer it, and counting would be another addition for each frame. What costs it nothing is
-//! there: messages by kind of connection, completed closing handshakes, pings sent.
+//! Deliberately absent: sums over threads and rates, which queries make; timestamps.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -36,15 +34,15 @@ const fn one(
     Family { name, help, label: None, samples: counter }
 }
 
-/// Counters that others add up to: a query sums those.
+/// Counters that others add up to: a query sums those. And one that is told in another unit.
 #[cfg(test)]
-const SUMS: [&str; 5] = ["rejections", "faults", "timeouts", "messages", "pauses"];
+const SUMS: [&str; 6] = ["rejections", "faults", "timeouts", "messages", "pauses", "worked_ns"];
 /// Of `messages`, what is neither of the other kinds.
 const MESSAGES_PLAIN: &str = "messages_plain";
 
 /// What is not said by a name alone is said where the counter is declared; here it is said for those who see nothing else.
 #[rustfmt::skip]
-const FAMILIES: [Family; 43] = [
+const FAMILIES: [Family; 50] = [
     one("connections", "Connections now, those included that are opening or leaving.", &[("connections", "")]),
     one("connections_opened_total", "Connections accepted.", &[("opened", "")]),
     one("connections_closed_total", "Connections that are gone.", &[("closed", "")]),
@@ -89,10 +87,31 @@ const FAMILIES: [Family; 43] = [
     },
     Family {
         name: "messages_total",
-        help: "Messages received whole, by kind of connection. Opcodes are not counted: that would cost the echo of each message.",
+        help: "Messages received whole, by kind of connection.",
         label: Some("connection"),
         samples: &[(MESSAGES_PLAIN, "plain"), ("messages_stamped", "stamped"), ("messages_compressed", "compressed")],
     },
+    Family {
+        name: "frames_received_total",
+        help: "Frames received, by opcode.",
+        label: Some("opcode"),
+        samples: &[
+            ("frames_text", "text"), ("frames_binary", "binary"), ("frames_continuation", "continuation"),
+            ("frames_ping", "ping"), ("frames_pong", "pong"), ("frames_close", "close"),
+        ],
+    },
+    one("published_total", "Messages published to topics, with subscribers or without.", &[("published", "")]),
+    one("delivered_total", "Messages that subscribers were sent.", &[("delivered", "")]),
+    Family {
+        name: "slow_subscribers_total",
+        help: "What became of subscribers that did not read, by --slow-consumer: messages dropped, subscribers closed, times that publishers \
+               waited.",
+        label: Some("policy"),
+        samples: &[("slow_dropped", "drop_newest"), ("slow_closed", "close"), ("slow_blocked", "block")],
+    },
+    one("pushed_total", "Messages that were pushed.", &[("pushed", "")]),
+    one("json_errors_total", "JSON messages that were answered with an error.", &[("json_errors", "")]),
+    one("worked_seconds_total", "Time that was worked for messages of the scenario work.", &[(WORKED, "")]),
     one("pings_sent_total", "Pings sent because a peer was silent.", &[("pings", "")]),
     one("received_bytes_total", "Bytes received from TCP: frames, handshakes, TLS records.", &[("received_bytes", "")]),
     one("sent_bytes_total", "Bytes sent to TCP: frames, handshakes, TLS records.", &[("sent_bytes", "")]),
@@ -139,6 +158,8 @@ const FAMILIES: [Family; 43] = [
 const PAUSES_OF_ONE: &str = "pauses_of_one";
 /// Not a counter of the server's but of the kernel's.
 const CPU: &str = "cpu";
+/// `worked_ns`, in the base unit.
+const WORKED: &str = "worked";
 
 /// A thread's counters by name, and what is made of them.
 fn values(left: &Left) -> BTreeMap<&'static str, f64> {
@@ -148,6 +169,7 @@ fn values(left: &Left) -> BTreeMap<&'static str, f64> {
         (MESSAGES_PLAIN, (messages - messages_stamped - messages_compressed) as f64),
         (PAUSES_OF_ONE, (engine.pauses - engine.pauses_in_all) as f64),
         (CPU, left.cpu_ns as f64 / 1e9),
+        (WORKED, left.served.scenes.worked_ns as f64 / 1e9),
     ];
     counted.chain(made).collect()
 }
@@ -230,7 +252,7 @@ mod tests {
     fn every_counter_is_told_once() {
         let mut told: Vec<&str> =
             FAMILIES.iter().flat_map(|family| family.samples.iter().map(|(counter, _)| *counter)).collect();
-        let made = [MESSAGES_PLAIN, PAUSES_OF_ONE, CPU];
+        let made = [MESSAGES_PLAIN, PAUSES_OF_ONE, CPU, WORKED];
         told.retain(|counter| !made.contains(counter));
         let count = told.len();
         let told: BTreeSet<&str> = told.into_iter().collect();
