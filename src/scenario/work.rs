@@ -128,7 +128,7 @@ impl Line {
     }
 
     /// Who comes next.
-    pub fn next(&mut self) -> Option<ConnId> {
+    pub fn call_next(&mut self) -> Option<ConnId> {
         self.waiting.pop_front()
     }
 

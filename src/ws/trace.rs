@@ -83,7 +83,9 @@ impl HeadText {
         let status = shown(line, line.len() > 200, 200);
         if !self.accepts() {
             let body = shown(rest.trim_ascii_end(), rest.len() > 200, 200);
-            return format!("rejected {status}: {body}");
+            let answered =
+                if line.split(|&byte| byte == b' ').nth(1) == Some(b"200") { "answered" } else { "rejected" };
+            return format!("{answered} {status}: {body}");
         }
         let mut text = format!("accepted {status}");
         for (name, what) in

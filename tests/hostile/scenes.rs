@@ -66,25 +66,25 @@ fn subscribers_that_never_read_are_closed_and_cost_the_others_nothing() {
 fn publishers_that_flood_wait_for_who_blocks_them_and_memory_is_bounded() {
     /// What the kernels take in for both, and what the server keeps: of the flood's 64 MiB it is a fraction.
     const HELD_BYTES_MAX: u64 = 24 << 20;
+    const MESSAGES: usize = (64 << 20) / LARGE_BYTES;
     hold(PLAIN_AND_TLS, &["--slow-consumer", "block"], |bed| {
         let before = (bed.counts().get("slow_blocked"), bed.resident_bytes());
         let never_reading = deaf(bed);
         let mut publisher = bed.open_at("/broadcast?role=publish");
-        let mut at = 0;
-        let pattern = frame(Opcode::Binary, &noise(LARGE_BYTES));
-        loop {
-            let taken_bytes = publisher.stream.write_until_stuck(&pattern, &mut at, 64 << 20);
-            if taken_bytes == 0 && bed.counts().get("slow_blocked") > before.0 {
-                break;
-            }
-        }
-        let held = bed.resident_bytes().saturating_sub(before.1);
-        assert!(held < HELD_BYTES_MAX, "{held} bytes for one that does not read");
-        // Once it has gone, the flood goes on to nobody.
-        never_reading.stream.reset();
-        publisher.stream.write_all(&pattern[at..]).unwrap();
-        publisher.send(Opcode::Close, b"");
-        publisher.expect(Opcode::Close, b"");
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                let payload = noise(LARGE_BYTES);
+                (0..MESSAGES).for_each(|_| publisher.send(Opcode::Binary, &payload));
+                publisher.send(Opcode::Close, b"");
+                publisher.expect(Opcode::Close, b"");
+            });
+            bed.until("publishers wait", |bed| bed.counts().get("slow_blocked") > before.0);
+            let held = bed.resident_bytes().saturating_sub(before.1);
+            assert!(held < HELD_BYTES_MAX, "{held} bytes for one that does not read");
+            assert!(!flood.is_finished(), "nobody waited: {:?}", bed.counts());
+            // Once it has gone, the flood goes on to nobody.
+            never_reading.stream.reset();
+        });
         vec![("slow_blocked", 1..=u64::MAX)]
     });
 }

@@ -52,9 +52,11 @@ struct Ping {
 
 impl Varying {
     pub(super) fn new(variety: Variety) -> Self {
-        let mut seen = Particulars::default();
-        seen.pings = (variety.ping_share > 0.0).then(Pings::default);
-        seen.sizes = variety.sizes.fixed().is_none().then(SizesSent::default);
+        let seen = Particulars {
+            pings: (variety.ping_share > 0.0).then(Pings::default),
+            sizes: variety.sizes.fixed().is_none().then(SizesSent::default),
+            ..Particulars::default()
+        };
         Self { variety, seen, message: Vec::new() }
     }
 

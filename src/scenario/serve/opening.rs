@@ -73,7 +73,8 @@ impl<R: FnMut(Served)> Serve<R> {
             Ok(accepted) => self.open(conn, io, received, accepted, now_ns),
             Err(rejection) => {
                 self.served.on_rejection(&rejection);
-                let response = self.refusal(&rejection);
+                let is_head = matches!(conn, Peer::Opening { handshake, .. } if handshake.is_head(head));
+                let response = self.refusal(&rejection, is_head);
                 io.send(response);
                 self.leave(conn, io, now_ns);
             }

@@ -71,11 +71,16 @@ impl<R: FnMut(Served)> Serve<R> {
         self
     }
 
-    /// How a request is refused.
+    /// How a request is refused, by its head alone if that is what was asked for (RFC 9110, 9.3.2).
     #[cold]
-    pub(super) fn refusal(&self, rejection: &Rejection) -> Bytes {
+    pub(super) fn refusal(&self, rejection: &Rejection, is_head: bool) -> Bytes {
         let methods = if self.desk.is_some() { "GET, HEAD" } else { "GET" };
-        rejection.response_allowing(methods)
+        let response = rejection.response_allowing(methods);
+        let head_bytes = response.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4);
+        match head_bytes.filter(|_| is_head) {
+            Some(head_bytes) => response.slice(..head_bytes),
+            None => response,
+        }
     }
 
     /// What a request for a page is answered.

@@ -330,7 +330,7 @@ impl<R: FnMut(Served)> Serve<R> {
 
     fn serve_work(&mut self, stage: &mut Stage, connections: &mut Connections<Peer>, now_ns: u64) {
         // One at least in each turn, so that there is an end to it.
-        while let Some(id) = stage.ground.line.next() {
+        while let Some(id) = stage.ground.line.call_next() {
             if let Some((conn, mut io)) = connections.get(id) {
                 self.go_on_with_scene(stage, conn, &mut io, now_ns);
             }

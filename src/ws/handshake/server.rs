@@ -53,7 +53,13 @@ impl ServerHandshake {
         }
     }
 
-    /// The same, where requests for pages are answered too.
+    /// Whether it was a HEAD request that ended with `bytes`, the last that were given.
+    pub fn is_head(&self, bytes: &[u8]) -> bool {
+        let head = if self.head.kept.is_empty() { bytes } else { &self.head.kept };
+        head.starts_with(b"HEAD ")
+    }
+
+    /// As [`on_bytes`](Self::on_bytes), where requests for pages are answered too.
     ///
     /// # Errors
     /// As [`on_bytes`](Self::on_bytes), but for what asks for a page.
