@@ -1,7 +1,7 @@
 //! Connections beside those that are measured: a crowd that stays silent and answers heartbeats, or readers that are slow.
 //!
-//! They live on threads of their own, one for each generator thread and on its CPU, so that the measured ones are handled as if there were
-//! no others. A silent one costs its place in the engine and a pointer: what parses frames is made when bytes come, and dropped when no
+//! They live on threads of their own, one or more for each generator thread and on its CPU, so that the measured ones are handled as if
+//! there were no others. A silent one costs its place in the engine and a pointer: what parses frames is made when bytes come, and dropped when no
 //! frame is left half read.
 //!
 //! Invariant: every one asked for is counted as opened or failed before anything is measured, and what becomes of it is told.
@@ -72,6 +72,8 @@ pub struct CrowdPlan {
     pub connections: u32,
     /// What they do.
     pub manner: Manner,
+    /// On how many threads they live: one for each that measures, and more where their descriptors need more tables.
+    pub threads: usize,
 }
 
 /// What the threads tell all the time.
@@ -124,7 +126,7 @@ impl Crowd {
             seen: particulars::Crowd::default(),
         };
         crowd.note_memory(false);
-        for index in 0..plan.cpus.len() {
+        for index in 0..crowd_plan.threads {
             crowd.start(plan, endpoint, index, events_tx)?;
         }
         let mut ready_count = 0;
@@ -154,7 +156,7 @@ impl Crowd {
         index: usize,
         events: &Sender<Event>,
     ) -> Result<(), LoadError> {
-        let thread_count = plan.cpus.len();
+        let thread_count = self.plan.threads;
         let all = self.plan.connections as usize;
         let share = all / thread_count + usize::from(index < all % thread_count);
         let waker = Waker::new().map_err(LoadError::Thread)?;
@@ -186,7 +188,7 @@ impl Crowd {
             ..Config::default()
         };
         let (cpu, engine, tls, ended) =
-            (plan.cpus[index], plan.engine.clone(), plan.tls.clone(), events.clone());
+            (plan.cpus[index % plan.cpus.len()], plan.engine.clone(), plan.tls.clone(), events.clone());
         let timeout_ns = plan.connect_timeout.as_nanos() as u64;
         let body = move || {
             cpu::pin_current_thread(cpu).map_err(LoadError::Thread)?;

@@ -13,6 +13,7 @@ use super::{Verbosity, churn, clock, tui};
 use crate::cpu::{self, CpuError, CpuList};
 use crate::engine::uring::{Switch, Switches};
 use crate::engine::{Choice, Chosen, EngineError, EngineKind, Probe, clock_ns, files};
+use crate::limits;
 use crate::measure::environment::{Clock, Environment};
 use crate::measure::{calibration, result};
 use crate::report::export::Format;
@@ -26,6 +27,8 @@ use crate::ws::subprotocol::Subprotocol;
 
 /// Descriptors that are not connections.
 const OTHER_FILES: u64 = 128;
+/// Of each thread: its ring, eventfd, timers, and a socket on its way into the ring's table.
+const FILES_PER_THREAD: u64 = 16;
 
 /// The gaps of the open loop's schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -380,28 +383,38 @@ pub enum OptionsError {
 }
 
 /// Raises the limit on open files to what the generator needs: in one table for all, or, where the engine gives each of its threads a
-/// table of direct descriptors, in the largest of those.
+/// table of direct descriptors, in the largest of those; says how many threads the crowd needs then, `thread_count` or more.
 fn ensure_files(
     engine: &Chosen,
     connections: u32,
     scene: &Scene,
     thread_count: usize,
-) -> Result<(), OptionsError> {
+) -> Result<usize, OptionsError> {
     let spare = if scene.play == Play::Churn { u64::from(churn::slack(connections as usize)) } else { 0 };
     let measured = u64::from(scene.measured(connections)) + spare;
     let beside = u64::from(scene.crowd.map_or(0, |crowd| crowd.connections));
     let has_tables = engine.kind == EngineKind::Uring && engine.uring.has(Switch::DirectDescriptors);
     if !has_tables {
-        return files::ensure(measured + beside + OTHER_FILES).map_err(OptionsError::Files);
+        files::ensure(measured + beside + OTHER_FILES).map_err(OptionsError::Files)?;
+        return Ok(thread_count);
     }
-    let largest = measured.max(beside);
-    files::ensure(largest.div_ceil(thread_count as u64) + OTHER_FILES).map_err(|error| match error {
+    files::ensure(measured.div_ceil(thread_count as u64) + OTHER_FILES).map_err(|error| match error {
         EngineError::TooFewFiles { limit, .. } if limit > OTHER_FILES => {
-            let threads = largest.div_ceil(limit - OTHER_FILES);
+            let threads = measured.div_ceil(limit - OTHER_FILES);
             OptionsError::FilesOfThreads { connections, limit, threads }
         }
         error => OptionsError::Files(error),
-    })
+    })?;
+    let limit = files::raise_towards(beside.div_ceil(thread_count as u64) + OTHER_FILES);
+    let crowd_threads = crowd_threads(beside, limit.min(limits::DIRECT_DESCRIPTORS));
+    let needed = OTHER_FILES + FILES_PER_THREAD * crowd_threads;
+    files::ensure(needed).map_err(OptionsError::Files)?;
+    Ok(thread_count.max(crowd_threads as usize))
+}
+
+/// Threads whose tables of `table` descriptors hold so many connections, some of each table left to other files.
+fn crowd_threads(connections: u64, table: u64) -> u64 {
+    connections.div_ceil(table.saturating_sub(OTHER_FILES).max(1))
 }
 
 /// What a run is to be.
@@ -543,7 +556,7 @@ impl Options {
             [url] => Some(Endpoint::parse(url)?),
             [_, second, ..] => return Err(OptionsError::SecondUrl { url: second.clone() }),
         };
-        let scene = self.scenario.validate(self, cpus.len())?;
+        let mut scene = self.scenario.validate(self, cpus.len())?;
         let stamps = self.stamps(endpoint.as_ref())?;
         let environment = Environment::capture();
         if self.clock == ClockFlag::Instructions {
@@ -555,7 +568,10 @@ impl Options {
             choice.choose(probe, switches).map_err(OptionsError::Engine)
         };
         let mut engine = choose(self.engine, &self.uring_features)?;
-        ensure_files(&engine, connections, &scene, cpus.len())?;
+        let crowd_threads = ensure_files(&engine, connections, &scene, cpus.len())?;
+        if let Some(crowd) = &mut scene.crowd {
+            crowd.threads = crowd_threads;
+        }
         if self.kernel_timestamps {
             engine = engine.with_kernel_timestamps().map_err(OptionsError::Engine)?;
         }
@@ -716,5 +732,24 @@ impl From<Arrivals> for result::Arrivals {
             Arrivals::Fixed => Self::Fixed,
             Arrivals::Poisson => Self::Poisson,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_gets_as_many_threads_as_its_descriptors_need_tables() {
+        for (connections, table, threads) in [
+            (0, 20_000, 0),
+            (1, 20_000, 1),
+            (19_872, 20_000, 1),
+            (19_873, 20_000, 2),
+            (1_000_000, 20_000, 51),
+        ] {
+            assert_eq!(crowd_threads(connections, table), threads, "{connections} in tables of {table}");
+        }
+        assert_eq!(crowd_threads(5, OTHER_FILES), 5, "a table of nothing is no division by zero");
     }
 }

@@ -264,7 +264,11 @@ impl ScenarioFlags {
         let (count, manner, flag) = match play {
             Play::Churn => {
                 let beside = self.idle_beside.filter(|&count| count > 0);
-                return Ok(beside.map(|connections| CrowdPlan { connections, manner: Manner::Silent }));
+                return Ok(beside.map(|connections| CrowdPlan {
+                    connections,
+                    manner: Manner::Silent,
+                    threads: thread_count,
+                }));
             }
             Play::Slow => {
                 let share = self.slow_share.unwrap_or(0.1);
@@ -287,7 +291,7 @@ impl ScenarioFlags {
                  them: there has to be one a thread to measure, and one beside; give more --connections"
             )));
         }
-        Ok(Some(CrowdPlan { connections: count, manner }))
+        Ok(Some(CrowdPlan { connections: count, manner, threads: thread_count }))
     }
 
     fn parameters(

@@ -1,7 +1,8 @@
 //! Which address of this machine connections come from: one has some 28,000 ports for one target
 //! (`net.ipv4.ip_local_port_range`), and a loopback target can be reached from all of 127.0.0.0/8.
 //!
-//! Invariant: threads draw on addresses of their own, but for the first, which is the kernel's choice and shared.
+//! Invariant: threads draw on addresses of their own, but for the kernel's choice: those that stay come from there on the first thread
+//! alone, and elsewhere only where there is no other.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -30,7 +31,8 @@ impl Sources {
 
     /// A route to `to` for one more connection that is to stay, and the number of the address that it comes from.
     pub(super) fn for_staying(&mut self, to: SocketAddr) -> (Route, u32) {
-        if self.used == CONNECTIONS_PER_ADDRESS && can_spread(to) {
+        let is_others = self.thread > 0 && self.number == 0;
+        if (is_others || self.used == CONNECTIONS_PER_ADDRESS) && can_spread(to) {
             self.move_on(self.number);
         }
         self.used += 1;
@@ -88,12 +90,17 @@ mod tests {
     #[test]
     fn connections_that_stay_are_spread_over_addresses_before_ports_run_out() {
         let to: SocketAddr = "127.0.0.1:9".parse().unwrap();
-        let (mut sources, mut counts) = (Sources::new(3), std::collections::BTreeMap::new());
-        for _ in 0..3 * CONNECTIONS_PER_ADDRESS {
-            *counts.entry(sources.for_staying(to).0.from.map(|from| from.to_string())).or_insert(0) += 1;
+        for (thread, expected) in [
+            (0, [None, Some("127.1.0.1"), Some("127.1.0.2")]),
+            (3, ["127.4.0.1", "127.4.0.2", "127.4.0.3"].map(Some)),
+        ] {
+            let (mut sources, mut counts) = (Sources::new(thread), std::collections::BTreeMap::new());
+            for _ in 0..3 * CONNECTIONS_PER_ADDRESS {
+                *counts.entry(sources.for_staying(to).0.from.map(|from| from.to_string())).or_insert(0) += 1;
+            }
+            let expected = expected.map(|from| (from.map(str::to_owned), CONNECTIONS_PER_ADDRESS));
+            assert!(counts.into_iter().eq(expected), "thread {thread}");
         }
-        let expected = [None, Some("127.4.0.1".to_owned()), Some("127.4.0.2".to_owned())];
-        assert!(counts.into_iter().eq(expected.map(|from| (from, CONNECTIONS_PER_ADDRESS))));
     }
 
     #[test]
