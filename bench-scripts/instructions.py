@@ -37,6 +37,8 @@ LISTEN_TRIES = 1000
 # Real time for one drive of a server, by the virtual time that it sends: emulation may be that much slower.
 REAL_PER_VIRTUAL = 60
 BOOT_SECONDS_MAX = 120
+# Where a guest's scheduler is told what it may do, and the word for: whoever is woken waits until the other sleeps.
+SCHEDULER, TURNS_HELD = "/sys/kernel/debug/sched/features", "NO_WAKEUP_PREEMPTION"
 # A name for the guest's file system.
 SERVER, LOAD = "bin/server", "bin/ringsock-load"
 
@@ -60,14 +62,18 @@ class Figures:
 # ---- the script that a guest runs
 
 
-def script(contender, cells, short, long, load_flags):
-    """What drives `contender` in a guest: for each cell a folder in /out.
+def script(contender, cells, short, long, load_flags, hold_turns=False):
+    """What drives `contender` in a guest: for each cell a folder in /out. `hold_turns` as measure() has it.
 
-    >>> text = script(Contender("x", ("bin/server", "--listen", "{address}")), [Cell(64, 64, 1)], "50ms", "500ms", [])
+    >>> given = Contender("x", ("bin/server", "--listen", "{address}")), [Cell(64, 64, 1)], "50ms", "500ms", []
+    >>> text, held = script(*given), script(*given, hold_turns=True)
     >>> "bin/server --listen 127.0.0.1:9001 " in text, text.count("ringsock-load ws://127.0.0.1:9001/ ")
     (True, 3)
+    >>> TURNS_HELD in text, held.endswith(text), held.index(f"echo {TURNS_HELD} >") < held.index("bin/server")
+    (False, True, True)
     """
-    lines = [
+    lines = list(held_turns(cells)) if hold_turns else []
+    lines += [
         # All threads of the server: ns run, waited, slices; and its ticks in user and kernel mode.
         'look() { cat /proc/$pid/task/*/schedstat > $cell/$1.schedstat; cat /proc/$pid/stat > $cell/$1.stat; }',
         'fail() { echo "$1" > $cell/failed; kill $pid 2> /dev/null; exit 0; }',
@@ -75,6 +81,14 @@ def script(contender, cells, short, long, load_flags):
     for index, cell in enumerate(cells):
         lines += drive(contender, cell, PORT + index, short, long, load_flags)
     return "\n".join(lines) + "\n"
+
+
+def held_turns(cells):
+    """The lines that have nobody preempted for one that is woken; a kernel that cannot fails the first of `cells`."""
+    first = f"/out/{cells[0].name}"
+    yield "mount -t debugfs debugfs /sys/kernel/debug"
+    yield f"echo {TURNS_HELD} > {SCHEDULER} || {{ mkdir -p {first}; echo 'the kernel has no {SCHEDULER} (CONFIG_SCHED_DEBUG," \
+          f" from 5.13 on): take another' > {first}/failed; exit 0; }}"
 
 
 def drive(contender, cell, port, short, long, load_flags):
@@ -194,11 +208,16 @@ def exchanged(result):
 # ---- measuring
 
 
-def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_flags=(), load=None, modules=()):
+def measure(
+    kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_flags=(), load=None, modules=(), hold_turns=False,
+):
     """Boots a guest and measures one contender in each cell that it has the feature for: ({cell: Figures}, {cell: why
     there are none}).
 
     The contender's command names its program by a Path here, which is put into the guest; `load` is ringsock-load's.
+    Server and generator share the one CPU, and a scheduler may or may not preempt whoever wakes the other: by what each
+    has had of the CPU, so a server's figure moves with the generator's cost, by up to a hundredth in large batches. With
+    `hold_turns` nobody is preempted for one that is woken: each works until it has to sleep.
     """
     cells = [cell for cell in cells if contender.has(cell.feature)]
     program, *words = contender.command
@@ -213,7 +232,7 @@ def measure(kernel, contender, cells, *, seed=1, short=SHORT, long=LONG, load_fl
                 raise CannotMeasure(why)
             files |= {name: Path(scratch) / name for name in (features.CERTIFICATE, features.KEY)}
         boot = guests.boot(
-            kernel, files, script(in_guest, cells, short, long, load_flags), out=out, console=console, seed=seed,
+            kernel, files, script(in_guest, cells, short, long, load_flags, hold_turns), out=out, console=console, seed=seed,
             timeout_s=timeout_s, modules=modules,
         )
         if boot.outcome != "done":
