@@ -135,6 +135,11 @@ def ringsock(name, binaries, *flags, scheme="ws", required=True):
     return Contender(name, command, scheme=scheme, required=required, able=OURS_ABLE if scheme == "ws" else ())
 
 
+def uring_twice(binaries):
+    """What others are held against, under the two names that tell what the machine can tell apart."""
+    return [ringsock(name, binaries, "--engine", "uring") for name in ("uring", "uring again")]
+
+
 class Server:
     """A contender's process, bound to one CPU with all its threads, and the URL that reaches it.
 
