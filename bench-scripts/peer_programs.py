@@ -34,22 +34,22 @@ class Peer:
         return Contender(name, (*program, "{address}"), able=tuple((it, FLAGS[it]) for it in self.able))
 
 
-FLAGS = {"deflate": ("--deflate",), "tls": ("--tls", "{certificate}", "{key}")}
+FLAGS = {"broadcast": (), "deflate": ("--deflate",), "tls": ("--tls", "{certificate}", "{key}")}
 
 
 # soketto compresses each message by itself alone. compio and monoio have TLS in crates of their own; without it they are
 # far from the best, and are not set up with it here.
 PEERS = {
-    "fastwebsockets": Peer("rust", "epoll", False, ("tls",)),
-    "tokio-tungstenite": Peer("rust", "epoll", True, ("tls",)),
-    "tokio-websockets": Peer("rust", "epoll", True, ("tls",)),
-    "sockudo-ws": Peer("rust", "epoll", True, ("deflate", "tls")),
-    "yawc": Peer("rust", "epoll", True, ("deflate", "tls")),
-    "soketto": Peer("rust", "epoll", True, ("tls",)),
-    "compio-ws": Peer("rust", "io_uring", True),
-    "monoio-tungstenite": Peer("rust", "io_uring", False),
-    "node-ws": Peer("node", "epoll", False, ("deflate", "tls")),
-    "bun": Peer("bun", "epoll", True, ("deflate", "tls")),
+    "fastwebsockets": Peer("rust", "epoll", False, ("broadcast", "tls")),
+    "tokio-tungstenite": Peer("rust", "epoll", True, ("broadcast", "tls")),
+    "tokio-websockets": Peer("rust", "epoll", True, ("broadcast", "tls")),
+    "sockudo-ws": Peer("rust", "epoll", True, ("broadcast", "deflate", "tls")),
+    "yawc": Peer("rust", "epoll", True, ("broadcast", "deflate", "tls")),
+    "soketto": Peer("rust", "epoll", True, ("broadcast", "tls")),
+    "compio-ws": Peer("rust", "io_uring", True, ("broadcast",)),
+    "monoio-tungstenite": Peer("rust", "io_uring", False, ("broadcast",)),
+    "node-ws": Peer("node", "epoll", False, ("broadcast", "deflate", "tls")),
+    "bun": Peer("bun", "epoll", True, ("broadcast", "deflate", "tls")),
 }
 
 
