@@ -84,8 +84,8 @@ class Held:
                f" at most {AIM_BYTES}: {verdict}")
         yield f"  kernel's, both ends   {self.kernel_each_bytes:,.0f} B a connection"
         yield f"  heartbeats            {self.heartbeats:,} answered; every connection was held to the end"
-        yield (f"  server's CPU          {self.server_cpu:.1%} of its core while they were held, with {ACTIVE_PER_S:,} messages/s of"
-               f" {active(self.threads)} active ones").replace("%", " %")
+        yield (f"  server's CPU          {self.server_cpu * 100:.1f} % of its core while they were held, with {ACTIVE_PER_S:,}"
+               f" messages/s of {active(self.threads)} active ones")
         yield f"  response of those     p50 {time_text(self.p50_ns)}, p99 {time_text(self.p99_ns)}"
 
 
@@ -173,12 +173,15 @@ def read(result, threads):
     >>> crowd = {
     ...     "connections": 90, "opened": 90, "failed": 0, "held": 90, "heartbeats": 270,
     ...     "server_memory": {"of": "server", "before_bytes": 1000, "after_bytes": 4000},
-    ...     "kernel_memory": {"before": {"slab_bytes": 5, "tcp_buffer_bytes": 2}, "after": {"slab_bytes": 60, "tcp_buffer_bytes": 3}},
+    ...     "kernel_memory": {
+    ...         "before": {"slab_bytes": 5, "tcp_buffer_bytes": 2}, "after": {"slab_bytes": 60, "tcp_buffer_bytes": 3},
+    ...     },
     ... }
     >>> result = {"particulars": {"crowd": crowd}, "cpu": {"server_cpu_s": 6.0},
     ...           "summary": {"measured_s": 60.0, "response": {"p50_ns": 5, "p99_ns": 7}}}
-    >>> read(result, 2)
-    Held(connections=90, threads=2, heartbeats=270, server_bytes=(1000, 4000), kernel_bytes=(7, 63), server_cpu=0.1, p50_ns=5, p99_ns=7)
+    >>> held = read(result, 2)
+    >>> held.connections, held.heartbeats, held.server_bytes, held.kernel_bytes, held.server_cpu, held.p99_ns
+    (90, 270, (1000, 4000), (7, 63), 0.1, 7)
     >>> crowd["held"], crowd["heartbeats"] = 89, 100
     >>> read(result, 2)
     Traceback (most recent call last):

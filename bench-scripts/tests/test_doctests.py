@@ -5,7 +5,9 @@ import unittest
 
 from commands import command
 
-MODULES = ("baselines", "boots", "features", "guests", "idle", "initramfs", "instructions", "interleaved", "kernel_sources", "scenes")
+MODULES = (
+    "baselines", "boots", "features", "guests", "idle", "initramfs", "instructions", "interleaved", "kernel_sources", "scenes",
+)
 COMMANDS = ("kernels", "bare-metal", "bisect", "instructions-gate", "../fuzz/run")
 
 
