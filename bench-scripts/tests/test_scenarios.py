@@ -18,7 +18,6 @@ from unittest import mock
 
 from commands import command, program
 import features
-import idle
 import interleaved
 import scenes
 
