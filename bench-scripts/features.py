@@ -3,7 +3,7 @@
 Kept: a figure stands for what its cell says, or there is none. The generator's result file says what was agreed on and what
 came over the wire, and `Feature.refusal` whether that is what was meant; and what no result file can say, that a server
 keeps its window, a conversation shows (`check_window`): messages alike compress almost as well one by one at a higher
-level. Deliberately absent: how fast any of it is.
+level. What such conversations are held with serves others too. Deliberately absent: how fast any of it is.
 Tested by its examples: python3 -m doctest bench-scripts/features.py
 """
 
@@ -18,11 +18,7 @@ from pathlib import Path
 
 # Of a conversation with a server that is slow, or does not answer.
 ANSWER_SECONDS_MAX = 10
-REQUEST = (
-    "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
-)
+OFFER = "permessage-deflate; client_max_window_bits"
 TAIL = b"\x00\x00\xff\xff"
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 MESSAGE_BYTES = 1024
@@ -37,10 +33,19 @@ class Feature:
     # The generator's flags.
     load: tuple
     scheme: str = "ws"
+    # Where the server has it, after the first slash.
+    path: str = ""
+    # What CPU time is counted for.
+    unit: str = "messages"
 
-    def refusal(self, target):
-        """Why `target`, a result file's, is not what was meant; None if it is."""
-        return {"deflate": deflate_refusal, "tls": tls_refusal}[self.name](target.get(self.name))
+    def refusal(self, result):
+        """Why `result`, a result file, is not what was meant; None if it is."""
+        return {"deflate": deflate_refusal, "tls": tls_refusal}[self.name](result["target"].get(self.name))
+
+    def prove(self, address):
+        """A conversation that shows what no result file can say; ValueError if it does not."""
+        if self.name == "deflate":
+            check_window(address)
 
 
 DEFLATE = Feature(
@@ -156,12 +161,9 @@ def records(count_bytes, order):
 
 def sizes_of_answers(address, messages):
     """The payload bytes of each answer; ValueError if any is not compressed, or not the message."""
-    host, port = address.rsplit(":", 1)
-    connection = socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS_MAX)
-    with connection as wire, wire.makefile("rb") as received:
+    with connect(address) as wire, wire.makefile("rb") as received:
         compress, inflate = zlib.compressobj(1, wbits=-15), zlib.decompressobj(-15)
-        wire.sendall(REQUEST.encode())
-        head = b"".join(iter(lambda: received.readline(), b"\r\n"))
+        head = upgrade(wire, received, "/", OFFER)
         if b"permessage-deflate" not in head.lower():
             raise ValueError("it does not agree to permessage-deflate")
         sizes = []
@@ -179,22 +181,59 @@ def sizes_of_answers(address, messages):
         return sizes
 
 
-def frame(payload):
-    """A client's compressed text message, masked.
+# ---- any conversation
+
+
+def connect(address):
+    host, port = address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS_MAX)
+
+
+def upgrade(wire, received, target, offer=None):
+    """The client's side of the opening handshake; the head of the answer. ValueError if that is no 101."""
+    lines = [
+        f"GET {target} HTTP/1.1", "Host: localhost", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *([f"Sec-WebSocket-Extensions: {offer}"] if offer else []), "", "",
+    ]
+    wire.sendall("\r\n".join(lines).encode())
+    # An empty line ends the head, and a connection that ends is read as empty for ever.
+    head = b"".join(iter(lambda: received.readline().strip(b"\r\n"), b""))
+    if not head.startswith(b"HTTP/1.1 101"):
+        raise ValueError(f"it answers the handshake with `{head[:40].decode(errors='replace')}`")
+    return head
+
+
+def frame(payload, first=0xC1):
+    """A client's message in one frame, masked; unless its first byte is another, compressed text.
 
     >>> made = frame(b"abc")
     >>> hex(made[0]), made[1] - 128, len(made)
     ('0xc1', 3, 9)
+    >>> frame(bytes(65536), 0x82)[:10].hex()
+    '82ff0000000000010000'
     """
     key = os.urandom(4)
     length = len(payload)
-    head = struct.pack("!BB", 0xC1, 0x80 | length) if length < 126 else struct.pack("!BBH", 0xC1, 0xFE, length)
+    if length < 126:
+        head = struct.pack("!BB", first, 0x80 | length)
+    elif length < 1 << 16:
+        head = struct.pack("!BBH", first, 0xFE, length)
+    else:
+        head = struct.pack("!BBQ", first, 0xFF, length)
     return head + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
 
 
 def answer(received):
     """The payload of the next message; ValueError if it is not compressed."""
-    payload, first = b"", True
+    first, payload = next_message(received)
+    if not first & 0x40:
+        raise ValueError("it agrees to compress, and does not")
+    return payload
+
+
+def next_message(received):
+    """The next message: its first byte, and its payload from all its frames."""
+    first, payload = None, b""
     while True:
         head = received.read(2)
         if len(head) < 2:
@@ -204,8 +243,9 @@ def answer(received):
         length = head[1] & 0x7F
         if length >= 126:
             length = int.from_bytes(received.read(2 if length == 126 else 8), "big")
-        if first and not head[0] & 0x40:
-            raise ValueError("it agrees to compress, and does not")
-        payload, first = payload + received.read(length), False
+        part = received.read(length)
+        if head[0] & 0x08:
+            continue  # a ping, to which nothing is owed that soon
+        first, payload = head[0] if first is None else first, payload + part
         if head[0] & 0x80:
-            return payload
+            return first, payload

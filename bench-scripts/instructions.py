@@ -137,7 +137,7 @@ def read_cell(folder, feature=None):
     looks = {name: (run_ns((folder / f"{name}.schedstat").read_text()), ticks((folder / f"{name}.stat").read_text()))
              for name in ("warm", "short", "long")}
     results = {name: result_in(folder / name) for name in ("short", "long")}
-    refusal = feature and feature.refusal(results["long"]["target"])
+    refusal = feature and feature.refusal(results["long"])
     if refusal:
         raise RunFailed(f"{feature.title}: {refusal}")
     return figures(looks, results)

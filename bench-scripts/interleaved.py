@@ -107,6 +107,8 @@ class Contender:
     required: bool = False
     # What it does beyond echoing: the name of a feature, and the words that its command needs for it.
     able: tuple = ()
+    # What it is measured with, whatever a cell asks for.
+    feature: features.Feature | None = None
 
     def has(self, feature):
         return feature is None or feature.name in dict(self.able)
@@ -133,6 +135,11 @@ def ringsock(name, binaries, *flags, scheme="ws", required=True):
     """ringsock-server as a contender."""
     command = (str(binaries["ringsock-server"]), "--listen", "{address}", "--cpus", "{cpu}", *flags)
     return Contender(name, command, scheme=scheme, required=required, able=OURS_ABLE if scheme == "ws" else ())
+
+
+def uring_twice(binaries):
+    """What others are held against, under the two names that tell what the machine can tell apart."""
+    return [ringsock(name, binaries, "--engine", "uring") for name in ("uring", "uring again")]
 
 
 class Server:
@@ -162,7 +169,7 @@ class Server:
         except BaseException:
             self.end()
             raise
-        self.url = f"{contender.scheme_for(feature)}://{self.address}/"
+        self.url = f"{contender.scheme_for(feature)}://{self.address}/{feature.path if feature else ''}"
 
     def announced(self):
         """The address that it says it listens on."""
@@ -255,8 +262,8 @@ class Bench:
         self.progress = Progress()
         # What each of our servers said that it runs: it must be the same in every round.
         self.engines = {}
-        # Servers that have shown that they keep their compressor's window.
-        self.keep_window = set()
+        # Servers that have shown what no result file can say, and of which feature.
+        self.proven = set()
 
     def run(self, contender, cell):
         """One run of one contender; its figures, times in ns and CPU times per message."""
@@ -269,16 +276,17 @@ class Bench:
 
     def attempt(self, contender, cell, duration, warmup, more=()):
         """A run by a server of its own."""
-        server = self.server(contender, cell.feature)
+        feature = contender.feature or cell.feature
+        server = self.server(contender, feature)
         try:
             command = [
                 self.binaries["ringsock-load"], server.url, "--quiet", "--closed-loop", "--pipeline", cell.pipeline,
                 "--connections", cell.connections, "--payload", cell.payload_bytes, "--duration", duration,
                 "--warmup", warmup, "--cpus", self.given.load_cpu, "--server-pid", server.process.pid,
-                "--results", self.folder.name, *self.load_flags, *(cell.feature.load if cell.feature else ()), *more,
+                "--results", self.folder.name, *self.load_flags, *(feature.load if feature else ()), *more,
             ]
             timeout_s = RUN_SECONDS_MAX + seconds(duration) + seconds(warmup)
-            result = figures(run_load(command, self.given.load_cpu, timeout_s), cell.feature)
+            result = figures(run_load(command, self.given.load_cpu, timeout_s), feature)
             engine = server.engine()
             if self.engines.setdefault(contender.name, engine) != engine:
                 raise CannotMeasure(f"{contender.name} runs {engine}, and ran {self.engines[contender.name]} before")
@@ -297,14 +305,14 @@ class Bench:
                 raise CannotMeasure(why)
         return Server(contender, self.given.server_cpu, feature, self.folder.name)
 
-    def prove_window(self, contender):
-        """RunFailed if it does not keep its compressor's window, which no result file can say."""
-        if contender.name in self.keep_window:
+    def prove(self, contender, feature):
+        """RunFailed if it does not show what no result file can say."""
+        if (contender.name, feature.name) in self.proven:
             return
-        server = self.server(contender, features.DEFLATE)
+        server = self.server(contender, feature)
         try:
-            features.check_window(server.address)
-            self.keep_window.add(contender.name)
+            feature.prove(server.address)
+            self.proven.add((contender.name, feature.name))
         except (ValueError, OSError) as error:
             raise RunFailed(f"{error}; the server said: {server.words()}") from None
         finally:
@@ -349,7 +357,8 @@ class Bench:
             self.progress.clear()
             comparison = compared[cell] = Comparison(runs, "uring", "uring again", self.order)
             record.append({"cell": cell.name, "failures": failures, "without": without, **comparison.document()})
-            lines = [*table(comparison, failures, notes), *self.remarks(cell, runs, without)]
+            unit = cell.feature.unit if cell.feature else "messages"
+            lines = [*table(comparison, failures, notes, unit), *self.remarks(cell, runs, without)]
             print(f"{cell.title} ({cell.name})", *lines, "", sep="\n", flush=True)
             if cell.feature is features.DEFLATE:
                 record[-1]["answer_bytes"] = answer_bytes(runs)
@@ -376,8 +385,8 @@ class Bench:
                     continue
                 self.progress.show(f"{cell.name}, round {done + 1} of {self.given.rounds}, {contender.name}")
                 try:
-                    if cell.feature is features.DEFLATE:
-                        self.prove_window(contender)
+                    if cell.feature:
+                        self.prove(contender, cell.feature)
                     runs[contender.name].append(self.run(contender, cell))
                 except RunFailed as error:
                     if contender.required:
@@ -434,7 +443,7 @@ def why_failed(result):
 
 def figures(result, feature=None):
     """What is kept of a result file; RunFailed if the feature was not what was meant."""
-    refusal = feature and feature.refusal(result["target"])
+    refusal = feature and feature.refusal(result)
     if refusal:
         raise RunFailed(f"{feature.title}: {refusal}")
     answered, service = result["accounting"]["answered"], result["summary"]["service"]
@@ -607,18 +616,19 @@ def seconds(text):
     return float(parts[1]) * {"ms": 1e-3, "s": 1, "m": 60}[parts[2]]
 
 
-def table(comparison, failures, notes=None):
-    """The lines of one cell's table; `print_heading` explains its signs."""
+def table(comparison, failures, notes=None, unit="messages"):
+    """The lines of one cell's table, of CPU times for one of `unit`; `print_heading` explains its signs."""
     width = max(len(name) for name in [*comparison.runs, *failures, "uring again"])
-    reference = comparison.reference
-    yield (f"  {'':<{width}}  {'server CPU':>10}   {'of ' + reference + ' [95 %]':<22}  {'messages/s':>11}"
+    reference, rate = comparison.reference, f"{unit}/s"
+    wide = max(len(rate), 11)
+    yield (f"  {'':<{width}}  {'server CPU':>10}   {'of ' + reference + ' [95 %]':<22}  {rate:>{wide}}"
            f"  {'load':>5}  {'p50':>8}  {'p99':>8}  {'p99.9':>8}" + ("  how" if notes else ""))
     for name, runs in comparison.runs.items():
         times = "".join(f"  {time_text(middle(runs, key)):>8}" for key in ("p50_ns", "p99_ns", "p99.9_ns"))
         load = statistics.median(run["load_ns"] / run["server_ns"] for run in runs)
         note = f"  {notes.get(name, '')}" if notes else ""
         line = (f"  {name:<{width}}  {time_text(middle(runs, 'server_ns')):>10}   {ratio_text(comparison, name):<22}"
-                f"  {middle(runs, 'rate_per_s'):>11,.0f}  {load:>5.2f}{times}{note}")
+                f"  {middle(runs, 'rate_per_s'):>{wide},.0f}  {load:>5.2f}{times}{note}")
         yield line.rstrip()
     for name, why in failures.items():
         yield f"  {name:<{width}}  FAILED: {why}"
@@ -795,15 +805,19 @@ def environment():
     }
 
 
-def print_heading(where, given):
-    """What was measured where, and how."""
+def print_where(where):
     print(f"Linux {where['kernel']}, {where['cpu']}, {where['cpus']} CPUs; {where['began']};"
           f" ringsock {where['revision'] or 'of unknown revision'}")
+
+
+def print_heading(where, given, per="message"):
+    """What was measured where, and how; CPU times are for one `per`."""
+    print_where(where)
     print(f"server on CPU {given.server_cpu}, generator on CPU {given.load_cpu}; closed loop;"
           f" {given.rounds} rounds of {given.duration} after {given.warmup}; seed {given.seed}")
     if given.rounds < ROUNDS_FOR_INTERVALS:
         print(f"fewer than {ROUNDS_FOR_INTERVALS} rounds: the intervals mean little")
-    print("server CPU: time per message. ~: no difference beyond the noise. load: the generator's CPU time over the\n"
+    print(f"server CPU: time per {per}. ~: no difference beyond the noise. load: the generator's CPU time over the\n"
           "server's; above 1, the rate is the generator's.\n", flush=True)
 
 

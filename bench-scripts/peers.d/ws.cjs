@@ -1,7 +1,8 @@
-// Node's ws, with bufferutil as its documentation advises: one write a message; it has no interface for batching.
+// Node's ws, with bufferutil as its documentation advises: one write a message; it has no interface for batching. A message at
+// /broadcast is framed once for everybody, by ws's own Sender, as socket.io has it.
 // Arguments: HOST:PORT, then --tls CERTIFICATE KEY (PEM files) or --deflate.
 "use strict";
-const { WebSocketServer } = require("ws");
+const { Sender, WebSocket, WebSocketServer } = require("ws");
 const { readFileSync } = require("node:fs");
 const plain = require("node:http");
 const secured = require("node:https");
@@ -18,10 +19,21 @@ const http =
     : plain.createServer();
 const perMessageDeflate = feature === "--deflate" && DEFLATE;
 const server = new WebSocketServer({ server: http, perMessageDeflate, maxPayload: MESSAGE_BYTES_MAX });
-server.on("connection", (socket) => {
+const room = new Set();
+const publish = (message, binary) => {
+  const frame = [Buffer.concat(Sender.frame(message, { fin: true, opcode: binary ? 2 : 1, mask: false, readOnly: false }))];
+  for (const socket of room) if (socket.readyState === WebSocket.OPEN) socket._sender.sendFrame(frame);
+};
+server.on("connection", (socket, request) => {
   // How a connection ends is the client's affair; what it lost the client counts.
   socket.on("error", () => {});
-  socket.on("message", (message, binary) => socket.send(message, { binary }));
+  if (request.url.split("?")[0] === "/broadcast") {
+    room.add(socket);
+    socket.on("close", () => room.delete(socket));
+    socket.on("message", publish);
+  } else {
+    socket.on("message", (message, binary) => socket.send(message, { binary }));
+  }
 });
 http.on("connection", (stream) => stream.setNoDelay(true));
 http.listen({ host, port: Number(port), backlog: 4096 }, () => {

@@ -5,7 +5,9 @@ import unittest
 
 from commands import command
 
-MODULES = ("baselines", "boots", "features", "guests", "initramfs", "instructions", "interleaved", "kernel_sources")
+MODULES = (
+    "baselines", "boots", "features", "guests", "idle", "initramfs", "instructions", "interleaved", "kernel_sources", "scenes",
+)
 COMMANDS = ("kernels", "bare-metal", "bisect", "instructions-gate", "../fuzz/run")
 
 

@@ -1,5 +1,5 @@
 //! What all peers share: their arguments, the listener, the line that says where it is, TLS, an opening handshake for
-//! libraries that leave it to others, and the batched echo over `Stream` and `Sink`.
+//! libraries that leave it to others, the batched echo over `Stream` and `Sink`, and the [`room`] at `/broadcast`.
 //!
 //! A peer is started with the address to listen on, then `--tls CERTIFICATE KEY` (PEM files) or `--deflate` where it has
 //! that. TLS is tokio-rustls's for all on Tokio; how a message is compressed is each library's own affair, at
@@ -7,7 +7,10 @@
 //!
 //! Invariant: every peer serves on one thread, sets `TCP_NODELAY`, takes messages up to [`MESSAGE_BYTES_MAX`], and
 //! says `listening on ws://ADDRESS/` once it can be connected to, so that a measurement sees the libraries differ and
-//! nothing else. SIGTERM ends a peer by the kernel's default. Deliberately absent: paths, limits, timeouts, pings.
+//! nothing else. SIGTERM ends a peer by the kernel's default. Any path
+//! but the room's is an echo. Deliberately absent: limits, timeouts, pings.
+
+pub mod room;
 
 use std::future::Future;
 use std::io::{Error, ErrorKind, Result, Write};
@@ -174,15 +177,20 @@ pub async fn echo_batched<Socket, Message, Fault>(
     }
 }
 
+/// What a client asked for, and was answered.
+pub struct Upgraded {
+    /// Its request was for the room.
+    pub is_for_room: bool,
+    /// The extensions agreed on.
+    pub extensions: Option<String>,
+}
+
 /// The server's side of the opening handshake (RFC 6455, section 4.2), for clients that wait for its answer; `extensions`
 /// says what to answer to what was offered.
 ///
 /// # Errors
 /// I/O, or a request that is no WebSocket handshake.
-pub async fn upgrade<S: Wire>(
-    wire: &mut S,
-    extensions: impl Fn(&str) -> Option<String>,
-) -> Result<Option<String>> {
+pub async fn upgrade<S: Wire>(wire: &mut S, extensions: impl Fn(&str) -> Option<String>) -> Result<Upgraded> {
     let wrong = |what| Error::new(ErrorKind::InvalidData, what);
     let mut request = Vec::with_capacity(1024);
     while !request.ends_with(b"\r\n\r\n") {
@@ -196,6 +204,7 @@ pub async fn upgrade<S: Wire>(
         fields.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim())
     };
     let key = field("sec-websocket-key").ok_or_else(|| wrong("the request has no Sec-WebSocket-Key"))?;
+    let is_for_room = request.split(' ').nth(1).is_some_and(room::is_room);
     let agreed = field("sec-websocket-extensions").and_then(extensions);
     let extensions = agreed.as_ref().map(|agreed| format!("Sec-WebSocket-Extensions: {agreed}\r\n"));
     let response = format!(
@@ -206,5 +215,5 @@ pub async fn upgrade<S: Wire>(
     );
     wire.write_all(response.as_bytes()).await?;
     wire.flush().await?;
-    Ok(agreed)
+    Ok(Upgraded { is_for_room, extensions: agreed })
 }

@@ -1,11 +1,14 @@
 //! yawc: all messages that are ready are answered with one flush. It judges text, which it would not do by itself.
 
 use futures_util::StreamExt;
+use ringsock_peers::room::{Room, take_part};
 use ringsock_peers::{
     BATCH_BYTES, DEFLATE_LEVEL, DEFLATE_THRESHOLD_BYTES, MESSAGE_BYTES_MAX, Peer, Wire, echo_batched,
     serve_with_tokio, upgrade,
 };
 use yawc::{CompressionLevel, Frame, OpCode, Options, Role, WebSocket};
+
+static ROOM: Room<Frame> = Room::new();
 
 struct Yawc;
 
@@ -27,11 +30,18 @@ impl Peer for Yawc {
         let agree = |offers: &str| {
             (deflate && offers.contains("permessage-deflate")).then(|| "permessage-deflate".to_owned())
         };
-        let Ok(agreed) = upgrade(&mut wire, agree).await else { return };
-        let made = WebSocket::from_stream_with_extensions(wire, Role::Server, agreed.as_deref(), options);
+        let Ok(upgraded) = upgrade(&mut wire, agree).await else { return };
+        let agreed = upgraded.extensions.as_deref();
+        let made = WebSocket::from_stream_with_extensions(wire, Role::Server, agreed, options);
         if let Ok(socket) = made {
             let is_data = |frame: &Frame| matches!(frame.opcode(), OpCode::Text | OpCode::Binary);
-            echo_batched(socket.map(Ok), |frame| is_data(&frame).then_some(frame)).await;
+            if upgraded.is_for_room {
+                let (reading, writing) = take_part(socket.map(Ok), &ROOM, is_data);
+                tokio::spawn(writing);
+                reading.await;
+            } else {
+                echo_batched(socket.map(Ok), |frame| is_data(&frame).then_some(frame)).await;
+            }
         }
     }
 }
