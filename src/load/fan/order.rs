@@ -14,7 +14,12 @@ pub(super) struct Line {
     /// The number that is to come next.
     next: u64,
     /// Those before it that have not come, in order; nothing takes no memory.
-    missed: Option<Box<Vec<Range<u64>>>>,
+    missed: Option<Box<Missed>>,
+}
+
+#[derive(Debug, Default)]
+struct Missed {
+    runs: Vec<Range<u64>>,
 }
 
 /// What a number that came is.
@@ -49,7 +54,7 @@ impl Line {
             self.next = number + 1;
             let missed = number - passed_over.start;
             if missed > 0 {
-                let runs = self.missed.get_or_insert_default();
+                let runs = &mut self.missed.get_or_insert_default().runs;
                 if runs.len() == RUNS_MAX {
                     runs.remove(0);
                 }
@@ -57,7 +62,7 @@ impl Line {
             }
             return Heard::New { missed };
         }
-        let Some(runs) = &mut self.missed else { return Heard::Again };
+        let Some(Missed { runs }) = self.missed.as_deref_mut() else { return Heard::Again };
         let at = runs.partition_point(|run| run.end <= number);
         let Some(run) = runs.get(at).filter(|run| run.contains(&number)).cloned() else {
             return Heard::Again;
@@ -96,7 +101,7 @@ mod tests {
                 assert_eq!(line.next(), next);
             }
             let known: u64 =
-                line.missed.iter().flat_map(|runs| runs.iter()).map(|run| run.end - run.start).sum();
+                line.missed.iter().flat_map(|missed| missed.runs.iter()).map(|run| run.end - run.start).sum();
             assert_eq!(known, missing, "seed {seed}");
         }
     }
@@ -104,8 +109,10 @@ mod tests {
     #[test]
     fn one_who_hears_a_part_only_does_not_take_memory_for_ever() {
         let mut line = Line::default();
-        (0..10_000).for_each(|index| drop(line.hear(2 * index + 1)));
-        assert_eq!(line.missed.as_ref().unwrap().len(), RUNS_MAX);
+        for index in 0..10_000 {
+            assert_eq!(line.hear(2 * index + 1), Heard::New { missed: 1 });
+        }
+        assert_eq!(line.missed.as_ref().unwrap().runs.len(), RUNS_MAX);
         assert_eq!((line.hear(19_998), line.hear(0)), (Heard::Late, Heard::Again));
     }
 }
