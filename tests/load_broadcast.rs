@@ -67,7 +67,7 @@ fn every_publication_comes_to_every_subscriber_on_every_thread_over_every_engine
         ] {
             let url = format!("ws://{address}{path}");
             let ended = run(&[
-                &["--engine", engine, "--threads", "2", "--drain-timeout", "20s"],
+                &["--engine", engine, "--threads", "2", "--duration", "1s", "--drain-timeout", "20s"],
                 flags,
                 &[url.as_str()],
             ]
