@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::arrivals::Spans;
 use super::churn::{self, Churn};
 use super::client::{self, Client};
+use super::fan::{self, Fan};
 use super::scenario::Play;
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
@@ -65,10 +66,11 @@ impl Crew {
             spare: Arc::new(Mutex::new(Vec::new())),
             drain_timeout: plan.drain_timeout,
         };
+        let fan = fan::Part::of(plan, &endpoint.target);
         for index in 0..plan.cpus.len() {
             let waker = Waker::new().map_err(LoadError::Thread)?;
             crew.wakers.push(waker.clone());
-            let task = crew.task(plan, endpoint, index, events);
+            let task = Task { fan: fan.clone(), ..crew.task(plan, endpoint, index, events) };
             let (cpu, engine, ended) = (plan.cpus[index], plan.engine.clone(), events.clone());
             let (tls, trace) = (plan.tls.clone(), plan.trace.clone());
             let churns = plan.scene.play == Play::Churn;
@@ -90,7 +92,8 @@ impl Crew {
         let share = connections / thread_count + usize::from(index < connections % thread_count);
         let events = events.clone();
         let mut random = fastrand::Rng::with_seed(plan.seed.wrapping_add(index as u64));
-        let spans = |gap_ns| Spans::new(gap_ns, lag_bound_ns(plan.spin), thread_count);
+        let sender_count = plan.scene.sending_threads(thread_count);
+        let spans = |gap_ns| Spans::new(gap_ns, lag_bound_ns(plan.spin), sender_count);
         let (schedule, spans, pipeline) = match plan.mode {
             Mode::OpenLoop { rate_per_s, arrivals: Arrivals::Burst } => {
                 let Play::Burst { count, every } = plan.scene.play else {
@@ -99,12 +102,13 @@ impl Crew {
                 let schedule = Schedule::bursts(count, every.as_nanos() as u64, index, thread_count);
                 (Some(schedule), Some(spans(1e9 * thread_count as f64 / rate_per_s)), 0)
             }
+            Mode::OpenLoop { .. } if index >= sender_count => (None, None, 0),
             Mode::OpenLoop { rate_per_s, arrivals } => {
-                let gap_ns = 1e9 * thread_count as f64 / rate_per_s;
+                let gap_ns = 1e9 * sender_count as f64 / rate_per_s;
                 let first_per_s = plan.warmup_rate_per_s.unwrap_or(rate_per_s);
-                let mut schedule = Schedule::new(first_per_s, arrivals, plan.seed, index, thread_count);
+                let mut schedule = Schedule::new(first_per_s, arrivals, plan.seed, index, sender_count);
                 if plan.warmup_rate_per_s.is_some() {
-                    schedule = schedule.with_change(plan.warmup.as_nanos() as u64, rate_per_s, thread_count);
+                    schedule = schedule.with_change(plan.warmup.as_nanos() as u64, rate_per_s, sender_count);
                 }
                 (Some(schedule), Some(spans(gap_ns)), 0)
             }
@@ -133,6 +137,7 @@ impl Crew {
             payloads,
             variety: plan.scene.variety(plan.seed),
             bursts_every_ns: plan.scene.bursts_every_ns(),
+            fan: None,
             deflate: plan.deflate,
             subprotocols: plan.subprotocols.clone(),
             random,
@@ -260,6 +265,7 @@ fn generate(
     let connect_timeout_ns = task.connect_timeout_ns;
     let ground = (engine, config, waker, tls, connect_timeout_ns);
     match churns {
+        _ if task.fan.is_some() => Ok(run_traced(ground, trace, Fan::new(task))?.into_harvest()),
         true => Ok(run_traced(ground, trace, Churn::new(task))?.into_harvest()),
         false => Ok(run_traced(ground, trace, Client::new(task))?.into_harvest()),
     }

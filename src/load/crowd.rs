@@ -7,6 +7,7 @@
 //! Invariant: every one asked for is counted as opened or failed before anything is measured, and what becomes of it is told.
 //! Deliberately absent: checking what slow readers read. They are there to be a burden; the measured ones check.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -14,6 +15,8 @@ use std::thread::JoinHandle;
 
 use super::client::{CLOSE_NS, describe, fragment};
 use super::crew::{Event, run};
+use super::fan;
+use super::scenario::Play;
 use super::sources::Sources;
 use super::tally::Tally;
 use super::{Endpoint, LoadError, Plan};
@@ -168,6 +171,13 @@ impl Crowd {
             connect_timeout_ns: plan.connect_timeout.as_nanos() as u64,
             payloads: Payloads::new(plan.payload_bytes, plan.text, &mut random),
             random,
+            targets: match plan.scene.play {
+                Play::Fan { rooms, .. } => fan::targets(rooms, &endpoint.target),
+                _ => vec![endpoint.target.clone()],
+            }
+            .into(),
+            // What a subscriber sends would be published.
+            pushed_bytes_max: if matches!(plan.scene.play, Play::Fan { .. }) { 0 } else { PUSHED_BYTES_MAX },
             unopened: share,
             opening: 0,
             connect_gap_ns: plan.connect_rate_per_s.map_or(0.0, |rate| 1e9 * thread_count as f64 / rate),
@@ -271,6 +281,10 @@ struct Member {
     connect_timeout_ns: u64,
     payloads: Payloads,
     random: fastrand::Rng,
+    /// Path and query: each connection takes the next.
+    targets: VecDeque<String>,
+    /// A connection sends no more than this.
+    pushed_bytes_max: u64,
     /// Connections yet to begin, and begun but not open.
     unopened: usize,
     opening: usize,
@@ -455,7 +469,9 @@ impl Member {
     fn push(&mut self, one: &mut One, io: &mut Io<'_>, now_ns: u64) {
         let Step::Slow(slow) = &mut one.step else { return };
         let mut pushed_bytes = 0;
-        while io.queued_bytes() < WAITING_BYTES_MAX && slow.pushed_bytes + pushed_bytes < PUSHED_BYTES_MAX {
+        while io.queued_bytes() < WAITING_BYTES_MAX
+            && slow.pushed_bytes + pushed_bytes < self.pushed_bytes_max
+        {
             self.message.clear();
             self.payloads.compose(slow.pushed_bytes, &mut self.message);
             let (random, text) = (&mut self.random, self.payloads.text());
@@ -528,7 +544,9 @@ impl Handler for Member {
         if let Step::Connecting { since_ns } = one.step {
             self.tally.on_connected(now_ns.saturating_sub(since_ns));
         }
-        let Endpoint { host, port, target, tls, .. } = &self.endpoint;
+        self.targets.rotate_left(1);
+        let Endpoint { host, port, tls, .. } = &self.endpoint;
+        let target = &self.targets[0];
         let nonce = self.random.u128(..).to_ne_bytes();
         match ClientHandshake::new(host, *port, target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
             Ok(handshake) => {

@@ -16,6 +16,7 @@ mod crew;
 mod crowd;
 mod deflate;
 mod endpoint;
+mod fan;
 mod flags;
 pub mod heading;
 mod options;
@@ -214,7 +215,7 @@ impl Run {
         embedded: Option<&Server>,
         progress: &mut Progress,
     ) -> Result<Measured, LoadError> {
-        if self.plan.scene.play != Play::Slow {
+        if !self.plan.scene.is_held_against_itself() {
             return self.measure(&self.plan, endpoint, embedded, progress);
         }
         let mut alone = self.plan.clone();

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 use super::Options;
 use super::client::Variety;
 use super::crowd::{CrowdPlan, Manner};
+use super::fan;
 use super::heading::LOAD;
 use super::options::OptionsError;
 use crate::limits;
@@ -68,13 +69,22 @@ pub struct ScenarioFlags {
     pub idle_beside: Option<u32>,
 
     /// Scenario slow: this share of --connections are slow readers, which send, and are not measured; the others are, for as long
-    /// again before without them [default: 10%]
+    /// again before without them [default: 10%]. Scenarios broadcast and rooms: slow subscribers, which publish nothing [default: none]
     #[arg(help_heading = LOAD, long, value_name = "PERCENT", value_parser = parse_share)]
     pub slow_share: Option<f64>,
 
-    /// Scenario slow: what slow readers do: never read (stop), or some kilobytes now and then (dribble) [default: stop]
+    /// Scenarios slow, broadcast and rooms: what slow readers do: never read (stop), or some kilobytes now and then (dribble) [default: stop]
     #[arg(help_heading = LOAD, long, value_name = "MODE", value_enum)]
     pub slow_mode: Option<SlowMode>,
+
+    /// Scenarios broadcast and rooms: so many of --connections publish, the first ones, and get their own messages as everybody does.
+    /// --rate is that of all of them together [default: 1, or one a room]
+    #[arg(help_heading = LOAD, long, value_name = "COUNT")]
+    pub publishers: Option<u32>,
+
+    /// Scenario rooms: so many, which connections join in turn [default: 4]
+    #[arg(help_heading = LOAD, long, value_name = "COUNT")]
+    pub rooms: Option<u32>,
 
     /// Scenario idle: so many of --connections send, and are measured; the others stay silent and answer the server's pings. The
     /// server started in this process pings each once a second [default: one in ten, 64 at most]
@@ -116,6 +126,13 @@ pub enum Play {
     Slow,
     /// Messages beside a silent crowd.
     Idle,
+    /// Messages of a few to everybody.
+    Fan {
+        /// How many publish.
+        publishers: u32,
+        /// In how many rooms, if in any.
+        rooms: Option<u32>,
+    },
     /// Pings, as this share of the messages.
     Ping {
         /// Above 0, at most 1.
@@ -158,10 +175,23 @@ impl Scene {
         if let Play::Burst { every, .. } = self.play { Some(every.as_nanos() as u64) } else { None }
     }
 
+    /// Whether it is held against itself without those beside.
+    pub(super) fn is_held_against_itself(&self) -> bool {
+        self.crowd.is_some() && matches!(self.play, Play::Slow | Play::Fan { .. })
+    }
+
+    /// How many of so many threads send.
+    pub(super) fn sending_threads(&self, thread_count: usize) -> usize {
+        match self.play {
+            Play::Fan { publishers, .. } => thread_count.min(publishers as usize),
+            _ => thread_count,
+        }
+    }
+
     /// Of so many connections asked for, those that are measured.
     pub(super) fn measured(&self, connections: u32) -> u32 {
         match (self.play, self.crowd) {
-            (Play::Slow | Play::Idle, Some(crowd)) => connections - crowd.connections,
+            (Play::Slow | Play::Idle | Play::Fan { .. }, Some(crowd)) => connections - crowd.connections,
             _ => connections,
         }
     }
@@ -188,6 +218,7 @@ impl ScenarioFlags {
             "churn" => Play::Churn,
             "slow" => Play::Slow,
             "idle" => Play::Idle,
+            "broadcast" | "rooms" => fan::flags::play(self, options.connections, row.name == "rooms")?,
             _ => Play::Echo,
         };
         let crowd = self.crowd(play, options.connections, thread_count)?;
@@ -207,6 +238,7 @@ impl ScenarioFlags {
                 rule,
             });
         }
+        fan::flags::check(scene.play, scene.crowd, options)?;
         check_beside(&scene, options)?;
         Ok(scene)
     }
@@ -221,6 +253,8 @@ impl ScenarioFlags {
             ("idle-beside", self.idle_beside.is_some()),
             ("slow-share", self.slow_share.is_some()),
             ("slow-mode", self.slow_mode.is_some()),
+            ("publishers", self.publishers.is_some()),
+            ("rooms", self.rooms.is_some()),
             ("active", self.active.is_some()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag)
@@ -270,7 +304,8 @@ impl ScenarioFlags {
                     threads: thread_count,
                 }));
             }
-            Play::Slow => {
+            Play::Fan { .. } if self.slow_share.is_none() && self.slow_mode.is_none() => return Ok(None),
+            Play::Slow | Play::Fan { .. } => {
                 let share = self.slow_share.unwrap_or(0.1);
                 let manner = match self.slow_mode.unwrap_or(SlowMode::Stop) {
                     SlowMode::Stop => Manner::Stop,
@@ -315,9 +350,13 @@ impl ScenarioFlags {
             Play::Churn => {
                 crowd.iter().for_each(|crowd| add("idle-beside", crowd.connections.to_string()));
             }
-            Play::Slow => {
-                add("slow-share", percent(self.slow_share.unwrap_or(0.1)));
-                crowd.iter().for_each(|crowd| add("slow-mode", crowd.manner.name().to_owned()));
+            Play::Slow | Play::Fan { .. } => {
+                if let Some(crowd) = crowd {
+                    add("slow-share", percent(self.slow_share.unwrap_or(0.1)));
+                    add("slow-mode", crowd.manner.name().to_owned());
+                }
+                let fast = options.connections - crowd.map_or(0, |crowd| crowd.connections);
+                fan::flags::add_parameters(play, fast, &mut all);
             }
             Play::Idle => {
                 let beside = crowd.map_or(0, |crowd| crowd.connections);

@@ -5,6 +5,7 @@
 
 use super::arrivals::Spans;
 use super::bursts::BurstLog;
+use super::fan::FanLog;
 use crate::measure::anatomy::{Collector, Parts};
 use crate::measure::histogram::{self, Histogram, new_histogram};
 use crate::measure::result::{Accounting, Latencies, Negotiated};
@@ -89,6 +90,8 @@ pub(super) struct Tally {
     pub(super) anatomy: Option<Box<Collector>>,
     /// When bursts were answered, where messages come in bursts.
     pub(super) bursts: Option<Box<BurstLog>>,
+    /// When publications were delivered, where messages are.
+    pub(super) fan: Option<Box<FanLog>>,
     /// When the schedule's messages were reached; `None` in a closed loop.
     pub(super) spans: Option<Spans>,
     /// Messages that could not be sent when they were, because the server was not reading.
@@ -111,6 +114,7 @@ impl Tally {
             late,
             anatomy: None,
             bursts: None,
+            fan: None,
             spans,
             held_back: 0,
             negotiated: Vec::new(),
@@ -154,6 +158,35 @@ impl Tally {
         self.accounting.offered += 1;
         self.accounting.sent += 1;
         self.slice.sent += 1;
+    }
+
+    /// A message of the window was sent that is to come to so many.
+    pub(super) fn on_published(&mut self, count: u64) {
+        self.accounting.offered += count;
+        self.accounting.sent += count;
+        self.slice.sent += count;
+    }
+
+    /// A copy of one has come to one of them; its headline duration.
+    #[inline]
+    pub(super) fn on_delivered(
+        &mut self,
+        window: &Window,
+        (intended_ns, sent_ns): (u64, u64),
+        now_ns: u64,
+        is_open_loop: bool,
+    ) -> u64 {
+        self.accounting.answered += 1;
+        let late = now_ns >= window.end_ns;
+        self.accounting.answered_late += u64::from(late);
+        let slice = if late { &mut self.late } else { &mut self.slice };
+        slice.answered += 1;
+        let headline_ns = now_ns.saturating_sub(intended_ns);
+        histogram::record(&mut slice.headline, headline_ns);
+        if is_open_loop {
+            histogram::record(&mut self.latency.service, now_ns.saturating_sub(sent_ns));
+        }
+        headline_ns
     }
 
     pub(super) fn on_unsent(&mut self, window: &Window, intended_ns: u64) {

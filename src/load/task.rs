@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::arrivals::Spans;
 use super::client::Variety;
 use super::endpoint::Endpoint;
+use super::fan;
 use super::schedule::Schedule;
 use super::tally::{Slice, Tally, Window};
 use crate::measure::evidence::Exemplar;
@@ -129,6 +130,8 @@ pub(super) struct Task {
     pub(super) variety: Option<Variety>,
     /// From one burst to the next, where messages come in bursts.
     pub(super) bursts_every_ns: Option<u64>,
+    /// What it has to know where messages go from a few to everybody.
+    pub(super) fan: Option<fan::Part>,
     /// Messages are compressed so.
     pub(super) deflate: Option<DeflateSettings>,
     /// Offered, the one liked best first.

@@ -10,6 +10,7 @@ use super::arrivals::Spans;
 use super::bursts::BurstLog;
 use super::crew::{Crew, Event};
 use super::crowd::{Crowd, Left};
+use super::fan::FanLog;
 use super::progress::Progress;
 use super::record::{Record, Recorded};
 use super::scenario::Play;
@@ -21,7 +22,7 @@ use crate::cpu;
 use crate::engine::clock_ns;
 use crate::measure::anatomy::{Anatomy, Collector};
 use crate::measure::evidence::{self, Evidence, Exemplar, ThreadUse};
-use crate::measure::particulars::{Particulars, Without};
+use crate::measure::particulars::{self, Particulars, Without};
 use crate::measure::result::{
     self, Accounting, CpuUse, Latencies, Mode, Negotiated, Outcome, Status, Summary, Wire,
 };
@@ -254,6 +255,8 @@ impl<'a> Watch<'a> {
         let left = self.crowd.map(Crowd::disperse).transpose()?;
         let logs = harvests.iter_mut().filter_map(|harvest| harvest.tally.bursts.take());
         let logs: Vec<BurstLog> = logs.map(|log| *log).collect();
+        let fans = harvests.iter_mut().filter_map(|harvest| harvest.tally.fan.take());
+        let fan = FanLog::finish(&fans.map(|log| *log).collect::<Vec<_>>());
         let mut measured =
             Measured::merge(self.plan, outcome, harvests, recorded, self.witnessed, measured_s);
         if let Play::Burst { count, .. } = self.plan.scene.play {
@@ -263,6 +266,11 @@ impl<'a> Watch<'a> {
             let books = &measured.accounting;
             churn.connections_per_s = (books.answered - books.answered_late) as f64 / measured_s.max(1e-9);
         }
+        measured.particulars.fan = fan.map(|fan| {
+            let books = &measured.accounting;
+            let in_time = books.answered - books.answered_late;
+            particulars::Fan { deliveries_per_s: in_time as f64 / measured_s.max(1e-9), ..fan }
+        });
         left.into_iter().for_each(|left| measured.add_crowd(left));
         Ok(measured)
     }

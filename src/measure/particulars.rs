@@ -24,10 +24,13 @@ pub struct Particulars {
     /// Of `churn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub churn: Option<Churn>,
+    /// Of `broadcast` and `rooms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fan: Option<Fan>,
     /// Connections beside those that are measured: of `idle` and `slow`, and of `churn` where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crowd: Option<Crowd>,
-    /// Of `slow`: the same run before it, without the crowd.
+    /// Of `slow`, and of others that have slow readers: the same run before it, without the crowd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub without_crowd: Option<Without>,
 }
@@ -49,11 +52,15 @@ impl Particulars {
         if let Some(churn) = &self.churn {
             all.extend([("first-message", &churn.first_message), ("close", &churn.close)]);
         }
+        if let Some(fan) = &self.fan {
+            all.extend([("first-delivery", &fan.first), ("median-delivery", &fan.median)]);
+            all.extend([("last-delivery", &fan.last), ("spread", &fan.spread)]);
+        }
         all.extend(self.without_crowd.iter().map(|without| ("without-crowd", &without.headline)));
         all
     }
 
-    /// Adds another thread's. Crowds and bursts are put together elsewhere: they are of all threads.
+    /// Adds another thread's. Crowds, bursts and what is published are put together elsewhere: they are of all threads.
     pub fn merge(&mut self, other: &Particulars) {
         if let Some(theirs) = &other.sizes {
             self.sizes.get_or_insert_default().merge(theirs);
@@ -195,6 +202,83 @@ impl Churn {
         histogram::merge(&mut self.first_message, &other.first_message);
         histogram::merge(&mut self.close, &other.close);
     }
+}
+
+/// What was published in the measured window, each message to every subscriber of its room. In the books, a message is a delivery: one
+/// publication to one subscriber.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fan {
+    /// Messages published.
+    pub publications: u64,
+    /// Subscribers that were there when it began, in all rooms.
+    pub subscribers: u64,
+    /// Rooms; 1 where all are in one.
+    pub rooms: u64,
+    /// Deliveries in time, by the window's length.
+    pub deliveries_per_s: f64,
+    /// Deliveries of the whole run that were passed over: a later one of the same publisher came, and they never did.
+    pub gaps: u64,
+    /// Those that came after a later one.
+    pub out_of_order: u64,
+    /// Those that had come before.
+    pub repeated: u64,
+    /// One in so many publications was looked at for the durations below, drawn evenly; 1: all were.
+    pub looked_at_one_in: u64,
+    /// How many that were, of which anything was delivered.
+    pub looked_at: u64,
+    /// Of these, those that came to every subscriber of their room: the others are in no duration.
+    pub complete: u64,
+    /// From when a message was due (open loop) or sent (closed loop) to its first delivery.
+    #[serde(with = "histogram::base64")]
+    pub first: Histogram,
+    /// To the one that half of the subscribers had it by.
+    #[serde(with = "histogram::base64")]
+    pub median: Histogram,
+    /// To the last.
+    #[serde(with = "histogram::base64")]
+    pub last: Histogram,
+    /// From the first to the last.
+    #[serde(with = "histogram::base64")]
+    pub spread: Histogram,
+    /// Who is served late: subscribers of all rooms in tenths, by when they joined theirs; those that got anything.
+    pub positions: Vec<Position>,
+}
+
+impl Default for Fan {
+    fn default() -> Self {
+        Self {
+            publications: 0,
+            subscribers: 0,
+            rooms: 0,
+            deliveries_per_s: 0.0,
+            gaps: 0,
+            out_of_order: 0,
+            repeated: 0,
+            looked_at_one_in: 1,
+            looked_at: 0,
+            complete: 0,
+            first: new_histogram(),
+            median: new_histogram(),
+            last: new_histogram(),
+            spread: new_histogram(),
+            positions: Vec::new(),
+        }
+    }
+}
+
+/// Deliveries to a tenth of the subscribers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Position {
+    /// So many of a hundred joined before them, and ten more begin with the next.
+    pub joined_after_percent: u64,
+    /// How many deliveries.
+    pub deliveries: u64,
+    /// What they took on average.
+    pub mean_ns: f64,
+    /// What half of them took at most; `None` where they are too few.
+    pub p50_ns: Option<u64>,
+    /// What 99 of 100 took at most; `None` where they are too few.
+    pub p99_ns: Option<u64>,
 }
 
 /// Connections beside those that are measured.

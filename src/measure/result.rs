@@ -172,7 +172,8 @@ pub struct Plan {
     pub connections: u64,
     /// How many threads drive them.
     pub threads: u64,
-    /// What is particular to the scenario: its flags, by long name without the dashes, with what was given or taken.
+    /// What is particular to the scenario: its flags, by long name without the dashes, with what was given or taken. `fan-out` is none
+    /// of them: to how many a message goes, on average, where that is not one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
     /// The size of each message; of the largest, where they vary (see `parameters`).
@@ -200,6 +201,12 @@ impl Plan {
     /// The size of messages, or how it is drawn: `64 B`, `uniform:1..100`.
     pub fn payload(&self) -> String {
         self.parameters.get("payload").cloned().unwrap_or_else(|| size(self.payload_bytes))
+    }
+
+    /// How many answers a message is to have, on average: the books count these, rates that are asked for do not.
+    pub fn answers_per_message(&self) -> f64 {
+        let fan_out = self.parameters.get("fan-out").and_then(|fan_out| fan_out.parse().ok());
+        fan_out.filter(|fan_out: &f64| fan_out.is_finite() && *fan_out > 0.0).unwrap_or(1.0)
     }
 
     /// What else is particular to the scenario, as `burst 1000, every 1s`; empty where nothing is.
@@ -547,7 +554,9 @@ impl Summary {
         measured_s: f64,
     ) -> Summary {
         let (rate_offered_per_s, headline) = match plan.mode {
-            Mode::OpenLoop { rate_per_s, .. } => (Some(rate_per_s), &latency.response),
+            Mode::OpenLoop { rate_per_s, .. } => {
+                (Some(rate_per_s * plan.answers_per_message()), &latency.response)
+            }
             Mode::ClosedLoop { .. } => (None, &latency.service),
         };
         let inflation = Inflation::of(headline, batches);

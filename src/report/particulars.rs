@@ -6,8 +6,9 @@
 use super::Style;
 use super::terminal::{cell, headed, labelled, last_rows};
 use super::text::{count, counted, rate, size};
+use crate::measure::environment::Clock;
 use crate::measure::histogram::{Histogram, PERCENTILES};
-use crate::measure::particulars::{Crowd, Particulars, Without};
+use crate::measure::particulars::{Crowd, Fan, Particulars, Position, Without};
 use crate::measure::result::RunResult;
 use crate::measure::samples::Inflation;
 
@@ -21,6 +22,7 @@ pub(super) fn render(result: &RunResult, style: Style) -> String {
     for (label, line) in lines(all) {
         text.push_str(&labelled(label, &line, style));
     }
+    text.push_str(&all.fan.iter().map(|fan| positions(fan, result.environment.clock)).collect::<String>());
     text.push_str(&all.without_crowd.iter().map(|without| held_against(result, without)).collect::<String>());
     text
 }
@@ -83,8 +85,48 @@ fn lines(all: &Particulars) -> Vec<(&'static str, String)> {
             format!("{}; {at_once} at once at most; {closed}", rate(churn.connections_per_s)),
         ));
     }
+    all.fan.iter().for_each(|fan| lines.extend(of_fan(fan)));
     all.crowd.iter().for_each(|crowd| lines.extend(of_crowd(crowd)));
     lines
+}
+
+fn of_fan(fan: &Fan) -> Vec<(&'static str, String)> {
+    let rooms = if fan.rooms == 1 { String::new() } else { format!(" in {}", counted(fan.rooms, "room")) };
+    let published = format!(
+        "{} to {}{rooms}; {} delivered",
+        counted(fan.publications, "publication"),
+        counted(fan.subscribers, "subscriber"),
+        rate(fan.deliveries_per_s)
+    );
+    let which = match fan.looked_at_one_in {
+        1 => "each was looked at".to_owned(),
+        some => format!("one in {} was looked at", count(some)),
+    };
+    let (complete, looked_at) = (count(fan.complete), count(fan.looked_at));
+    let came = format!("{complete} of {looked_at} came to every subscriber of their room; {which}");
+    let order = format!(
+        "{}, {} out of order, {} repeated",
+        counted(fan.gaps, "gap"),
+        count(fan.out_of_order),
+        count(fan.repeated)
+    );
+    vec![("published", published), ("", came), ("deliveries", order)]
+}
+
+/// Who is served late.
+fn positions(fan: &Fan, clock: Clock) -> String {
+    let row = |position: &Position| {
+        let from = position.joined_after_percent;
+        vec![
+            format!("{from} to {} %", from + 10),
+            count(position.deliveries),
+            clock.duration(position.mean_ns),
+            super::text::percentile(position.p50_ns, clock),
+            super::text::percentile(position.p99_ns, clock),
+        ]
+    };
+    let rows = fan.positions.iter().map(row).collect();
+    "\n".to_owned() + &headed(&["joined", "deliveries", "mean", "p50", "p99"], rows)
 }
 
 fn of_crowd(crowd: &Crowd) -> Vec<(&'static str, String)> {

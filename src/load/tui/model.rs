@@ -50,16 +50,17 @@ pub(crate) struct Header {
 impl Header {
     pub(crate) fn of(plan: &Plan, endpoint: &Endpoint) -> Self {
         let ours = plan.endpoint.is_none();
+        let record = record_of(plan);
         let (load, server) = (plan.engine.kind.name(), plan.server_engine.kind.name());
         Self {
             url: endpoint.url.clone(),
-            workload: terminal::workload(&record_of(plan)),
+            workload: terminal::workload(&record),
             engines: match ours && load != server {
                 true => format!("server {server}, load {load}"),
                 false => load.to_owned(),
             },
             offered_per_s: match plan.mode {
-                Mode::OpenLoop { rate_per_s, .. } => Some(rate_per_s),
+                Mode::OpenLoop { rate_per_s, .. } => Some(rate_per_s * record.answers_per_message()),
                 Mode::ClosedLoop { .. } => None,
             },
             lag_bound_ns: lag_bound_ns(plan.spin),

@@ -10,8 +10,16 @@ use crate::measure::steadiness::{ACHIEVED_SHARE_MIN, Pace};
 use crate::measure::units::{count, counted, percent};
 
 /// Answers of these classes of error are wrong; so are those that a `protocol: …` error counts.
-const WRONG_ANSWERS: [&str; 4] =
-    ["wrong payload", "out of order", "repeated or late answer", "unasked answer"];
+const WRONG_ANSWERS: [&str; 6] = [
+    "wrong payload",
+    "out of order",
+    "repeated or late answer",
+    "unasked answer",
+    "repeated publication",
+    "of another room",
+];
+/// Of these the books tell: they are outstanding, or of the warm-up. A server may be told to leave them out.
+const LEFT_OUT: [&str; 2] = ["missed publication", "too late to be checked"];
 /// Sent in the warm-up and never answered: counted apart, since in no other count.
 const WARMUP_UNANSWERED: &str = "unanswered since warm-up";
 
@@ -93,6 +101,14 @@ pub(super) fn unanswered(case: &Case) -> Found {
             counted(since_warmup, "connection")
         ));
     }
+    let left_out: u64 = LEFT_OUT.iter().filter_map(|class| accounting.errors.get(*class)).sum();
+    if accounting.outstanding == 0 && left_out > 0 {
+        let left_out = counted(left_out, "publication");
+        return suspect(format!(
+            "{left_out} of the warm-up did not come to a subscriber: the server left some out, or lost them (its \
+             --slow-consumer, if it is ringsock-server)"
+        ));
+    }
     if accounting.outstanding == 0 {
         return trusted("every message sent was answered");
     }
@@ -129,7 +145,8 @@ pub(super) fn unsent(case: &Case) -> Found {
 /// Whether all connections opened and stayed.
 pub(super) fn connections(case: &Case) -> Found {
     let accounting = &case.result.accounting;
-    let ends_connection = |class: &str| !is_wrong_answer(class) && class != WARMUP_UNANSWERED;
+    let ends_connection =
+        |class: &str| !is_wrong_answer(class) && class != WARMUP_UNANSWERED && !LEFT_OUT.contains(&class);
     let ended: Vec<_> = accounting.errors.iter().filter(|(class, _)| ends_connection(class)).collect();
     let tried = accounting.connections_opened.saturating_add(accounting.connections_failed);
     // Those that never opened have a class of error as well.
