@@ -16,7 +16,8 @@ use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
 use ringsock::measure::histogram;
 use ringsock::measure::particulars::{
-    Bursts, Churn, Crowd, KernelMemory, KernelUse, Particulars, Pings, ServerMemory, SizesSent, Without,
+    Broadcasts, Bursts, Churn, Crowd, KernelMemory, KernelUse, Particulars, Pings, ServerMemory, SizesSent,
+    Without,
 };
 use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status};
 use ringsock::measure::series::{Batch, Compact};
@@ -152,6 +153,16 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
             percentiles: result.summary.service.clone(),
             headline: durations,
         }),
+        broadcasts: Some(Broadcasts {
+            published: 300,
+            results: 299,
+            listeners_min: 63,
+            listeners_max: 64,
+            told: 19_100,
+            connections: 64,
+            heard: 19_099,
+        }),
+        parts: Vec::new(),
     };
     let text = terminal::render(&result, Style::PLAIN);
     let on_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -162,6 +173,7 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
         "20,000 sent = 19,999 answered + 1 outstanding",
         "64 at once at most; 2 closed by us first, whose ports stay taken",
         "7 connections (dribble) = 6 opened + 1 failed; 5 held to the end",
+        "300 published, 299 answered, each with 63 to 64 listening: 19,099 heard of 19,100",
         "beside the crowd",
     ] {
         assert!(on_one_line.contains(told), "{told}: {text}");

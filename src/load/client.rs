@@ -11,6 +11,7 @@
 mod answers;
 mod deflated;
 mod opening;
+mod spoken;
 mod subprotocol;
 mod varied;
 
@@ -30,8 +31,8 @@ use crate::ws::mask::Mask;
 use crate::ws::subprotocol::Subprotocol;
 use deflated::{Compressed, Deflation};
 pub(super) use opening::describe;
+pub(super) use varied::fragment;
 use varied::{Varied, Varying};
-pub(super) use varied::{Variety, fragment};
 
 /// Output of earlier turns that may wait on a connection before the schedule's messages stay in its backlog: the server is
 /// not reading. It counts as sent, so service times would be longer by a stall if it were more.
@@ -201,6 +202,7 @@ impl Client {
             return;
         }
         self.open.retain(|&id| connections.get(id).is_some());
+        self.varying.iter_mut().for_each(|varying| varying.talk.forget());
         if self.open.is_empty() && !matches!(self.stage, Stage::Opening | Stage::Closing) {
             self.tell(Report::Deserted);
         }
@@ -310,6 +312,7 @@ impl Client {
     /// No message is sent from here on; those that should have been are counted.
     fn stop_sending(&mut self, connections: &mut Connections<Peer>) {
         self.stage = Stage::Draining;
+        self.varying.iter().for_each(|varying| varying.variety.published.end());
         for id in std::mem::take(&mut self.backlogged) {
             let Some((conn, _)) = connections.get(id) else { continue };
             for intended_ns in conn.backlog.drain(..) {
@@ -342,6 +345,21 @@ impl Client {
 
     // ---- the end ----
 
+    /// Closes the connections once all has come that is waited for, or it has been waited for long enough; when to look again.
+    fn drain(&mut self, connections: &mut Connections<Peer>) -> u64 {
+        if connections.now_ns() < self.window.drained_ns {
+            if self.unanswered > 0 {
+                return self.window.drained_ns;
+            }
+            if self.awaits_broadcasts(connections) {
+                // What another thread does brings no turn of this one.
+                return self.window.drained_ns.min(connections.clock_ns() + BACKLOG_INTERVAL_NS);
+            }
+        }
+        self.begin_close(connections);
+        self.close_by_ns
+    }
+
     fn begin_close(&mut self, connections: &mut Connections<Peer>) {
         self.stage = Stage::Closing;
         let now_ns = connections.clock_ns();
@@ -355,6 +373,7 @@ impl Client {
                 Protocol::Varied(varied) => oldest_ns.into_iter().chain(varied.oldest_ns()).min(),
                 _ => oldest_ns,
             };
+            self.settle_hearing(conn);
             if oldest_ns.is_some_and(|oldest_ns| oldest_ns < self.window.measure_ns) {
                 self.tally.accounting.count_error("unanswered since warm-up");
             }
@@ -406,11 +425,7 @@ impl Client {
                 Some(next_ns.map_or(look_ns, |next_ns| next_ns.min(look_ns)))
             }
             Stage::Draining if !self.task.orders.is_dismissed() => None,
-            Stage::Draining if self.unanswered == 0 || connections.now_ns() >= self.window.drained_ns => {
-                self.begin_close(connections);
-                Some(self.close_by_ns)
-            }
-            Stage::Draining => Some(self.window.drained_ns),
+            Stage::Draining => Some(self.drain(connections)),
             Stage::Closing => {
                 if connections.is_empty() || connections.now_ns() >= self.close_by_ns {
                     connections.stop();

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::arrivals::Spans;
 use super::churn::{self, Churn};
 use super::client::{self, Client};
+use super::parts::Published;
 use super::scenario::Play;
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
@@ -49,6 +50,7 @@ pub(super) struct Crew {
     pub(super) deserted_count: usize,
     wakers: Vec<Waker>,
     pub(super) orders: Arc<Orders>,
+    published: Arc<Published>,
     spare: Arc<Mutex<Vec<Slice>>>,
     drain_timeout: Duration,
 }
@@ -62,6 +64,7 @@ impl Crew {
             deserted_count: 0,
             wakers: Vec::new(),
             orders: Arc::new(Orders::default()),
+            published: Arc::new(Published::by(plan.cpus.len())),
             spare: Arc::new(Mutex::new(Vec::new())),
             drain_timeout: plan.drain_timeout,
         };
@@ -131,7 +134,7 @@ impl Crew {
             spin: plan.spin,
             exemplars: plan.exemplars,
             payloads,
-            variety: plan.scene.variety(plan.seed),
+            variety: plan.scene.variety(plan.seed, (index, thread_count), &self.published),
             bursts_every_ns: plan.scene.bursts_every_ns(),
             deflate: plan.deflate,
             subprotocols: plan.subprotocols.clone(),

@@ -19,6 +19,7 @@ mod endpoint;
 mod flags;
 pub mod heading;
 mod options;
+mod parts;
 mod progress;
 mod record;
 pub mod scenario;

@@ -5,19 +5,21 @@
 //! Deliberately absent: how a scenario is played, see [`super::client`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::Options;
-use super::client::Variety;
 use super::crowd::{CrowdPlan, Manner};
 use super::heading::LOAD;
 use super::options::OptionsError;
+use super::parts::{Deed, Part, Published, Variety};
+use super::{Filling, Options};
 use crate::limits;
 use crate::measure::result::{self, Mode};
 use crate::scenario::sizes::Sizes;
+use crate::scenario::work::Amount;
 use crate::scenario::{self, SCENARIOS, Scenario};
 
 /// Bursts that a run may have: the times of all of them are kept.
@@ -80,6 +82,16 @@ pub struct ScenarioFlags {
     /// server started in this process pings each once a second [default: one in ten, 64 at most]
     #[arg(help_heading = LOAD, long, value_name = "COUNT")]
     pub active: Option<u32>,
+
+    /// Scenario work: what the server does for each message: compute for so many microseconds, as us:100, or for times drawn from an
+    /// exponential distribution by --seed, as us:exp:100 for their mean; or walk through so much memory, as kib:64
+    #[arg(help_heading = LOAD, long, value_name = "WORK", value_parser = Amount::read)]
+    pub work: Option<Amount>,
+
+    /// Scenario json: this share of the messages is broadcasts, drawn by --seed: everybody hears them, the others are echoed
+    /// [default: none]
+    #[arg(help_heading = LOAD, long, value_name = "PERCENT", value_parser = parse_share)]
+    pub broadcast_share: Option<f64>,
 }
 
 /// What slow readers do.
@@ -121,6 +133,13 @@ pub enum Play {
         /// Above 0, at most 1.
         share: f64,
     },
+    /// Messages that the server works for.
+    Work(Amount),
+    /// Messages of JSON.
+    Json {
+        /// The share of broadcasts.
+        broadcast_share: f64,
+    },
 }
 
 /// A scenario with its flags, checked.
@@ -143,14 +162,28 @@ pub struct Scene {
 impl Scene {
     /// Whether connections send messages that are not all whole frames of one size.
     pub fn is_varied(&self) -> bool {
-        self.sizes.fixed().is_none() || self.fragments > 1 || matches!(self.play, Play::Ping { .. })
+        let is_filling = !matches!(self.play, Play::Ping { .. } | Play::Json { .. });
+        self.sizes.fixed().is_none() || self.fragments > 1 || !is_filling
     }
 
-    /// How a thread's messages vary, if they do.
-    pub(super) fn variety(&self, seed: u64) -> Option<Variety> {
-        let ping_share = if let Play::Ping { share } = self.play { share } else { 0.0 };
-        let (sizes, fragments) = (self.sizes, self.fragments);
-        self.is_varied().then_some(Variety { sizes, seed, fragments, ping_share })
+    /// What the connections of a thread of so many do, where it is not the plain echo.
+    pub(super) fn variety(
+        &self,
+        seed: u64,
+        (thread, thread_count): (usize, usize),
+        published: &Arc<Published>,
+    ) -> Option<Variety> {
+        let deed = match self.play {
+            Play::Work(amount) => Deed::Work(amount),
+            Play::Json { broadcast_share } => Deed::Json { broadcast_share },
+            Play::Ping { share } => Deed::Echo { ping_share: share },
+            _ if !self.is_varied() => return None,
+            _ => Deed::Echo { ping_share: 0.0 },
+        };
+        let (row, sizes, fragments) = (self.row, self.sizes, self.fragments);
+        let parts = vec![Part { row, deed, sizes, fragments, connections: u64::MAX }];
+        let (thread, thread_count) = (thread as u64, thread_count as u64);
+        Some(Variety { parts, seed, thread, thread_count, published: Arc::clone(published) })
     }
 
     /// From one burst to the next.
@@ -188,6 +221,12 @@ impl ScenarioFlags {
             "churn" => Play::Churn,
             "slow" => Play::Slow,
             "idle" => Play::Idle,
+            "work" => Play::Work(self.work.ok_or_else(|| {
+                OptionsError::Scenario(
+                    "--scenario work: give --work, as us:100, us:exp:100 or kib:64".to_owned(),
+                )
+            })?),
+            "json" => Play::Json { broadcast_share: self.broadcast_share.unwrap_or(0.0) },
             _ => Play::Echo,
         };
         let crowd = self.crowd(play, options.connections, thread_count)?;
@@ -222,6 +261,8 @@ impl ScenarioFlags {
             ("slow-share", self.slow_share.is_some()),
             ("slow-mode", self.slow_mode.is_some()),
             ("active", self.active.is_some()),
+            ("work", self.work.is_some()),
+            ("broadcast-share", self.broadcast_share.is_some()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag)
     }
@@ -278,7 +319,9 @@ impl ScenarioFlags {
                 let active = self.active.unwrap_or((connections / 10).min(64).max(thread_count as u32));
                 (connections.saturating_sub(active), Manner::Silent, "--active")
             }
-            Play::Echo | Play::Burst { .. } | Play::Ping { .. } => return Ok(None),
+            Play::Echo | Play::Burst { .. } | Play::Ping { .. } | Play::Work(_) | Play::Json { .. } => {
+                return Ok(None);
+            }
         };
         let measured = connections.saturating_sub(count) as usize;
         if count == 0 || measured < thread_count {
@@ -326,6 +369,9 @@ impl ScenarioFlags {
             Play::Ping { share } => {
                 add("ping-share", percent(share));
             }
+            Play::Work(amount) => add("work", amount.to_string()),
+            Play::Json { broadcast_share: share } if share > 0.0 => add("broadcast-share", percent(share)),
+            Play::Json { .. } => {}
         }
         all
     }
@@ -343,11 +389,14 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
     let what = match scene.play {
         Play::Ping { .. } => "--scenario ping",
         Play::Churn => "--scenario churn",
+        Play::Work(_) => "--scenario work",
+        Play::Json { .. } => "--scenario json",
         _ if scene.sizes.fixed().is_none() => "--payload with sizes that vary",
         _ if scene.fragments > 1 => "--fragments",
         _ => "a crowd beside what is measured",
     };
-    if scene.is_varied() || scene.crowd.is_some() || scene.play == Play::Churn {
+    let is_other = matches!(scene.play, Play::Churn | Play::Work(_));
+    if scene.is_varied() || scene.crowd.is_some() || is_other {
         let is_measured_as_in_echo = matches!(scene.play, Play::Slow | Play::Idle) && !scene.is_varied();
         let bare = options.url.iter().any(|url| url.starts_with("tcp://"));
         for (flag, given) in [
@@ -360,6 +409,7 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
             }
         }
     }
+    check_json(scene, options)?;
     if scene.play == Play::Churn {
         let subprotocol = !options.subprotocol.is_empty();
         for (flag, given) in [("--pipeline", options.pipeline > 1), ("--subprotocol", subprotocol)] {
@@ -372,6 +422,21 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
     }
     if options.calibrate.is_some() && (scene.row.name != "echo" || scene.is_varied()) {
         return refuse("--calibrate is of echo with messages of one size: leave out the rest".to_owned());
+    }
+    Ok(())
+}
+
+/// What messages of JSON cannot be.
+fn check_json(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
+    if !matches!(scene.play, Play::Json { .. }) {
+        return Ok(());
+    }
+    let refuse = |why: &str| Err(OptionsError::Scenario(format!("--scenario json: {why}")));
+    if scene.sizes.max_bytes() > limits::JSON_BYTES {
+        return refuse("ringsock-server takes messages up to 1 MiB: give a smaller --payload");
+    }
+    if options.filling != Filling::Random {
+        return refuse("what requests hold is theirs: leave out --filling");
     }
     Ok(())
 }

@@ -10,8 +10,16 @@ use crate::measure::steadiness::{ACHIEVED_SHARE_MIN, Pace};
 use crate::measure::units::{count, counted, percent};
 
 /// Answers of these classes of error are wrong; so are those that a `protocol: …` error counts.
-const WRONG_ANSWERS: [&str; 4] =
-    ["wrong payload", "out of order", "repeated or late answer", "unasked answer"];
+const WRONG_ANSWERS: [&str; 8] = [
+    "wrong payload",
+    "out of order",
+    "repeated or late answer",
+    "unasked answer",
+    "error reply",
+    "missing broadcast",
+    "repeated broadcast",
+    "wrong broadcast",
+];
 /// Sent in the warm-up and never answered: counted apart, since in no other count.
 const WARMUP_UNANSWERED: &str = "unanswered since warm-up";
 
