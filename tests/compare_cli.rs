@@ -16,8 +16,8 @@ use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
 use ringsock::measure::histogram;
 use ringsock::measure::particulars::{
-    Broadcasts, Bursts, Churn, Crowd, KernelMemory, KernelUse, Particulars, Pings, ServerMemory, SizesSent,
-    Without,
+    Broadcasts, Bursts, Churn, Crowd, KernelMemory, KernelUse, Particulars, Pings, Pushes, ServerMemory,
+    SizesSent, Without,
 };
 use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status};
 use ringsock::measure::series::{Batch, Compact};
@@ -151,7 +151,7 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
             answered: 200_000,
             rate_achieved_per_s: 20_000.0,
             percentiles: result.summary.service.clone(),
-            headline: durations,
+            headline: durations.clone(),
         }),
         broadcasts: Some(Broadcasts {
             published: 300,
@@ -162,6 +162,7 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
             connections: 64,
             heard: 19_099,
         }),
+        pushes: Some(Pushes { lateness: durations.clone() }),
         parts: Vec::new(),
     };
     let text = terminal::render(&result, Style::PLAIN);
@@ -174,6 +175,7 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
         "64 at once at most; 2 closed by us first, whose ports stay taken",
         "7 connections (dribble) = 6 opened + 1 failed; 5 held to the end",
         "300 published, 299 answered, each with 63 to 64 listening: 19,099 heard of 19,100",
+        "server lateness",
         "beside the crowd",
     ] {
         assert!(on_one_line.contains(told), "{told}: {text}");

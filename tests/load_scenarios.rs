@@ -7,6 +7,8 @@ mod answers;
 mod misbehaving;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "load_scenarios/pushed.rs"]
+mod pushed;
 #[path = "common/run.rs"]
 mod run;
 

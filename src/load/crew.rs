@@ -113,6 +113,9 @@ impl Crew {
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
+        let wish = plan.scene.wish();
+        // The schedule is the server's.
+        let schedule = schedule.filter(|_| wish.is_none());
         let mut endpoint = endpoint.clone();
         let mut payloads = match plan.filling {
             Filling::Random => Payloads::new(plan.payload_bytes, plan.text, &mut random),
@@ -135,6 +138,7 @@ impl Crew {
             exemplars: plan.exemplars,
             payloads,
             variety: plan.scene.variety(plan.seed, (index, thread_count), &self.published),
+            wish,
             bursts_every_ns: plan.scene.bursts_every_ns(),
             deflate: plan.deflate,
             subprotocols: plan.subprotocols.clone(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
+use super::client::Wish;
 use super::crowd::{CrowdPlan, Manner};
 use super::heading::LOAD;
 use super::options::OptionsError;
@@ -20,7 +21,7 @@ use crate::limits;
 use crate::measure::result::{self, Mode};
 use crate::scenario::sizes::Sizes;
 use crate::scenario::work::Amount;
-use crate::scenario::{self, SCENARIOS, Scenario};
+use crate::scenario::{self, SCENARIOS, Scenario, push};
 
 /// Bursts that a run may have: the times of all of them are kept.
 const BURSTS_MAX: u128 = 1_000_000;
@@ -92,6 +93,18 @@ pub struct ScenarioFlags {
     /// [default: none]
     #[arg(help_heading = LOAD, long, value_name = "PERCENT", value_parser = parse_share)]
     pub broadcast_share: Option<f64>,
+
+    /// Scenario push: so many messages a second the server sends to each connection, --payload bytes each. Nothing is sent by us;
+    /// response time is one way, from when a message was due by the server's schedule, service time from when it was composed,
+    /// both by the clock of the host that server and generator share
+    #[arg(
+        help_heading = LOAD,
+        long,
+        value_name = "RATE",
+        value_parser = clap::value_parser!(u64).range(1..=limits::PUSH_RATE),
+        conflicts_with_all = ["rate", "arrivals", "warmup_rate", "closed_loop"]
+    )]
+    pub push_rate: Option<u64>,
 }
 
 /// What slow readers do.
@@ -139,6 +152,13 @@ pub enum Play {
     Json {
         /// The share of broadcasts.
         broadcast_share: f64,
+    },
+    /// Messages that the server sends unasked.
+    Push {
+        /// To each connection.
+        rate_per_s: u64,
+        /// How many there are of these.
+        connections: u32,
     },
 }
 
@@ -201,9 +221,20 @@ impl Scene {
 
     /// When messages are sent, if the scenario decides it.
     pub fn mode(&self) -> Option<Mode> {
-        let Play::Burst { count, every } = self.play else { return None };
-        let rate_per_s = count as f64 / every.as_secs_f64();
-        Some(Mode::OpenLoop { rate_per_s, arrivals: result::Arrivals::Burst })
+        let (rate_per_s, arrivals) = match self.play {
+            Play::Burst { count, every } => (count as f64 / every.as_secs_f64(), result::Arrivals::Burst),
+            Play::Push { rate_per_s, connections } => {
+                (rate_per_s as f64 * f64::from(connections), result::Arrivals::Fixed)
+            }
+            _ => return None,
+        };
+        Some(Mode::OpenLoop { rate_per_s, arrivals })
+    }
+
+    /// What the server is to send each connection unasked, if that is played.
+    pub(super) fn wish(&self) -> Option<Wish> {
+        let Play::Push { rate_per_s, .. } = self.play else { return None };
+        Some(Wish { rate_per_s, payload_bytes: self.sizes.max_bytes() })
     }
 }
 
@@ -227,6 +258,7 @@ impl ScenarioFlags {
                 )
             })?),
             "json" => Play::Json { broadcast_share: self.broadcast_share.unwrap_or(0.0) },
+            "push" => self.push(options)?,
             _ => Play::Echo,
         };
         let crowd = self.crowd(play, options.connections, thread_count)?;
@@ -263,6 +295,7 @@ impl ScenarioFlags {
             ("active", self.active.is_some()),
             ("work", self.work.is_some()),
             ("broadcast-share", self.broadcast_share.is_some()),
+            ("push-rate", self.push_rate.is_some()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag)
     }
@@ -295,6 +328,21 @@ impl ScenarioFlags {
         Ok(Play::Burst { count, every })
     }
 
+    fn push(&self, options: &Options) -> Result<Play, OptionsError> {
+        let refuse = |why: &str| Err(OptionsError::Scenario(format!("--scenario push: {why}")));
+        let Some(rate_per_s) = self.push_rate else {
+            return refuse("give --push-rate, in messages a second to each connection");
+        };
+        let sizes = push::STAMP_BYTES..=limits::PUSH_BYTES as usize;
+        if !options.payload.fixed().is_some_and(|bytes| sizes.contains(&bytes)) {
+            return refuse("messages are of one size, which holds a stamp: --payload 24 to 1MiB");
+        }
+        if options.text || options.filling != Filling::Random {
+            return refuse("the server says what messages are: leave out --text and --filling");
+        }
+        Ok(Play::Push { rate_per_s, connections: options.connections })
+    }
+
     /// Those beside the measured ones, of `connections` in all (or besides, of churn).
     fn crowd(
         &self,
@@ -319,7 +367,12 @@ impl ScenarioFlags {
                 let active = self.active.unwrap_or((connections / 10).min(64).max(thread_count as u32));
                 (connections.saturating_sub(active), Manner::Silent, "--active")
             }
-            Play::Echo | Play::Burst { .. } | Play::Ping { .. } | Play::Work(_) | Play::Json { .. } => {
+            Play::Echo
+            | Play::Burst { .. }
+            | Play::Ping { .. }
+            | Play::Work(_)
+            | Play::Json { .. }
+            | Play::Push { .. } => {
                 return Ok(None);
             }
         };
@@ -372,6 +425,7 @@ impl ScenarioFlags {
             Play::Work(amount) => add("work", amount.to_string()),
             Play::Json { broadcast_share: share } if share > 0.0 => add("broadcast-share", percent(share)),
             Play::Json { .. } => {}
+            Play::Push { rate_per_s, .. } => add("push-rate", rate_per_s.to_string()),
         }
         all
     }
@@ -391,11 +445,12 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
         Play::Churn => "--scenario churn",
         Play::Work(_) => "--scenario work",
         Play::Json { .. } => "--scenario json",
+        Play::Push { .. } => "--scenario push",
         _ if scene.sizes.fixed().is_none() => "--payload with sizes that vary",
         _ if scene.fragments > 1 => "--fragments",
         _ => "a crowd beside what is measured",
     };
-    let is_other = matches!(scene.play, Play::Churn | Play::Work(_));
+    let is_other = matches!(scene.play, Play::Churn | Play::Work(_) | Play::Push { .. });
     if scene.is_varied() || scene.crowd.is_some() || is_other {
         let is_measured_as_in_echo = matches!(scene.play, Play::Slow | Play::Idle) && !scene.is_varied();
         let bare = options.url.iter().any(|url| url.starts_with("tcp://"));

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
+use super::client::Wish;
 use super::endpoint::Endpoint;
 use super::parts::Variety;
 use super::schedule::Schedule;
@@ -127,6 +128,8 @@ pub(super) struct Task {
     pub(super) payloads: Payloads,
     /// What connections do, where it is not the plain echo.
     pub(super) variety: Option<Variety>,
+    /// What the server is to send unasked, where it is.
+    pub(super) wish: Option<Wish>,
     /// From one burst to the next, where messages come in bursts.
     pub(super) bursts_every_ns: Option<u64>,
     /// Messages are compressed so.

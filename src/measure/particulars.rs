@@ -33,6 +33,9 @@ pub struct Particulars {
     /// Of `json`, where some were published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcasts: Option<Broadcasts>,
+    /// Of `push`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pushes: Option<Pushes>,
     /// Of `mix`, in the order they were given in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartPlayed>,
@@ -77,6 +80,20 @@ impl Broadcasts {
         self.told += other.told;
         self.connections += other.connections;
         self.heard += other.heard;
+    }
+}
+
+/// What the server sent unasked, of the measured window; beside the books, which have what was due as sent, and what came as answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pushes {
+    /// From when a message was due to when the server composed it.
+    #[serde(with = "histogram::base64")]
+    pub lateness: Histogram,
+}
+
+impl Default for Pushes {
+    fn default() -> Self {
+        Self { lateness: new_histogram() }
     }
 }
 
@@ -132,6 +149,7 @@ impl Particulars {
         if let Some(churn) = &self.churn {
             all.extend([("first-message", &churn.first_message), ("close", &churn.close)]);
         }
+        all.extend(self.pushes.iter().map(|pushes| ("server-lateness", &pushes.lateness)));
         all.extend(self.without_crowd.iter().map(|without| ("without-crowd", &without.headline)));
         all
     }
@@ -149,6 +167,10 @@ impl Particulars {
         }
         if let Some(theirs) = &other.broadcasts {
             self.broadcasts.get_or_insert_default().merge(theirs);
+        }
+        if let Some(theirs) = &other.pushes {
+            let ours = &mut self.pushes.get_or_insert_default().lateness;
+            histogram::merge(ours, &theirs.lateness);
         }
         if self.parts.is_empty() {
             self.parts.clone_from(&other.parts);

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use super::pushed::Pushed;
 use super::varied::Varied;
 use super::{Client, Peer, Protocol, Stage};
 use crate::cpu;
@@ -66,6 +67,7 @@ impl Client {
         let nonce = self.task.random.u128(..).to_ne_bytes();
         let target = match &self.varying {
             Some(varying) => varying.variety.target(target, varying.variety.number_of(conn.ordinal)),
+            None if target == "/" => self.task.wish.map_or(Cow::Borrowed("/"), |wish| wish.target().into()),
             None => Cow::Borrowed(&**target),
         };
         match ClientHandshake::new(host, *port, &target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
@@ -92,6 +94,9 @@ impl Client {
 
     fn open_plain(&self, ordinal: u32, now_ns: u64) -> Protocol {
         let connection = Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns);
+        if let Some(pushing) = &self.pushing {
+            return Protocol::Pushed(Box::new(Pushed::new(connection, pushing, now_ns)));
+        }
         let Some(varying) = &self.varying else { return Protocol::Open(connection) };
         let number = varying.variety.number_of(ordinal);
         if varying.variety.is_plain(number) {

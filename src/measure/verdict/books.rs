@@ -10,7 +10,7 @@ use crate::measure::steadiness::{ACHIEVED_SHARE_MIN, Pace};
 use crate::measure::units::{count, counted, percent};
 
 /// Answers of these classes of error are wrong; so are those that a `protocol: …` error counts.
-const WRONG_ANSWERS: [&str; 8] = [
+const WRONG_ANSWERS: [&str; 9] = [
     "wrong payload",
     "out of order",
     "repeated or late answer",
@@ -19,6 +19,7 @@ const WRONG_ANSWERS: [&str; 8] = [
     "missing broadcast",
     "repeated broadcast",
     "wrong broadcast",
+    "stamp from the future",
 ];
 /// Sent in the warm-up and never answered: counted apart, since in no other count.
 const WARMUP_UNANSWERED: &str = "unanswered since warm-up";
