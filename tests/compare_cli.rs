@@ -16,7 +16,8 @@ use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
 use ringsock::measure::histogram;
 use ringsock::measure::particulars::{
-    Bursts, Churn, Crowd, KernelMemory, KernelUse, Particulars, Pings, ServerMemory, SizesSent, Without,
+    Broadcasts, Bursts, Churn, Crowd, Fan, KernelMemory, KernelUse, PartPlayed, Particulars, Pings, Position,
+    Pushes, ServerMemory, SizesSent, Without,
 };
 use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status};
 use ringsock::measure::series::{Batch, Compact};
@@ -150,7 +151,43 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
             answered: 200_000,
             rate_achieved_per_s: 20_000.0,
             percentiles: result.summary.service.clone(),
-            headline: durations,
+            headline: durations.clone(),
+        }),
+        broadcasts: Some(Broadcasts {
+            published: 300,
+            results: 299,
+            listeners_min: 63,
+            listeners_max: 64,
+            told: 19_100,
+            connections: 64,
+            heard: 19_099,
+        }),
+        pushes: Some(Pushes { lateness: durations.clone() }),
+        parts: vec![PartPlayed {
+            scenario: "json".to_owned(),
+            connections: 16,
+            sent: 50_000,
+            answered: 49_999,
+            headline: durations.clone(),
+        }],
+        fan: Some(Fan {
+            publications: 400,
+            subscribers: 1000,
+            rooms: 2,
+            deliveries_per_s: 20_000.0,
+            gaps: 3,
+            repeated: 2,
+            looked_at: 400,
+            complete: 397,
+            first: durations.clone(),
+            positions: vec![Position {
+                joined_after_percent: 90,
+                deliveries: 40_000,
+                mean_ns: 87_654.0,
+                p50_ns: Some(80_000),
+                p99_ns: None,
+            }],
+            ..Fan::default()
         }),
     };
     let text = terminal::render(&result, Style::PLAIN);
@@ -162,6 +199,8 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
         "20,000 sent = 19,999 answered + 1 outstanding",
         "64 at once at most; 2 closed by us first, whose ports stay taken",
         "7 connections (dribble) = 6 opened + 1 failed; 5 held to the end",
+        "300 published, 299 answered, each with 63 to 64 listening: 19,099 heard of 19,100",
+        "server lateness",
         "beside the crowd",
     ] {
         assert!(on_one_line.contains(told), "{told}: {text}");

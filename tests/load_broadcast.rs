@@ -160,7 +160,9 @@ fn changed(payload: &[u8], at: usize) -> Vec<u8> {
 
 #[test]
 fn a_server_that_loses_doubles_swaps_or_changes_a_delivery_is_found_out() {
-    let lies: [(&str, Lie, &[(&str, u64)], u64); 9] = [
+    /// A name, what the peer does, the errors that are to be counted, and a number of the test's.
+    type Case = (&'static str, Lie, &'static [(&'static str, u64)], u64);
+    let lies: [Case; 9] = [
         ("nothing", |_, _, payload, _| vec![payload.to_vec()], &[], 0),
         (
             "one lost",

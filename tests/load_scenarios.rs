@@ -1,10 +1,14 @@
 //! `ringsock-load --scenario`: every scenario against a server of ours over every engine, short, with books that add up; and against servers
 //! that answer wrongly.
 
+#[path = "load_scenarios/answers.rs"]
+mod answers;
 #[path = "common/misbehaving.rs"]
 mod misbehaving;
 #[path = "common/peer.rs"]
 mod peer;
+#[path = "load_scenarios/pushed.rs"]
+mod pushed;
 #[path = "common/run.rs"]
 mod run;
 

@@ -100,7 +100,7 @@ impl Churn {
     pub(super) fn new(mut task: Task) -> Self {
         let never =
             Window { start_ns: u64::MAX, measure_ns: u64::MAX, end_ns: u64::MAX, drained_ns: u64::MAX };
-        let varies = task.variety.as_ref().is_some_and(|variety| variety.sizes.fixed().is_none());
+        let varies = task.variety.as_ref().is_some_and(|variety| variety.parts[0].sizes.fixed().is_none());
         Self {
             tally: Tally::new(task.spans.take()),
             seen: particulars::Churn::default(),
@@ -172,7 +172,7 @@ impl Churn {
         let number = self.next_number;
         self.next_number += 1;
         let payload_bytes = match &self.task.variety {
-            Some(variety) => variety.sizes.of(variety.seed, self.task.thread as u64, number),
+            Some(variety) => variety.parts[0].sizes.of(variety.seed, self.task.thread as u64, number),
             None => self.task.payloads.payload_bytes(),
         };
         if let Some(sizes) = self.sizes_seen.as_mut().filter(|_| self.window.measures(intended_ns)) {

@@ -11,6 +11,8 @@
 mod answers;
 mod deflated;
 mod opening;
+mod pushed;
+mod spoken;
 mod subprotocol;
 mod varied;
 
@@ -30,8 +32,10 @@ use crate::ws::mask::Mask;
 use crate::ws::subprotocol::Subprotocol;
 use deflated::{Compressed, Deflation};
 pub(super) use opening::describe;
+pub(super) use pushed::Wish;
+use pushed::{Pushed, Pushing};
+pub(super) use varied::fragment;
 use varied::{Varied, Varying};
-pub(super) use varied::{Variety, fragment};
 
 /// Output of earlier turns that may wait on a connection before the schedule's messages stay in its backlog: the server is
 /// not reading. It counts as sent, so service times would be longer by a stall if it were more.
@@ -86,6 +90,8 @@ pub(super) struct Client {
     deflation: Option<Box<Deflation>>,
     /// Where they vary.
     varying: Option<Box<Varying>>,
+    /// Where the server sends unasked.
+    pushing: Option<Box<Pushing>>,
     /// More is to be noted of an answer than how long it took.
     looks_closer: bool,
     /// What the first connection's server chose, and so all have to.
@@ -98,6 +104,7 @@ enum Protocol {
     Open(Connection),
     Compressed(Box<Compressed>),
     Varied(Box<Varied>),
+    Pushed(Box<Pushed>),
 }
 
 impl Protocol {
@@ -107,6 +114,7 @@ impl Protocol {
             Self::Open(connection) => Some(connection),
             Self::Compressed(compressed) => Some(compressed.messages.connection()),
             Self::Varied(varied) => Some(&mut varied.connection),
+            Self::Pushed(pushed) => Some(&mut pushed.connection),
             Self::Connecting | Self::Handshake { .. } => None,
         }
     }
@@ -177,6 +185,7 @@ impl Client {
             unanswered: 0,
             close_by_ns: u64::MAX,
             varying: task.variety.take().map(|variety| Box::new(Varying::new(variety))),
+            pushing: task.wish.map(|wish| Box::new(Pushing::new(wish))),
             looks_closer: tally.anatomy.is_some() || tally.bursts.is_some(),
             deflation: task.deflate.map(|settings| Box::new(Deflation::new(settings))),
             subprotocol: None,
@@ -201,6 +210,8 @@ impl Client {
             return;
         }
         self.open.retain(|&id| connections.get(id).is_some());
+        self.varying.iter_mut().for_each(|varying| varying.talk.forget());
+        self.pushing.iter_mut().for_each(|pushing| pushing.settled = 0);
         if self.open.is_empty() && !matches!(self.stage, Stage::Opening | Stage::Closing) {
             self.tell(Report::Deserted);
         }
@@ -310,6 +321,7 @@ impl Client {
     /// No message is sent from here on; those that should have been are counted.
     fn stop_sending(&mut self, connections: &mut Connections<Peer>) {
         self.stage = Stage::Draining;
+        self.varying.iter().for_each(|varying| varying.variety.published.end());
         for id in std::mem::take(&mut self.backlogged) {
             let Some((conn, _)) = connections.get(id) else { continue };
             for intended_ns in conn.backlog.drain(..) {
@@ -327,7 +339,11 @@ impl Client {
     }
 
     /// What it leaves when it has ended.
-    pub(super) fn into_harvest(self) -> Harvest {
+    pub(super) fn into_harvest(mut self) -> Harvest {
+        let pushes = self.close_books_of_pushes();
+        let mut particulars =
+            self.varying.take().map(|varying| varying.into_particulars()).unwrap_or_default();
+        particulars.pushes = pushes;
         Harvest {
             is_unstamped: self.task.payloads.stamps().is_some() && self.tally.anatomy.is_none(),
             deflate: self.agreed(),
@@ -336,11 +352,26 @@ impl Client {
             exemplars: self.worst.into_exemplars(),
             idle_ns: self.idle_ns,
             subprotocol: self.subprotocol,
-            particulars: self.varying.map(|varying| varying.into_particulars()).unwrap_or_default(),
+            particulars,
         }
     }
 
     // ---- the end ----
+
+    /// Closes the connections once all has come that is waited for, or it has been waited for long enough; when to look again.
+    fn drain(&mut self, connections: &mut Connections<Peer>) -> u64 {
+        if connections.now_ns() < self.window.drained_ns {
+            if self.unanswered > 0 {
+                return self.window.drained_ns;
+            }
+            if self.awaits_broadcasts(connections) || self.awaits_pushes(connections) {
+                // What another thread does brings no turn of this one.
+                return self.window.drained_ns.min(connections.clock_ns() + BACKLOG_INTERVAL_NS);
+            }
+        }
+        self.begin_close(connections);
+        self.close_by_ns
+    }
 
     fn begin_close(&mut self, connections: &mut Connections<Peer>) {
         self.stage = Stage::Closing;
@@ -355,6 +386,8 @@ impl Client {
                 Protocol::Varied(varied) => oldest_ns.into_iter().chain(varied.oldest_ns()).min(),
                 _ => oldest_ns,
             };
+            self.settle_hearing(conn);
+            self.settle_pushes(conn);
             if oldest_ns.is_some_and(|oldest_ns| oldest_ns < self.window.measure_ns) {
                 self.tally.accounting.count_error("unanswered since warm-up");
             }
@@ -406,11 +439,7 @@ impl Client {
                 Some(next_ns.map_or(look_ns, |next_ns| next_ns.min(look_ns)))
             }
             Stage::Draining if !self.task.orders.is_dismissed() => None,
-            Stage::Draining if self.unanswered == 0 || connections.now_ns() >= self.window.drained_ns => {
-                self.begin_close(connections);
-                Some(self.close_by_ns)
-            }
-            Stage::Draining => Some(self.window.drained_ns),
+            Stage::Draining => Some(self.drain(connections)),
             Stage::Closing => {
                 if connections.is_empty() || connections.now_ns() >= self.close_by_ns {
                     connections.stop();
@@ -564,6 +593,7 @@ impl Handler for Client {
             }
             return;
         }
+        self.settle_pushes(&conn);
         self.tally.accounting.count_error(&conn.failure.unwrap_or_else(|| describe(&why)));
         self.unanswered -= conn.in_flight.len() as u64;
         if let Protocol::Varied(varied) = &conn.protocol {

@@ -12,6 +12,7 @@ use super::arrivals::Spans;
 use super::churn::{self, Churn};
 use super::client::{self, Client};
 use super::fan::{self, Fan};
+use super::parts::Published;
 use super::scenario::Play;
 use super::schedule::Schedule;
 use super::tally::{Slice, Window};
@@ -50,6 +51,7 @@ pub(super) struct Crew {
     pub(super) deserted_count: usize,
     wakers: Vec<Waker>,
     pub(super) orders: Arc<Orders>,
+    published: Arc<Published>,
     spare: Arc<Mutex<Vec<Slice>>>,
     drain_timeout: Duration,
 }
@@ -63,6 +65,7 @@ impl Crew {
             deserted_count: 0,
             wakers: Vec::new(),
             orders: Arc::new(Orders::default()),
+            published: Arc::new(Published::by(plan.cpus.len())),
             spare: Arc::new(Mutex::new(Vec::new())),
             drain_timeout: plan.drain_timeout,
         };
@@ -114,6 +117,9 @@ impl Crew {
             }
             Mode::ClosedLoop { pipeline } => (None, None, pipeline),
         };
+        let wish = plan.scene.wish();
+        // The schedule is the server's.
+        let schedule = schedule.filter(|_| wish.is_none());
         let mut endpoint = endpoint.clone();
         let mut payloads = match plan.filling {
             Filling::Random => Payloads::new(plan.payload_bytes, plan.text, &mut random),
@@ -135,7 +141,8 @@ impl Crew {
             spin: plan.spin,
             exemplars: plan.exemplars,
             payloads,
-            variety: plan.scene.variety(plan.seed),
+            variety: plan.scene.variety(plan.seed, (index, thread_count), &self.published),
+            wish,
             bursts_every_ns: plan.scene.bursts_every_ns(),
             fan: None,
             deflate: plan.deflate,

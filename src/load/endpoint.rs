@@ -2,7 +2,7 @@
 //!
 //! Invariant: an endpoint has been resolved: connecting to it asks nobody for a name.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use super::options::OptionsError;
 
@@ -58,6 +58,21 @@ impl Endpoint {
         Ok(Self { url: url.to_owned(), host, port, target, address, bare, tls })
     }
 
+    /// Whether one clock is the server's and ours.
+    ///
+    /// # Errors
+    /// The address is none of this host's.
+    pub(super) fn check_is_of_this_host(&self) -> Result<(), OptionsError> {
+        // Only an address of its own can be bound.
+        match UdpSocket::bind((self.address.ip(), 0)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(OptionsError::Url {
+                url: self.url.clone(),
+                rule: "one-way times take one clock, so the server has to be on this host: give one of its addresses",
+            }),
+        }
+    }
+
     /// The server in this process; a bare one speaks no WebSocket, and no TLS.
     pub fn embedded(address: SocketAddr, bare: bool, tls: bool) -> Self {
         let host = match address.ip() {
@@ -94,6 +109,14 @@ mod tests {
                 (host, port, target)
             );
         }
+    }
+
+    #[test]
+    fn an_address_of_another_host_is_told_from_our_own() {
+        assert!(Endpoint::parse("ws://127.0.0.1:9001/").unwrap().check_is_of_this_host().is_ok());
+        // Of TEST-NET-1, which is nobody's (RFC 5737, 3).
+        let error = Endpoint::parse("ws://192.0.2.1/").unwrap().check_is_of_this_host().unwrap_err();
+        assert!(error.to_string().contains("on this host"), "{error}");
     }
 
     #[test]

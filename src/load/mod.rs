@@ -20,6 +20,7 @@ mod fan;
 mod flags;
 pub mod heading;
 mod options;
+mod parts;
 mod progress;
 mod record;
 pub mod scenario;

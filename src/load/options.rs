@@ -557,6 +557,9 @@ impl Options {
             [_, second, ..] => return Err(OptionsError::SecondUrl { url: second.clone() }),
         };
         let mut scene = self.scenario.validate(self, cpus.len())?;
+        if let (Play::Push { .. }, Some(endpoint)) = (scene.play, &endpoint) {
+            endpoint.check_is_of_this_host()?;
+        }
         let stamps = self.stamps(endpoint.as_ref())?;
         let environment = Environment::capture();
         if self.clock == ClockFlag::Instructions {

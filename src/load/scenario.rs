@@ -5,21 +5,24 @@
 //! Deliberately absent: how a scenario is played, see [`super::client`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::Options;
-use super::client::Variety;
+use super::client::Wish;
 use super::crowd::{CrowdPlan, Manner};
 use super::fan;
 use super::heading::LOAD;
 use super::options::OptionsError;
+use super::parts::{Deed, Part, Published, Variety};
+use super::{Filling, Options};
 use crate::limits;
 use crate::measure::result::{self, Mode};
 use crate::scenario::sizes::Sizes;
-use crate::scenario::{self, SCENARIOS, Scenario};
+use crate::scenario::work::Amount;
+use crate::scenario::{self, SCENARIOS, Scenario, push};
 
 /// Bursts that a run may have: the times of all of them are kept.
 const BURSTS_MAX: u128 = 1_000_000;
@@ -90,6 +93,28 @@ pub struct ScenarioFlags {
     /// server started in this process pings each once a second [default: one in ten, 64 at most]
     #[arg(help_heading = LOAD, long, value_name = "COUNT")]
     pub active: Option<u32>,
+
+    /// Scenario work: what the server does for each message: compute for so many microseconds, as us:100, or for times drawn from an
+    /// exponential distribution by --seed, as us:exp:100 for their mean; or walk through so much memory, as kib:64
+    #[arg(help_heading = LOAD, long, value_name = "WORK", value_parser = Amount::read)]
+    pub work: Option<Amount>,
+
+    /// Scenario json: this share of the messages is broadcasts, drawn by --seed: everybody hears them, the others are echoed
+    /// [default: none]
+    #[arg(help_heading = LOAD, long, value_name = "PERCENT", value_parser = parse_share)]
+    pub broadcast_share: Option<f64>,
+
+    /// Scenario push: so many messages a second the server sends to each connection, --payload bytes each. Nothing is sent by us;
+    /// response time is one way, from when a message was due by the server's schedule, service time from when it was composed,
+    /// both by the clock of the host that server and generator share
+    #[arg(
+        help_heading = LOAD,
+        long,
+        value_name = "RATE",
+        value_parser = clap::value_parser!(u64).range(1..=limits::PUSH_RATE),
+        conflicts_with_all = ["rate", "arrivals", "warmup_rate", "closed_loop"]
+    )]
+    pub push_rate: Option<u64>,
 }
 
 /// What slow readers do.
@@ -138,6 +163,20 @@ pub enum Play {
         /// Above 0, at most 1.
         share: f64,
     },
+    /// Messages that the server works for.
+    Work(Amount),
+    /// Messages of JSON.
+    Json {
+        /// The share of broadcasts.
+        broadcast_share: f64,
+    },
+    /// Messages that the server sends unasked.
+    Push {
+        /// To each connection.
+        rate_per_s: u64,
+        /// How many there are of these.
+        connections: u32,
+    },
 }
 
 /// A scenario with its flags, checked.
@@ -160,14 +199,28 @@ pub struct Scene {
 impl Scene {
     /// Whether connections send messages that are not all whole frames of one size.
     pub fn is_varied(&self) -> bool {
-        self.sizes.fixed().is_none() || self.fragments > 1 || matches!(self.play, Play::Ping { .. })
+        let is_filling = !matches!(self.play, Play::Ping { .. } | Play::Json { .. });
+        self.sizes.fixed().is_none() || self.fragments > 1 || !is_filling
     }
 
-    /// How a thread's messages vary, if they do.
-    pub(super) fn variety(&self, seed: u64) -> Option<Variety> {
-        let ping_share = if let Play::Ping { share } = self.play { share } else { 0.0 };
-        let (sizes, fragments) = (self.sizes, self.fragments);
-        self.is_varied().then_some(Variety { sizes, seed, fragments, ping_share })
+    /// What the connections of a thread of so many do, where it is not the plain echo.
+    pub(super) fn variety(
+        &self,
+        seed: u64,
+        (thread, thread_count): (usize, usize),
+        published: &Arc<Published>,
+    ) -> Option<Variety> {
+        let deed = match self.play {
+            Play::Work(amount) => Deed::Work(amount),
+            Play::Json { broadcast_share } => Deed::Json { broadcast_share },
+            Play::Ping { share } => Deed::Echo { ping_share: share },
+            _ if !self.is_varied() => return None,
+            _ => Deed::Echo { ping_share: 0.0 },
+        };
+        let (row, sizes, fragments) = (self.row, self.sizes, self.fragments);
+        let parts = vec![Part { row, deed, sizes, fragments, connections: u64::MAX }];
+        let (thread, thread_count) = (thread as u64, thread_count as u64);
+        Some(Variety { parts, seed, thread, thread_count, published: Arc::clone(published) })
     }
 
     /// From one burst to the next.
@@ -198,9 +251,20 @@ impl Scene {
 
     /// When messages are sent, if the scenario decides it.
     pub fn mode(&self) -> Option<Mode> {
-        let Play::Burst { count, every } = self.play else { return None };
-        let rate_per_s = count as f64 / every.as_secs_f64();
-        Some(Mode::OpenLoop { rate_per_s, arrivals: result::Arrivals::Burst })
+        let (rate_per_s, arrivals) = match self.play {
+            Play::Burst { count, every } => (count as f64 / every.as_secs_f64(), result::Arrivals::Burst),
+            Play::Push { rate_per_s, connections } => {
+                (rate_per_s as f64 * f64::from(connections), result::Arrivals::Fixed)
+            }
+            _ => return None,
+        };
+        Some(Mode::OpenLoop { rate_per_s, arrivals })
+    }
+
+    /// What the server is to send each connection unasked, if that is played.
+    pub(super) fn wish(&self) -> Option<Wish> {
+        let Play::Push { rate_per_s, .. } = self.play else { return None };
+        Some(Wish { rate_per_s, payload_bytes: self.sizes.max_bytes() })
     }
 }
 
@@ -219,6 +283,13 @@ impl ScenarioFlags {
             "slow" => Play::Slow,
             "idle" => Play::Idle,
             "broadcast" | "rooms" => fan::flags::play(self, options.connections, row.name == "rooms")?,
+            "work" => Play::Work(self.work.ok_or_else(|| {
+                OptionsError::Scenario(
+                    "--scenario work: give --work, as us:100, us:exp:100 or kib:64".to_owned(),
+                )
+            })?),
+            "json" => Play::Json { broadcast_share: self.broadcast_share.unwrap_or(0.0) },
+            "push" => self.push(options)?,
             _ => Play::Echo,
         };
         let crowd = self.crowd(play, options.connections, thread_count)?;
@@ -256,6 +327,9 @@ impl ScenarioFlags {
             ("publishers", self.publishers.is_some()),
             ("rooms", self.rooms.is_some()),
             ("active", self.active.is_some()),
+            ("work", self.work.is_some()),
+            ("broadcast-share", self.broadcast_share.is_some()),
+            ("push-rate", self.push_rate.is_some()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag)
     }
@@ -288,6 +362,21 @@ impl ScenarioFlags {
         Ok(Play::Burst { count, every })
     }
 
+    fn push(&self, options: &Options) -> Result<Play, OptionsError> {
+        let refuse = |why: &str| Err(OptionsError::Scenario(format!("--scenario push: {why}")));
+        let Some(rate_per_s) = self.push_rate else {
+            return refuse("give --push-rate, in messages a second to each connection");
+        };
+        let sizes = push::STAMP_BYTES..=limits::PUSH_BYTES as usize;
+        if !options.payload.fixed().is_some_and(|bytes| sizes.contains(&bytes)) {
+            return refuse("messages are of one size, which holds a stamp: --payload 24 to 1MiB");
+        }
+        if options.text || options.filling != Filling::Random {
+            return refuse("the server says what messages are: leave out --text and --filling");
+        }
+        Ok(Play::Push { rate_per_s, connections: options.connections })
+    }
+
     /// Those beside the measured ones, of `connections` in all (or besides, of churn).
     fn crowd(
         &self,
@@ -317,7 +406,14 @@ impl ScenarioFlags {
                 let active = self.active.unwrap_or((connections / 10).min(64).max(thread_count as u32));
                 (connections.saturating_sub(active), Manner::Silent, "--active")
             }
-            Play::Echo | Play::Burst { .. } | Play::Ping { .. } => return Ok(None),
+            Play::Echo
+            | Play::Burst { .. }
+            | Play::Ping { .. }
+            | Play::Work(_)
+            | Play::Json { .. }
+            | Play::Push { .. } => {
+                return Ok(None);
+            }
         };
         let measured = connections.saturating_sub(count) as usize;
         if count == 0 || measured < thread_count {
@@ -369,6 +465,10 @@ impl ScenarioFlags {
             Play::Ping { share } => {
                 add("ping-share", percent(share));
             }
+            Play::Work(amount) => add("work", amount.to_string()),
+            Play::Json { broadcast_share: share } if share > 0.0 => add("broadcast-share", percent(share)),
+            Play::Json { .. } => {}
+            Play::Push { rate_per_s, .. } => add("push-rate", rate_per_s.to_string()),
         }
         all
     }
@@ -386,11 +486,15 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
     let what = match scene.play {
         Play::Ping { .. } => "--scenario ping",
         Play::Churn => "--scenario churn",
+        Play::Work(_) => "--scenario work",
+        Play::Json { .. } => "--scenario json",
+        Play::Push { .. } => "--scenario push",
         _ if scene.sizes.fixed().is_none() => "--payload with sizes that vary",
         _ if scene.fragments > 1 => "--fragments",
         _ => "a crowd beside what is measured",
     };
-    if scene.is_varied() || scene.crowd.is_some() || scene.play == Play::Churn {
+    let is_other = matches!(scene.play, Play::Churn | Play::Work(_) | Play::Push { .. });
+    if scene.is_varied() || scene.crowd.is_some() || is_other {
         let is_measured_as_in_echo = matches!(scene.play, Play::Slow | Play::Idle) && !scene.is_varied();
         let bare = options.url.iter().any(|url| url.starts_with("tcp://"));
         for (flag, given) in [
@@ -403,6 +507,7 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
             }
         }
     }
+    check_json(scene, options)?;
     if scene.play == Play::Churn {
         let subprotocol = !options.subprotocol.is_empty();
         for (flag, given) in [("--pipeline", options.pipeline > 1), ("--subprotocol", subprotocol)] {
@@ -415,6 +520,21 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
     }
     if options.calibrate.is_some() && (scene.row.name != "echo" || scene.is_varied()) {
         return refuse("--calibrate is of echo with messages of one size: leave out the rest".to_owned());
+    }
+    Ok(())
+}
+
+/// What messages of JSON cannot be.
+fn check_json(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
+    if !matches!(scene.play, Play::Json { .. }) {
+        return Ok(());
+    }
+    let refuse = |why: &str| Err(OptionsError::Scenario(format!("--scenario json: {why}")));
+    if scene.sizes.max_bytes() > limits::JSON_BYTES {
+        return refuse("ringsock-server takes messages up to 1 MiB: give a smaller --payload");
+    }
+    if options.filling != Filling::Random {
+        return refuse("what requests hold is theirs: leave out --filling");
     }
     Ok(())
 }

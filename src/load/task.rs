@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::arrivals::Spans;
-use super::client::Variety;
+use super::client::Wish;
 use super::endpoint::Endpoint;
 use super::fan;
+use super::parts::Variety;
 use super::schedule::Schedule;
 use super::tally::{Slice, Tally, Window};
 use crate::measure::evidence::Exemplar;
@@ -126,8 +127,10 @@ pub(super) struct Task {
     /// How many of the worst messages to keep.
     pub(super) exemplars: usize,
     pub(super) payloads: Payloads,
-    /// How messages vary, if they do.
+    /// What connections do, where it is not the plain echo.
     pub(super) variety: Option<Variety>,
+    /// What the server is to send unasked, where it is.
+    pub(super) wish: Option<Wish>,
     /// From one burst to the next, where messages come in bursts.
     pub(super) bursts_every_ns: Option<u64>,
     /// What it has to know where messages go from a few to everybody.

@@ -383,8 +383,8 @@ impl Measured {
             Mode::OpenLoop { .. } => latency.response = recorded.headline.clone(),
             Mode::ClosedLoop { .. } => latency.service = recorded.headline.clone(),
         }
-        let is_of_bursts = matches!(plan.scene.play, Play::Burst { .. });
-        evidence.arrivals = spans.first().filter(|_| !is_of_bursts).map(|first| evidence::Arrivals {
+        let has_arrivals = !matches!(plan.scene.play, Play::Burst { .. } | Play::Push { .. });
+        evidence.arrivals = spans.first().filter(|_| has_arrivals).map(|first| evidence::Arrivals {
             messages_per_span: first.messages_per_span(),
             planned_span_ns: first.planned_span_ns(),
             spans_ns: spans.iter().flat_map(Spans::kept_ns).copied().collect(),

@@ -33,6 +33,106 @@ pub struct Particulars {
     /// Of `slow`, and of others that have slow readers: the same run before it, without the crowd.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub without_crowd: Option<Without>,
+    /// Of `json`, where some were published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broadcasts: Option<Broadcasts>,
+    /// Of `push`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pushes: Option<Pushes>,
+    /// Of `mix`, in the order they were given in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartPlayed>,
+}
+
+/// What was published to everybody, from the run's beginning to its end; beside the books, which have the publications as messages
+/// and their results as answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broadcasts {
+    /// Broadcasts sent to the server.
+    pub published: u64,
+    /// Those whose result came.
+    pub results: u64,
+    /// The least listeners that a result told of; 0 without results.
+    pub listeners_min: u64,
+    /// The most.
+    pub listeners_max: u64,
+    /// All results' listeners together: as often as broadcasts are to be heard.
+    pub told: u64,
+    /// Connections that were open at the end.
+    pub connections: u64,
+    /// Broadcasts that came to these.
+    pub heard: u64,
+}
+
+impl Broadcasts {
+    /// A result came, with how many listened.
+    pub fn on_result(&mut self, listeners: u64) {
+        let (listeners_min, listeners_max) = (listeners, listeners);
+        self.merge(&Self { results: 1, listeners_min, listeners_max, told: listeners, ..Self::default() });
+    }
+
+    fn merge(&mut self, other: &Broadcasts) {
+        self.listeners_min = match (self.results, other.results) {
+            (0, _) => other.listeners_min,
+            (_, 0) => self.listeners_min,
+            _ => self.listeners_min.min(other.listeners_min),
+        };
+        self.listeners_max = self.listeners_max.max(other.listeners_max);
+        self.published += other.published;
+        self.results += other.results;
+        self.told += other.told;
+        self.connections += other.connections;
+        self.heard += other.heard;
+    }
+}
+
+/// What the server sent unasked, of the measured window; beside the books, which have what was due as sent, and what came as answered.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pushes {
+    /// From when a message was due to when the server composed it.
+    #[serde(with = "histogram::base64")]
+    pub lateness: Histogram,
+}
+
+impl Default for Pushes {
+    fn default() -> Self {
+        Self { lateness: new_histogram() }
+    }
+}
+
+/// What a part of `mix` came to, of the measured window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartPlayed {
+    /// The scenario it plays.
+    pub scenario: String,
+    /// How many connections do.
+    pub connections: u64,
+    /// Messages sent.
+    pub sent: u64,
+    /// Those answered.
+    pub answered: u64,
+    /// Their headline durations: from when a message was due (open loop) or sent (closed loop) to its answer.
+    #[serde(with = "histogram::base64")]
+    pub headline: Histogram,
+}
+
+impl PartPlayed {
+    /// One that nothing was sent of yet.
+    pub fn of(scenario: &str, connections: u64) -> Self {
+        Self { scenario: scenario.to_owned(), connections, sent: 0, answered: 0, headline: new_histogram() }
+    }
+
+    /// A message was answered after so long.
+    pub fn on_answered(&mut self, took_ns: u64) {
+        self.answered += 1;
+        record(&mut self.headline, took_ns);
+    }
+
+    fn merge(&mut self, other: &PartPlayed) {
+        self.sent += other.sent;
+        self.answered += other.answered;
+        histogram::merge(&mut self.headline, &other.headline);
+    }
 }
 
 impl Particulars {
@@ -56,6 +156,7 @@ impl Particulars {
             all.extend([("first-delivery", &fan.first), ("median-delivery", &fan.median)]);
             all.extend([("last-delivery", &fan.last), ("spread", &fan.spread)]);
         }
+        all.extend(self.pushes.iter().map(|pushes| ("server-lateness", &pushes.lateness)));
         all.extend(self.without_crowd.iter().map(|without| ("without-crowd", &without.headline)));
         all
     }
@@ -70,6 +171,18 @@ impl Particulars {
         }
         if let Some(theirs) = &other.churn {
             self.churn.get_or_insert_default().merge(theirs);
+        }
+        if let Some(theirs) = &other.broadcasts {
+            self.broadcasts.get_or_insert_default().merge(theirs);
+        }
+        if let Some(theirs) = &other.pushes {
+            let ours = &mut self.pushes.get_or_insert_default().lateness;
+            histogram::merge(ours, &theirs.lateness);
+        }
+        if self.parts.is_empty() {
+            self.parts.clone_from(&other.parts);
+        } else {
+            self.parts.iter_mut().zip(&other.parts).for_each(|(part, theirs)| part.merge(theirs));
         }
     }
 }

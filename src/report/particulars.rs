@@ -86,6 +86,20 @@ fn lines(all: &Particulars) -> Vec<(&'static str, String)> {
         ));
     }
     all.fan.iter().for_each(|fan| lines.extend(of_fan(fan)));
+    if let Some(seen) = &all.broadcasts {
+        let (least, most) = (count(seen.listeners_min), count(seen.listeners_max));
+        let listeners = if least == most { least } else { format!("{least} to {most}") };
+        lines.push((
+            "broadcasts",
+            format!(
+                "{} published, {} answered, each with {listeners} listening: {} heard of {}",
+                count(seen.published),
+                count(seen.results),
+                count(seen.heard),
+                count(seen.told)
+            ),
+        ));
+    }
     all.crowd.iter().for_each(|crowd| lines.extend(of_crowd(crowd)));
     lines
 }

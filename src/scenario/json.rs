@@ -39,8 +39,8 @@ pub const ABOUT: Scenario = Scenario {
     needs: OURS,
     compresses: false,
     parameters: &[],
-    metrics: "",
-    flags: &[],
+    metrics: "response and service times, as of echo; broadcasts published, heard and listened to",
+    flags: &["broadcast-share", "fragments"],
 };
 
 /// What parsing a longer message took is given back.
@@ -283,22 +283,54 @@ pub enum Reply {
     Error(String),
 }
 
-#[derive(Deserialize)]
-struct ReplyText<'t> {
+/// What a server said, in its own words: to be held against what was asked, see [`Said::reply_to`].
+#[derive(Debug, Deserialize)]
+pub struct Said<'t> {
     #[serde(borrow)]
     r#type: std::borrow::Cow<'t, str>,
     #[serde(borrow)]
-    payload: Option<PayloadText<'t>>,
+    payload: Option<SaidPayload<'t>>,
     #[serde(alias = "listenerCount", rename = "listenCount")]
     listen_count: Option<u64>,
     message: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct PayloadText<'t> {
+#[derive(Debug, Deserialize)]
+struct SaidPayload<'t> {
     number: u64,
     #[serde(borrow)]
     filling: std::borrow::Cow<'t, str>,
+}
+
+impl<'t> Said<'t> {
+    /// Reads a message's text; `None` where no server of this protocol says such a thing.
+    pub fn read(text: &'t [u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok()
+    }
+
+    /// The number of the message that it is about, if it has one.
+    pub fn number(&self) -> Option<u64> {
+        self.payload.as_ref().map(|payload| payload.number)
+    }
+
+    /// What it is to a client that asks so; `None` where it is nothing, or says something else than it should.
+    pub fn reply_to(&self, requests: &Requests) -> Option<Reply> {
+        if self.r#type == "error" {
+            return Some(Reply::Error(self.message.clone().unwrap_or_default()));
+        }
+        let SaidPayload { number, filling } = self.payload.as_ref()?;
+        let is_right = filling.len() == requests.filling_bytes(*number)
+            && filling.bytes().all(|byte| byte == letter(*number));
+        match self.r#type.as_ref() {
+            _ if !is_right => None,
+            "echo" if requests.kind == "echo" => Some(Reply::Echo(*number)),
+            "broadcast" => Some(Reply::Broadcast(*number)),
+            "broadcastResult" if requests.kind == "broadcast" => {
+                Some(Reply::BroadcastResult(*number, self.listen_count))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Requests {
@@ -314,37 +346,22 @@ impl Requests {
 
     /// Appends the text of message `number`.
     pub fn compose(&self, number: u64, out: &mut Vec<u8>) {
-        let start = out.len();
-        let head = format!("{{\"type\":\"{}\",\"payload\":{{\"number\":{number},\"filling\":\"", self.kind);
-        out.extend_from_slice(head.as_bytes());
-        let used_bytes = out.len() - start + END.len();
-        out.resize(out.len() + self.message_bytes.saturating_sub(used_bytes), letter(number));
+        out.extend_from_slice(self.head(number).as_bytes());
+        out.resize(out.len() + self.filling_bytes(number), letter(number));
         out.extend_from_slice(END);
     }
 
     /// Reads what a server said; `None` where it is no answer to anything that was asked.
     pub fn read(&self, text: &[u8]) -> Option<Reply> {
-        let read: ReplyText<'_> = serde_json::from_slice(text).ok()?;
-        if read.r#type == "error" {
-            return Some(Reply::Error(read.message.unwrap_or_default()));
-        }
-        let payload = read.payload?;
-        let mut asked = Vec::new();
-        self.compose(payload.number, &mut asked);
-        // What else there is in a message takes the same room in each of a number.
-        let mut shortest = Vec::new();
-        Self { message_bytes: 0, ..*self }.compose(payload.number, &mut shortest);
-        let is_right = payload.filling.len() == asked.len() - shortest.len()
-            && payload.filling.bytes().all(|byte| byte == letter(payload.number));
-        match read.r#type.as_ref() {
-            _ if !is_right => None,
-            "echo" if self.kind == "echo" => Some(Reply::Echo(payload.number)),
-            "broadcast" => Some(Reply::Broadcast(payload.number)),
-            "broadcastResult" if self.kind == "broadcast" => {
-                Some(Reply::BroadcastResult(payload.number, read.listen_count))
-            }
-            _ => None,
-        }
+        Said::read(text)?.reply_to(self)
+    }
+
+    fn head(&self, number: u64) -> String {
+        format!("{{\"type\":\"{}\",\"payload\":{{\"number\":{number},\"filling\":\"", self.kind)
+    }
+
+    fn filling_bytes(&self, number: u64) -> usize {
+        self.message_bytes.saturating_sub(self.head(number).len() + END.len())
     }
 }
 

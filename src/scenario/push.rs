@@ -40,8 +40,9 @@ pub const ABOUT: Scenario = Scenario {
         },
         Parameter { name: "bytes", values: "bytes, 24 to 1048576", default: "64", what: "payload" },
     ],
-    metrics: "",
-    flags: &[],
+    metrics: "one-way times: from when a message was due (response) and from when it was composed (service); what lies between, \
+              the server's lateness",
+    flags: &["push-rate"],
 };
 
 const SECOND_NS: u128 = 1_000_000_000;

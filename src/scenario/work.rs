@@ -11,6 +11,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::hint::black_box;
 use std::rc::{Rc, Weak};
 
@@ -42,8 +43,8 @@ pub const ABOUT: Scenario = Scenario {
         },
         Parameter { name: "seed", values: "a number up to 2^64 - 1", default: "0", what: "seed of exp:" },
     ],
-    metrics: "",
-    flags: &[],
+    metrics: "response and service times, as of echo: how work queues",
+    flags: &["work", "fragments"],
 };
 
 /// No draw is longer than so many means: one in 485 million would be.
@@ -52,7 +53,7 @@ const LINE_BYTES: usize = 64;
 const LINE_WORDS: usize = LINE_BYTES / size_of::<u64>();
 
 /// What a message costs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Amount {
     /// So much time, in nanoseconds.
     Fixed(u64),
@@ -88,6 +89,43 @@ impl Amount {
                 Err("scenario work: us and kib do not go together: leave one of them out".into())
             }
             (time, memory) => Ok(time.or(memory).unwrap_or(Self::Fixed(0))),
+        }
+    }
+}
+
+// ---- the client's side ----
+
+impl Amount {
+    /// Reads what a client asks for: `us:100`, `us:exp:100` or `kib:64`; the seed of what is drawn comes with [`Self::query`].
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some((name @ ("us" | "kib"), value)) => {
+                Self::asked_for(&Query::read(&ABOUT, Some(&format!("{name}={value}")))?)
+            }
+            _ => Err("write work as us:100, us:exp:100 (microseconds) or kib:64".to_owned()),
+        }
+    }
+
+    /// The query that asks a server for it.
+    pub fn query(self, seed: u64) -> String {
+        match self {
+            Self::Fixed(ns) => format!("us={}", ns / 1000),
+            Self::Exponential { mean_ns, .. } => format!("us=exp:{}&seed={seed}", mean_ns / 1000),
+            Self::Memory { kib } => format!("kib={kib}"),
+        }
+    }
+}
+
+/// As it is read.
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(ns) => write!(f, "us:{}", ns / 1000),
+            Self::Exponential { mean_ns, .. } => write!(f, "us:exp:{}", mean_ns / 1000),
+            Self::Memory { kib } => write!(f, "kib:{kib}"),
         }
     }
 }
@@ -219,6 +257,28 @@ mod tests {
             assert!(asked(wrong).expect_err(wrong).contains("is not what it may be"), "{wrong}");
         }
         assert!(asked("us=1&kib=1").unwrap_err().contains("do not go together"));
+    }
+
+    #[test]
+    fn a_client_asks_for_what_it_was_told_to() {
+        for (text, query) in
+            [("us:100", "us=100"), ("us:exp:7", "us=exp:7&seed=9"), ("kib:64", "kib=64"), ("us:0", "us=0")]
+        {
+            let amount = Amount::read(text).unwrap();
+            assert_eq!((amount.to_string().as_str(), amount.query(9).as_str()), (text, query));
+            let heard = asked(query).unwrap();
+            assert_eq!(heard.to_string(), text);
+        }
+        for (wrong, why) in [
+            ("100", "write work as"),
+            ("seed:1", "write work as"),
+            ("us:", "us is not"),
+            ("kib:0", "kib is not"),
+            ("us:1&kib=1", "us is not"),
+        ] {
+            let error = Amount::read(wrong).expect_err(wrong);
+            assert!(error.contains(why) || error.contains("do not go together"), "{wrong}: {error}");
+        }
     }
 
     #[test]

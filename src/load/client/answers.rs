@@ -55,6 +55,7 @@ impl Client {
     fn on_other_frames(&mut self, conn: &mut Peer, io: &mut Io<'_>, memory: &mut [u8], now_ns: u64) {
         match conn.protocol {
             Protocol::Compressed(_) => self.on_compressed_frames(conn, io, memory, now_ns),
+            Protocol::Pushed(_) => self.on_pushed_frames(conn, io, memory, now_ns),
             _ => self.on_varied_frames(conn, io, memory, now_ns),
         }
     }

@@ -2,6 +2,9 @@
 //!
 //! Invariant: a connection that was begun is counted as opened or as failed, once, and the thread reports when the last of them is.
 
+use std::borrow::Cow;
+
+use super::pushed::Pushed;
 use super::varied::Varied;
 use super::{Client, Peer, Protocol, Stage};
 use crate::cpu;
@@ -62,7 +65,12 @@ impl Client {
         }
         let Endpoint { host, port, target, tls, .. } = &self.task.endpoint;
         let nonce = self.task.random.u128(..).to_ne_bytes();
-        match ClientHandshake::new(host, *port, target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
+        let target = match &self.varying {
+            Some(varying) => varying.variety.target(target, varying.variety.number_of(conn.ordinal)),
+            None if target == "/" => self.task.wish.map_or(Cow::Borrowed("/"), |wish| wish.target().into()),
+            None => Cow::Borrowed(&**target),
+        };
+        match ClientHandshake::new(host, *port, &target, nonce, limits::HANDSHAKE_HEAD_BYTES) {
             Ok(mut handshake) => {
                 handshake = handshake.offering_subprotocols(self.task.subprotocols.clone());
                 if *tls {
@@ -86,14 +94,16 @@ impl Client {
 
     fn open_plain(&self, ordinal: u32, now_ns: u64) -> Protocol {
         let connection = Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns);
-        match self.varying {
-            None => Protocol::Open(connection),
-            Some(_) => {
-                // The same whatever the number of threads would need to know who else is there; so it is by thread.
-                let ordinal = (self.task.thread as u64) << 32 | u64::from(ordinal);
-                Protocol::Varied(Box::new(Varied::new(connection, ordinal)))
-            }
+        if let Some(pushing) = &self.pushing {
+            return Protocol::Pushed(Box::new(Pushed::new(connection, pushing, now_ns)));
         }
+        let Some(varying) = &self.varying else { return Protocol::Open(connection) };
+        let number = varying.variety.number_of(ordinal);
+        if varying.variety.is_plain(number) {
+            return Protocol::Open(connection);
+        }
+        let part = varying.variety.part_of(number);
+        Protocol::Varied(Box::new(Varied::new(connection, number, part)))
     }
 
     pub(super) fn on_response(

@@ -65,7 +65,7 @@ pub(in super::super) fn check(
             return refuse(format!("--scenario {name} does not go with {flag}: leave one of them out"));
         }
     }
-    if !options.payload.fixed().is_some_and(|bytes| bytes >= PUBLICATION_BYTES) {
+    if options.payload.fixed().is_none_or(|bytes| bytes < PUBLICATION_BYTES) {
         return refuse(format!(
             "--payload {}: what is published says whose it is and when it was sent: one size, of {PUBLICATION_BYTES} or more",
             options.payload

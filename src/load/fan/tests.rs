@@ -42,6 +42,7 @@ fn simulate(publishers: usize, rooms: Option<u32>, pipeline: u64, stall: Option<
         exemplars: 0,
         payloads: Payloads::new(64, false, &mut random),
         variety: None,
+        wish: None,
         bursts_every_ns: None,
         fan: Some(Part {
             board: Arc::new(Board::new(publishers, rooms.unwrap_or(1) as usize, 1, 1 << 20)),

@@ -10,13 +10,18 @@ use crate::measure::steadiness::{ACHIEVED_SHARE_MIN, Pace};
 use crate::measure::units::{count, counted, percent};
 
 /// Answers of these classes of error are wrong; so are those that a `protocol: …` error counts.
-const WRONG_ANSWERS: [&str; 6] = [
+const WRONG_ANSWERS: [&str; 11] = [
     "wrong payload",
     "out of order",
     "repeated or late answer",
     "unasked answer",
     "repeated publication",
     "of another room",
+    "error reply",
+    "missing broadcast",
+    "repeated broadcast",
+    "wrong broadcast",
+    "stamp from the future",
 ];
 /// Of these the books tell: they are outstanding, or of the warm-up. A server may be told to leave them out.
 const LEFT_OUT: [&str; 2] = ["missed publication", "too late to be checked"];

@@ -120,8 +120,8 @@ pub(super) fn lag(case: &Case) -> Found {
 /// Whether the arrivals were the process that was asked for.
 pub(super) fn arrivals(case: &Case) -> Found {
     let Mode::OpenLoop { arrivals: asked, .. } = case.result.plan.mode else { return None };
-    if asked == Arrivals::Burst {
-        // All at one instant: how late each was is its lag.
+    if asked == Arrivals::Burst || case.result.plan.scenario == "push" {
+        // All at one instant: how late each was is its lag. Or sent by the server.
         return None;
     }
     let Some(arrivals) = &case.evidence?.arrivals else {
