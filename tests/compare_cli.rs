@@ -16,8 +16,8 @@ use ringsock::measure::anatomy::{Collector, Moments, Parts};
 use ringsock::measure::evidence::{Around, Exemplar, ServerStamps};
 use ringsock::measure::histogram;
 use ringsock::measure::particulars::{
-    Broadcasts, Bursts, Churn, Crowd, KernelMemory, KernelUse, Particulars, Pings, Pushes, ServerMemory,
-    SizesSent, Without,
+    Broadcasts, Bursts, Churn, Crowd, KernelMemory, KernelUse, PartPlayed, Particulars, Pings, Pushes,
+    ServerMemory, SizesSent, Without,
 };
 use ringsock::measure::result::{Accounting, Arrivals, Latencies, Mode, Outcome, RunResult, Status};
 use ringsock::measure::series::{Batch, Compact};
@@ -163,7 +163,7 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
             heard: 19_099,
         }),
         pushes: Some(Pushes { lateness: durations.clone() }),
-        parts: Vec::new(),
+        parts: vec![PartPlayed::of("work", 5)],
     };
     let text = terminal::render(&result, Style::PLAIN);
     let on_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");

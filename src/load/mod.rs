@@ -18,6 +18,7 @@ mod deflate;
 mod endpoint;
 mod flags;
 pub mod heading;
+pub mod mix;
 mod options;
 mod parts;
 mod progress;
@@ -429,7 +430,7 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.bare = plan.bare_server;
     options.deflate = plan.deflate_flags.clone();
     options.subprotocol = plan.subprotocols.clone();
-    if let Play::Ping { .. } = plan.scene.play {
+    if plan.scene.pings() {
         // As many as are sent.
         options.max_control_rate = 0;
     }
