@@ -164,8 +164,8 @@ fn what_scenarios_measure_is_told_and_comes_back_from_the_file() {
         }),
         pushes: Some(Pushes { lateness: durations.clone() }),
         parts: vec![PartPlayed {
-            scenario: "json".to_owned(),
-            connections: 16,
+            scenario: "work".to_owned(),
+            connections: 5,
             sent: 50_000,
             answered: 49_999,
             headline: durations.clone(),

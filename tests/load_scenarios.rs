@@ -207,7 +207,7 @@ fn a_life_that_ends_early_is_outstanding_with_its_cause() {
         let number = counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let Some(_) = misbehaving::upgraded(&mut stream, |upgrade| upgrade.accept()) else { return };
         let mut buffer = [0; 1024];
-        if number > 0 && number % 2 == 0 {
+        if number > 0 && number.is_multiple_of(2) {
             return;
         }
         // A message of 5 bytes, masked: sent back as it was, then Close for Close.

@@ -315,12 +315,35 @@ fn parse(command: &Command, file: &str, text: &str) -> Result<Values, ConfigErro
     let mut values = Values::new();
     for (key, value) in table.get_ref() {
         let at = || line(key.span().start);
-        let json =
-            json_of(value.get_ref()).map_err(|cause| entry(at(), format!("{}: {cause}", key.get_ref())))?;
+        let json = flag_of(key.get_ref(), value.get_ref())
+            .map_err(|cause| entry(at(), format!("{}: {cause}", key.get_ref())))?;
         check(command, key.get_ref(), &json).map_err(|cause| entry(at(), cause))?;
         values.insert(key.get_ref().to_string(), json);
     }
     Ok(values)
+}
+
+/// A flag's value; the parts of a mix may be tables.
+fn flag_of(key: &str, value: &DeValue<'_>) -> Result<Value, String> {
+    match value {
+        DeValue::Array(items) if key == "mix" => items.iter().map(|item| part_of(item.get_ref())).collect(),
+        value => json_of(value),
+    }
+}
+
+/// As the flag has it: the scenario, then the rest as it stands there.
+fn part_of(value: &DeValue<'_>) -> Result<Value, String> {
+    let DeValue::Table(table) = value else { return json_of(value) };
+    let (mut scenario, mut others) = (String::new(), String::new());
+    for (key, value) in table {
+        let value = json_of(value.get_ref())?;
+        let text = text_of(&value).ok_or("a part has texts and numbers")?;
+        match key.get_ref().as_ref() {
+            "scenario" => scenario = text,
+            key => others.push_str(&format!(" {key}={text}")),
+        }
+    }
+    Ok(Value::String(scenario + &others))
 }
 
 fn json_of(value: &DeValue<'_>) -> Result<Value, String> {

@@ -19,6 +19,7 @@ mod endpoint;
 mod fan;
 mod flags;
 pub mod heading;
+pub mod mix;
 mod options;
 mod parts;
 mod progress;
@@ -436,7 +437,7 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.bare = plan.bare_server;
     options.deflate = plan.deflate_flags.clone();
     options.subprotocol = plan.subprotocols.clone();
-    if let Play::Ping { .. } = plan.scene.play {
+    if plan.scene.pings() {
         // As many as are sent.
         options.max_control_rate = 0;
     }

@@ -603,7 +603,7 @@ impl Options {
             cpus,
             server_cpus: self.embedded_server_cpus()?,
             server_pid: self.server_pid,
-            payload_bytes: scene.sizes.max_bytes(),
+            payload_bytes: scene.payload_bytes_max(),
             text: self.text,
             filling: self.filling,
             deflate: self.compression(endpoint_is_bare)?,

@@ -13,8 +13,10 @@ use clap::{Args, ValueEnum};
 
 use super::client::Wish;
 use super::crowd::{CrowdPlan, Manner};
+use super::endpoint::Endpoint;
 use super::fan;
 use super::heading::LOAD;
+use super::mix::{self, MixPart};
 use super::options::OptionsError;
 use super::parts::{Deed, Part, Published, Variety};
 use super::{Filling, Options};
@@ -115,6 +117,12 @@ pub struct ScenarioFlags {
         conflicts_with_all = ["rate", "arrivals", "warmup_rate", "closed_loop"]
     )]
     pub push_rate: Option<u64>,
+
+    /// Scenario mix: what a part of the connections does, as "echo weight=3 payload=1KiB", of the scenarios echo, ping, json and work with
+    /// their flags without dashes; given for each part, or written as tables [[mix]] in a file for --config. Connections are shared
+    /// out by weight, and all have the same part in the rate
+    #[arg(help_heading = LOAD, long, value_name = "PART")]
+    pub mix: Vec<MixPart>,
 }
 
 /// What slow readers do.
@@ -127,7 +135,7 @@ pub enum SlowMode {
 }
 
 /// A share, from per cent: `10%`.
-fn parse_share(text: &str) -> Result<f64, String> {
+pub(super) fn parse_share(text: &str) -> Result<f64, String> {
     let percent = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
     let share = percent.map(|percent| percent / 100.0).filter(|&share| share > 0.0 && share <= 1.0);
     share.ok_or("write a share as 10%: above 0 %, at most 100 %".to_owned())
@@ -177,6 +185,8 @@ pub enum Play {
         /// How many there are of these.
         connections: u32,
     },
+    /// Some this, others that.
+    Mix,
 }
 
 /// A scenario with its flags, checked.
@@ -190,6 +200,8 @@ pub struct Scene {
     pub sizes: Sizes,
     /// Frames a message.
     pub fragments: u32,
+    /// What connections do in a mix.
+    parts: Vec<Part>,
     /// Connections beside the measured ones.
     pub crowd: Option<CrowdPlan>,
     /// See [`result::Plan::parameters`].
@@ -199,7 +211,7 @@ pub struct Scene {
 impl Scene {
     /// Whether connections send messages that are not all whole frames of one size.
     pub fn is_varied(&self) -> bool {
-        let is_filling = !matches!(self.play, Play::Ping { .. } | Play::Json { .. });
+        let is_filling = !matches!(self.play, Play::Ping { .. } | Play::Json { .. } | Play::Mix);
         self.sizes.fixed().is_none() || self.fragments > 1 || !is_filling
     }
 
@@ -210,6 +222,16 @@ impl Scene {
         (thread, thread_count): (usize, usize),
         published: &Arc<Published>,
     ) -> Option<Variety> {
+        let parts = match self.play {
+            Play::Mix => self.parts.clone(),
+            _ => vec![self.only_part()?],
+        };
+        let (thread, thread_count) = (thread as u64, thread_count as u64);
+        Some(Variety { parts, seed, thread, thread_count, published: Arc::clone(published) })
+    }
+
+    /// What all connections do, where it is not the plain echo.
+    fn only_part(&self) -> Option<Part> {
         let deed = match self.play {
             Play::Work(amount) => Deed::Work(amount),
             Play::Json { broadcast_share } => Deed::Json { broadcast_share },
@@ -218,9 +240,19 @@ impl Scene {
             _ => Deed::Echo { ping_share: 0.0 },
         };
         let (row, sizes, fragments) = (self.row, self.sizes, self.fragments);
-        let parts = vec![Part { row, deed, sizes, fragments, connections: u64::MAX }];
-        let (thread, thread_count) = (thread as u64, thread_count as u64);
-        Some(Variety { parts, seed, thread, thread_count, published: Arc::clone(published) })
+        Some(Part { row, deed, sizes, fragments, connections: u64::MAX })
+    }
+
+    /// Of the largest message.
+    pub fn payload_bytes_max(&self) -> usize {
+        let of_parts = self.parts.iter().map(|part| part.sizes.max_bytes());
+        of_parts.max().unwrap_or(self.sizes.max_bytes())
+    }
+
+    /// Whether pings are sent.
+    pub(super) fn pings(&self) -> bool {
+        let is_of_pings = |part: &Part| matches!(part.deed, Deed::Echo { ping_share } if ping_share > 0.0);
+        matches!(self.play, Play::Ping { .. }) || self.parts.iter().any(is_of_pings)
     }
 
     /// From one burst to the next.
@@ -290,12 +322,14 @@ impl ScenarioFlags {
             })?),
             "json" => Play::Json { broadcast_share: self.broadcast_share.unwrap_or(0.0) },
             "push" => self.push(options)?,
+            "mix" => Play::Mix,
             _ => Play::Echo,
         };
         let crowd = self.crowd(play, options.connections, thread_count)?;
         let scene = Scene {
             row,
             play,
+            parts: self.parts(play, options)?,
             crowd,
             sizes: options.payload,
             fragments: self.fragments.unwrap_or(1),
@@ -330,6 +364,7 @@ impl ScenarioFlags {
             ("work", self.work.is_some()),
             ("broadcast-share", self.broadcast_share.is_some()),
             ("push-rate", self.push_rate.is_some()),
+            ("mix", !self.mix.is_empty()),
         ];
         all.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag)
     }
@@ -360,6 +395,21 @@ impl ScenarioFlags {
             ));
         }
         Ok(Play::Burst { count, every })
+    }
+
+    fn parts(&self, play: Play, options: &Options) -> Result<Vec<Part>, OptionsError> {
+        if play != Play::Mix {
+            return Ok(Vec::new());
+        }
+        if self.mix.len() < 2 {
+            let form = "--scenario mix: give two parts or more, each as --mix \"echo weight=3\", or as [[mix]] in a file";
+            return Err(OptionsError::Scenario(form.to_owned()));
+        }
+        if options.url.iter().any(|url| Endpoint::parse(url).is_ok_and(|endpoint| endpoint.target != "/")) {
+            let why = "--scenario mix: each part has its own path: leave the URL's out";
+            return Err(OptionsError::Scenario(why.to_owned()));
+        }
+        mix::share_out(&self.mix, options.connections, options.payload).map_err(OptionsError::Scenario)
     }
 
     fn push(&self, options: &Options) -> Result<Play, OptionsError> {
@@ -411,7 +461,8 @@ impl ScenarioFlags {
             | Play::Ping { .. }
             | Play::Work(_)
             | Play::Json { .. }
-            | Play::Push { .. } => {
+            | Play::Push { .. }
+            | Play::Mix => {
                 return Ok(None);
             }
         };
@@ -469,13 +520,17 @@ impl ScenarioFlags {
             Play::Json { broadcast_share: share } if share > 0.0 => add("broadcast-share", percent(share)),
             Play::Json { .. } => {}
             Play::Push { rate_per_s, .. } => add("push-rate", rate_per_s.to_string()),
+            Play::Mix => {
+                let parts: Vec<_> = self.mix.iter().map(ToString::to_string).collect();
+                add("mix", parts.join("; "));
+            }
         }
         all
     }
 }
 
 /// As it is typed.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     // A share is a percentage divided by 100, which is not always the nearest number again.
     format!("{}%", (share * 1e8).round() / 1e6)
 }
@@ -489,6 +544,7 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
         Play::Work(_) => "--scenario work",
         Play::Json { .. } => "--scenario json",
         Play::Push { .. } => "--scenario push",
+        Play::Mix => "--scenario mix",
         _ if scene.sizes.fixed().is_none() => "--payload with sizes that vary",
         _ if scene.fragments > 1 => "--fragments",
         _ => "a crowd beside what is measured",
@@ -526,11 +582,12 @@ fn check_beside(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
 
 /// What messages of JSON cannot be.
 fn check_json(scene: &Scene, options: &Options) -> Result<(), OptionsError> {
-    if !matches!(scene.play, Play::Json { .. }) {
+    let speaks = |part: &Part| matches!(part.deed, Deed::Json { .. });
+    if !matches!(scene.play, Play::Json { .. }) && !scene.parts.iter().any(speaks) {
         return Ok(());
     }
     let refuse = |why: &str| Err(OptionsError::Scenario(format!("--scenario json: {why}")));
-    if scene.sizes.max_bytes() > limits::JSON_BYTES {
+    if scene.payload_bytes_max() > limits::JSON_BYTES {
         return refuse("ringsock-server takes messages up to 1 MiB: give a smaller --payload");
     }
     if options.filling != Filling::Random {

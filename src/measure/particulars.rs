@@ -3,6 +3,8 @@
 //! Invariant: nothing here is in the books or the headline histogram that would not be there without it, so a reader who knows none of it
 //! reads the rest rightly. Each part is there only where the run had it, and older files have none.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use super::histogram::{self, Histogram, new_histogram, record};
@@ -142,7 +144,7 @@ impl Particulars {
     }
 
     /// Every histogram in it, by a name of one word or more joined by hyphens.
-    pub fn histograms(&self) -> Vec<(&'static str, &Histogram)> {
+    pub fn histograms(&self) -> Vec<(Cow<'static, str>, &Histogram)> {
         let mut all = Vec::new();
         all.extend(self.bursts.iter().map(|bursts| ("burst-drain", &bursts.drain)));
         if let Some(pings) = &self.pings {
@@ -158,6 +160,12 @@ impl Particulars {
         }
         all.extend(self.pushes.iter().map(|pushes| ("server-lateness", &pushes.lateness)));
         all.extend(self.without_crowd.iter().map(|without| ("without-crowd", &without.headline)));
+        let mut all: Vec<_> =
+            all.into_iter().map(|(name, histogram)| (Cow::Borrowed(name), histogram)).collect();
+        let parts = self.parts.iter().enumerate();
+        all.extend(
+            parts.map(|(at, part)| (format!("part-{}-{}", at + 1, part.scenario).into(), &part.headline)),
+        );
         all
     }
 

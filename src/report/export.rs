@@ -182,7 +182,9 @@ pub(super) fn side_histograms(result: &RunResult) -> Vec<(String, &Histogram)> {
         ];
         found.extend(parts.map(named));
     }
-    found.extend(result.particulars.histograms().into_iter().map(named));
+    found.extend(
+        result.particulars.histograms().into_iter().map(|(name, histogram)| (name.into_owned(), histogram)),
+    );
     found.retain(|(_, histogram)| !histogram.is_empty());
     found
 }

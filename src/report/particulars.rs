@@ -3,6 +3,8 @@
 //! Invariant: a run without any of it gives no text at all. Deliberately absent: the scenario's name, which stands in the first line of
 //! the report.
 
+use std::borrow::Cow;
+
 use super::Style;
 use super::terminal::{cell, headed, labelled, last_rows};
 use super::text::{count, counted, rate, size};
@@ -29,8 +31,8 @@ pub(super) fn render(result: &RunResult, style: Style) -> String {
 
 fn durations(result: &RunResult) -> String {
     let clock = result.environment.clock;
-    let columns: Vec<(&str, &Histogram)> =
-        result.particulars.histograms().into_iter().filter(|(name, _)| *name != "without-crowd").collect();
+    let columns: Vec<(Cow<'static, str>, &Histogram)> =
+        result.particulars.histograms().into_iter().filter(|(name, _)| name != "without-crowd").collect();
     if columns.is_empty() {
         return String::new();
     }
@@ -86,6 +88,16 @@ fn lines(all: &Particulars) -> Vec<(&'static str, String)> {
         ));
     }
     all.fan.iter().for_each(|fan| lines.extend(of_fan(fan)));
+    for (at, part) in all.parts.iter().enumerate() {
+        let (connections, sent) = (counted(part.connections, "connection"), counted(part.sent, "message"));
+        let (answered, outstanding) = (count(part.answered), count(part.sent.saturating_sub(part.answered)));
+        let line = format!(
+            "{} {}: {connections}, {sent} sent = {answered} answered + {outstanding} outstanding",
+            at + 1,
+            part.scenario
+        );
+        lines.push((if at == 0 { "parts" } else { "" }, line));
+    }
     if let Some(seen) = &all.broadcasts {
         let (least, most) = (count(seen.listeners_min), count(seen.listeners_max));
         let listeners = if least == most { least } else { format!("{least} to {most}") };

@@ -72,6 +72,14 @@ pub const SCENARIOS: &[Scenario] = &[
         flags: &["active"],
         ..echo::ABOUT
     },
+    Scenario {
+        name: "mix",
+        what: "some connections do this, others that: echo, ping, json and work, by weights",
+        needs: "what its parts need",
+        metrics: "each part's connections, messages and times, beside those of all",
+        flags: &["mix"],
+        ..echo::ABOUT
+    },
     json::ABOUT,
     broadcast::ABOUT,
     broadcast::ABOUT_ROOMS,
