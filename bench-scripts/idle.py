@@ -2,8 +2,9 @@
 
 Kept: the figure is of connections that were all opened, all held to the end and all answered their heartbeats, or there is
 none: the server drops one that does not answer. Where the limit on open files (RLIMIT_NOFILE) forbids so many, and more
-threads would not help, that is said instead (`Forbidden`). Both ends are on this machine, each on one CPU with as many
-threads as its connections need: a thread has a table of direct descriptors, which may hold as many as that limit.
+threads would not help, that is said instead (`Forbidden`). Both ends are on this machine, each on one CPU. The server has as
+many threads as its connections need: a thread has a table of direct descriptors, which may hold as many as that limit. The
+generator sees to that by itself.
 Deliberately absent: repetitions. Memory does not scatter as time does.
 Tested by its examples: python3 -m doctest bench-scripts/idle.py
 """
@@ -69,7 +70,7 @@ class Held:
 
         >>> for line in Held(10, 1, 30, (1 << 20, 1 << 21), (500, 80500), 0.123, 1e5, 1e6).lines("60s"):
         ...     print(line)
-        idle: 10 connections held for 60s, a heartbeat each every 20 s; 1 thread at each end
+        idle: 10 connections held for 60s, a heartbeat each every 20 s; 1 server thread
           server's own memory   104,858 B a connection: 1.0 MiB before, 2.0 MiB at the end; at most 300: MISSED
           kernel's, both ends   8,000 B a connection
           heartbeats            30 answered; every connection was held to the end
@@ -78,14 +79,14 @@ class Held:
         """
         before, after = (f"{count / (1 << 20):,.1f} MiB" for count in self.server_bytes)
         verdict = "met" if self.server_each_bytes <= AIM_BYTES else "MISSED"
-        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''} at each end"
+        threads = f"{self.threads} server thread{'s' if self.threads > 1 else ''}"
         yield f"idle: {self.connections:,} connections held for {hold}, a heartbeat each every {HEARTBEAT_S} s; {threads}"
         yield (f"  server's own memory   {self.server_each_bytes:,.0f} B a connection: {before} before, {after} at the end;"
                f" at most {AIM_BYTES}: {verdict}")
         yield f"  kernel's, both ends   {self.kernel_each_bytes:,.0f} B a connection"
         yield f"  heartbeats            {self.heartbeats:,} answered; every connection was held to the end"
         yield (f"  server's CPU          {self.server_cpu * 100:.1f} % of its core while they were held, with {ACTIVE_PER_S:,}"
-               f" messages/s of {active(self.threads)} active ones")
+               f" messages/s of {ACTIVE} active ones")
         yield f"  response of those     p50 {time_text(self.p50_ns)}, p99 {time_text(self.p99_ns)}"
 
 
@@ -96,11 +97,6 @@ def threads_for(connections, limit):
     (63, 7, 1)
     """
     return max(1, -(-connections // int(limit * TABLE_SHARE)))
-
-
-def active(threads):
-    """Each thread measures one or more."""
-    return max(ACTIVE, threads)
 
 
 def hold(bench, connections, duration):
@@ -119,7 +115,7 @@ def hold(bench, connections, duration):
     try:
         server = Server(contender, bench.given.server_cpu, None, bench.folder.name)
         try:
-            command = load_command(bench, server, connections, threads, duration)
+            command = load_command(bench, server, connections, duration)
             timeout_s = 120 + connections / OPENED_PER_S_MIN + seconds(duration)
             return read(run_load(command, bench.given.load_cpu, timeout_s), threads)
         finally:
@@ -128,10 +124,10 @@ def hold(bench, connections, duration):
         raise reason(str(error), limit) from error
 
 
-def load_command(bench, server, connections, threads, duration):
+def load_command(bench, server, connections, duration):
     return [
         bench.binaries["ringsock-load"], server.url, "--quiet", "--scenario", "idle", "--connections", connections,
-        "--active", active(threads), "--rate", ACTIVE_PER_S, "--threads", threads, "--cpus", bench.given.load_cpu,
+        "--active", ACTIVE, "--rate", ACTIVE_PER_S, "--cpus", bench.given.load_cpu,
         "--duration", duration, "--warmup", "1s", "--connect-timeout", "60s", "--server-pid", server.process.pid,
         "--results", bench.folder.name, *bench.load_flags,
     ]

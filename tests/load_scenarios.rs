@@ -189,7 +189,12 @@ fn connections_come_and_go_over_every_engine() {
             assert_eq!(beside, if flags.contains(&"--idle-beside") { 6 } else { 0 });
             // A warm-up's life may have been given up at the end.
             assert!(accounting.connections_opened <= lives + beside, "{flags:?}: {accounting:?}");
-            assert!(latency.connect.len() >= accounting.answered + beside, "{flags:?}");
+            // One due at the window's end may have connected, and never have been whole.
+            let timed = latency.connect.len();
+            assert!(
+                (accounting.answered..=accounting.sent).contains(&timed),
+                "{flags:?}: {timed}, {accounting:?}"
+            );
             assert!(churn.connections_per_s > 0.0, "{flags:?}: {churn:?}");
             assert!((1..=result.plan.connections).contains(&churn.at_once_max), "{flags:?}: {churn:?}");
             assert!(ended.output.contains("\nlives "), "{}", ended.output);
@@ -317,7 +322,7 @@ fn more_connections_than_a_threads_table_may_have_are_refused_with_the_threads_t
         return;
     };
     let many = (3 * limit).to_string();
-    let ended = run(&["--scenario", "idle", "--engine", "uring", "-c", &many]);
+    let ended = run(&["--engine", "uring", "-c", &many]);
     assert_eq!((ended.code, ended.results.len()), (Some(2), 0));
     assert!(
         ended.errors.contains("give --threads 4") || ended.errors.contains("give --threads 3"),

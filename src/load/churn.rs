@@ -245,7 +245,11 @@ impl Churn {
         match handshake.on_bytes(bytes) {
             Ok(None) => bytes.len(),
             Ok(Some(head_bytes)) => {
-                self.tally.on_upgraded(now_ns.saturating_sub(life.since_ns));
+                if self.window.measures(life.intended_ns) {
+                    self.tally.on_upgraded(now_ns.saturating_sub(life.since_ns));
+                } else {
+                    self.tally.on_opened_untimed();
+                }
                 let connection = Connection::new(Role::Client, limits::MESSAGE_BYTES, now_ns);
                 life.step = Step::Open(Box::new(connection));
                 self.send(life, io);
@@ -434,17 +438,22 @@ impl Handler for Churn {
         secured: &Secured,
         took_ns: u64,
     ) {
-        self.tally.on_secured(secured, took_ns);
-        if let Some((life, _)) = connections.get(id) {
-            // Connecting took what is left.
-            life.since_ns += took_ns;
+        let Some((life, _)) = connections.get(id) else { return };
+        if self.window.measures(life.intended_ns) {
+            self.tally.on_secured(secured, took_ns);
+        } else {
+            self.tally.on_secured_untimed(secured);
         }
+        // Connecting took what is left.
+        life.since_ns += took_ns;
     }
 
     fn on_open(&mut self, connections: &mut Connections<Life>, id: ConnId) {
         let now_ns = connections.now_ns();
         let Some((life, mut io)) = connections.get(id) else { return };
-        self.tally.on_connected(now_ns.saturating_sub(life.since_ns));
+        if self.window.measures(life.intended_ns) {
+            self.tally.on_connected(now_ns.saturating_sub(life.since_ns));
+        }
         let endpoint = &self.task.endpoint;
         let nonce = self.task.random.u128(..).to_ne_bytes();
         let head_bytes = limits::HANDSHAKE_HEAD_BYTES;

@@ -486,7 +486,10 @@ impl Member {
             slow.read_at_ns = now_ns + DRIBBLE_INTERVAL_NS;
             io.hold_reading(false);
         }
-        io.wake_by(now_ns + PUSH_INTERVAL_NS);
+        let may_send = slow.pushed_bytes < self.pushed_bytes_max;
+        if may_send || self.manner == Manner::Dribble {
+            io.wake_by(if may_send { now_ns + PUSH_INTERVAL_NS } else { slow.read_at_ns });
+        }
     }
 
     fn begin_close(&mut self, connections: &mut Connections<One>) {

@@ -224,8 +224,11 @@ impl Run {
         alone.scene.crowd = None;
         progress.say("first without slow readers");
         let without = self.measure(&alone, endpoint, embedded, progress)?;
-        if without.outcome.status != Status::Completed {
-            return Ok(without);
+        match without.outcome.status {
+            Status::Completed => {}
+            // It is not the run that was asked for, and must not be saved as that.
+            Status::Interrupted => return Err(LoadError::InterruptedEarly),
+            Status::ServerDied | Status::Failed => return Ok(without),
         }
         progress.say("now with them");
         let mut measured = self.measure(&self.plan, endpoint, embedded, progress)?;

@@ -68,8 +68,9 @@ impl Filling {
 /// What was typed.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// ws://host:port/path (wss:// over TLS) of the server to measure; without it, a ringsock server is started in this process, on
-    /// a free port of 127.0.0.1 and a CPU of its own. Several are compared in a series of runs
+    /// ws://host:port/path (wss:// over TLS) of the server to measure; where the path is /, a scenario asks for its own. Without a URL
+    /// a ringsock server is started in this process, on a free port of 127.0.0.1 and a CPU of its own. Several are compared in a
+    /// series of runs
     #[arg(help_heading = TARGET)]
     pub url: Vec<String>,
 

@@ -240,6 +240,11 @@ impl Tally {
 
     pub(super) fn on_secured(&mut self, secured: &Secured, took_ns: u64) {
         histogram::record(self.latency.tls_handshake.get_or_insert_with(new_histogram), took_ns);
+        self.on_secured_untimed(secured);
+    }
+
+    /// What was agreed on, outside of the measured window, where only what is within it is timed.
+    pub(super) fn on_secured_untimed(&mut self, secured: &Secured) {
         let negotiated = Negotiated {
             version: secured.version.to_owned(),
             cipher_suite: secured.cipher_suite.clone(),
@@ -251,6 +256,11 @@ impl Tally {
 
     pub(super) fn on_upgraded(&mut self, took_ns: u64) {
         histogram::record(&mut self.latency.handshake, took_ns);
+        self.accounting.connections_opened += 1;
+    }
+
+    /// A connection was opened outside of the measured window, where only those within it are timed.
+    pub(super) fn on_opened_untimed(&mut self) {
         self.accounting.connections_opened += 1;
     }
 }

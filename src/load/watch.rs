@@ -340,7 +340,10 @@ impl Measured {
     fn add_crowd(&mut self, left: Left) {
         for tally in &left.tallies {
             self.accounting.merge(&tally.accounting);
-            self.latency.merge(&tally.latency);
+            // A crowd's connections are opened as fast as they may be, and not what churn measures.
+            if self.particulars.churn.is_none() {
+                self.latency.merge(&tally.latency);
+            }
             tally.negotiated.iter().for_each(|theirs| theirs.add_to(&mut self.agreed.negotiated));
         }
         self.particulars.crowd = Some(left.crowd);

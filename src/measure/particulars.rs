@@ -287,7 +287,7 @@ impl Pings {
 }
 
 /// Connections of the measured window that came and went. Their whole lives are the run's headline; connecting, TLS and upgrade are
-/// among its other durations, of every connection that was opened.
+/// among its other durations, of the window's connections alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Churn {
     /// Lives that were whole, by the window's length.

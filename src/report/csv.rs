@@ -95,7 +95,10 @@ fn quoted(cell: &str) -> String {
 fn identity(result: &RunResult) -> Cells {
     let (plan, (level, reasons)) = (&result.plan, verdict(result));
     let (mode, rate) = match plan.mode {
-        Mode::OpenLoop { rate_per_s, .. } => ("open loop", rate_per_s.to_string()),
+        // In answers, as the rate that was achieved.
+        Mode::OpenLoop { rate_per_s, .. } => {
+            ("open loop", (rate_per_s * plan.answers_per_message()).to_string())
+        }
         Mode::ClosedLoop { .. } => ("closed loop", String::new()),
     };
     let mut cells = vec![

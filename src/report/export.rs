@@ -151,7 +151,7 @@ pub(super) fn headline(result: &RunResult) -> (&'static str, &Histogram) {
 /// are taken as independent.
 pub(super) fn inflation(result: &RunResult, measure: &str) -> Inflation {
     match measure {
-        "connect" | "handshake" | "tls-handshake" => Inflation::UNKNOWN,
+        "connect" | "handshake" | "tls-handshake" | "first-message" | "close" => Inflation::UNKNOWN,
         _ => Inflation::of_run(result),
     }
 }

@@ -36,6 +36,8 @@ fn durations(result: &RunResult) -> String {
     if columns.is_empty() {
         return String::new();
     }
+    let inflations: Vec<Inflation> =
+        columns.iter().map(|(name, _)| super::export::inflation(result, name)).collect();
     let histograms: Vec<&Histogram> = columns.iter().map(|(_, histogram)| *histogram).collect();
     let names: Vec<String> = columns.iter().map(|(name, _)| name.replace('-', " ")).collect();
     let heading: Vec<&str> = std::iter::once("").chain(names.iter().map(String::as_str)).collect();
@@ -45,7 +47,10 @@ fn durations(result: &RunResult) -> String {
         .filter(|(_, (_, quantile))| [0.5, 0.99, 0.999].contains(quantile));
     let mut rows: Vec<Vec<String>> = Vec::new();
     for (index, (label, _)) in shown {
-        let cells = histograms.iter().map(|histogram| cell(histogram, &Inflation::UNKNOWN, index, clock));
+        let cells = histograms
+            .iter()
+            .zip(&inflations)
+            .map(|(histogram, inflation)| cell(histogram, inflation, index, clock));
         rows.push(std::iter::once(label.to_owned()).chain(cells).collect());
     }
     rows.extend(last_rows(&histograms, clock));

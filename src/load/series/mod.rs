@@ -280,6 +280,7 @@ impl Request<'_> {
     /// They do not go together.
     pub fn plan(&self) -> Result<Box<dyn Controller>, SeriesError> {
         let flags = self.flags;
+        self.check_scenario()?;
         let controller: Box<dyn Controller> = match (&flags.find_max_rate, &flags.curve) {
             (Some(condition), _) => Box::new(Searching::new(self, condition)?),
             (None, Some(rates)) => Box::new(Curve::new(self, rates)?),
@@ -289,6 +290,22 @@ impl Request<'_> {
             setup.options.validate(self.probe)?;
         }
         Ok(controller)
+    }
+
+    /// A search and a curve raise --rate, and a curve finds its capacity by a closed loop: not every scenario has these.
+    fn check_scenario(&self) -> Result<(), SeriesError> {
+        let scenario = &*self.options.scenario.scenario;
+        let (flag, has_none) = match (&self.flags.find_max_rate, &self.flags.curve) {
+            (Some(_), _) => ("--find-max-rate", ["push", "burst", "broadcast", "rooms", ""]),
+            (None, Some(_)) => ("--curve", ["push", "burst", "broadcast", "rooms", "churn"]),
+            (None, None) => return Ok(()),
+        };
+        if has_none.contains(&scenario) {
+            return Err(SeriesError::Flags(format!(
+                "{flag} does not go with --scenario {scenario}: repeat runs at rates of your choice, as with --contender '--rate 100'"
+            )));
+        }
+        Ok(())
     }
 
     /// The runs as comments of a file of flags.

@@ -10,11 +10,12 @@ use crate::measure::steadiness::{ACHIEVED_SHARE_MIN, Pace};
 use crate::measure::units::{count, counted, percent};
 
 /// Answers of these classes of error are wrong; so are those that a `protocol: …` error counts.
-const WRONG_ANSWERS: [&str; 11] = [
+const WRONG_ANSWERS: [&str; 12] = [
     "wrong payload",
     "out of order",
     "repeated or late answer",
     "unasked answer",
+    "wrong pong",
     "repeated publication",
     "of another room",
     "error reply",
@@ -23,8 +24,9 @@ const WRONG_ANSWERS: [&str; 11] = [
     "wrong broadcast",
     "stamp from the future",
 ];
-/// Of these the books tell: they are outstanding, or of the warm-up. A server may be told to leave them out.
-const LEFT_OUT: [&str; 2] = ["missed publication", "too late to be checked"];
+/// Of these the books tell: they are outstanding, or of the warm-up. A server may be told to leave publications out, and may leave
+/// pings out where it answers a later one (RFC 6455, 5.5.3).
+const LEFT_OUT: [&str; 3] = ["missed publication", "too late to be checked", "missing pong"];
 /// Sent in the warm-up and never answered: counted apart, since in no other count.
 const WARMUP_UNANSWERED: &str = "unanswered since warm-up";
 
