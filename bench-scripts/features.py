@@ -40,7 +40,8 @@ class Feature:
 
     def refusal(self, result):
         """Why `result`, a result file, is not what was meant; None if it is."""
-        return {"deflate": deflate_refusal, "tls": tls_refusal}[self.name](result["target"].get(self.name))
+        refusals = {"deflate": deflate_refusal, "tls": tls_refusal}
+        return refusals[self.name](result["target"].get(self.name)) if self.name in refusals else None
 
     def prove(self, address):
         """A conversation that shows what no result file can say; ValueError if it does not."""

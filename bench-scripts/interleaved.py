@@ -137,9 +137,9 @@ def ringsock(name, binaries, *flags, scheme="ws", required=True):
     return Contender(name, command, scheme=scheme, required=required, able=OURS_ABLE if scheme == "ws" else ())
 
 
-def uring_twice(binaries):
-    """What others are held against, under the two names that tell what the machine can tell apart."""
-    return [ringsock(name, binaries, "--engine", "uring") for name in ("uring", "uring again")]
+def uring_twice(binaries, *flags):
+    """What others are held against, under the two names that tell what the machine can tell apart; more flags, if any."""
+    return [ringsock(name, binaries, "--engine", "uring", *flags) for name in ("uring", "uring again")]
 
 
 class Server:

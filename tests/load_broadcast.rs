@@ -52,7 +52,8 @@ fn assert_whole(result: &RunResult, fan_out: f64) {
 #[test]
 fn every_publication_comes_to_every_subscriber_on_every_thread_over_every_engine() {
     for engine in ENGINES {
-        let (_server, address) = peer::server(SERVER, &["--threads", "3", "--engine", engine]);
+        let (_server, address) =
+            peer::server(SERVER, &["--threads", "3", "--scenarios", "broadcast,rooms", "--engine", engine]);
         for (flags, path, fan_out) in [
             (&["--scenario", "broadcast", "--publishers", "3", "--rate", "300", "-c", "23"][..], "/", 23.0),
             (&["--scenario", "broadcast", "--closed-loop", "-c", "15", "-p", "24"], "/broadcast", 15.0),
@@ -264,7 +265,11 @@ fn a_server_that_loses_doubles_swaps_or_changes_a_delivery_is_found_out() {
 fn beside_slow(policy: &str, drain_timeout: &str) -> (run::Ended, BTreeMap<String, u64>) {
     let (mut server, address): (Process, _) = peer::server(
         SERVER,
-        &["--threads", "2", "--stats", "1h", "--slow-consumer", policy, "--max-queued", "1MB"],
+        &[
+            &["--threads", "2", "--stats", "1h", "--scenarios", "broadcast"][..],
+            &["--slow-consumer", policy, "--max-queued", "1MB"],
+        ]
+        .concat(),
     );
     let flags = ["--scenario", "broadcast", "-c", "6", "--slow-share", "34%", "--slow-mode", "stop"];
     let load = ["--rate", "80", "-p", "100000", "--duration", "1s", "--threads", "2"];

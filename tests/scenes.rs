@@ -25,7 +25,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_ringsock-server");
 /// Runs a test against a server of three threads, over each engine.
 fn over_each_engine(flags: &[&str], test: impl Fn(&Server)) {
     for engine in EngineKind::ALL {
-        let ours = ["--threads", "3", "--stats", "50ms", "--engine", engine.name()];
+        let ours = ["--threads", "3", "--stats", "50ms", "--scenarios", "all", "--engine", engine.name()];
         let (process, address) = peer::server(BINARY, &[&ours, flags].concat());
         let server = Server { process, address };
         eprintln!("over {}", engine.name());
@@ -251,7 +251,7 @@ fn under_block_publishers_wait_for_a_slow_subscriber_and_nobody_misses_anything(
 
 #[test]
 fn what_was_done_is_counted_by_name() {
-    let (process, address) = peer::server(BINARY, &["--threads", "2", "--stats", "1h"]);
+    let (process, address) = peer::server(BINARY, &["--threads", "2", "--stats", "1h", "--scenarios", "all"]);
     let server = Server { process, address };
     let mut room = server.open("/room/a");
     room.echo(Opcode::Text, b"to myself");
@@ -268,8 +268,41 @@ fn what_was_done_is_counted_by_name() {
 }
 
 #[test]
+fn what_is_not_asked_for_by_flag_is_not_served_and_the_flag_is_named() {
+    for (flags, target, is_served) in [
+        (&[][..], "/json", false),
+        (&["--scenarios", "push"], "/json", false),
+        (&["--scenarios", "push"], "/work?us=1", false),
+        (&["--scenarios", "push"], "/push", true),
+        (&["--scenarios", "echo"], "/echo", true),
+    ] {
+        let (_server, address) = peer::server(BINARY, &[&["--threads", "1"], flags].concat());
+        let mut stream = tcp(address);
+        std::io::Write::write_all(&mut stream, &request(address, target)).unwrap();
+        let mut head = [0; 12];
+        std::io::Read::read_exact(&mut stream, &mut head).unwrap();
+        let status: &[u8] = if is_served { b"HTTP/1.1 101" } else { b"HTTP/1.1 404" };
+        assert_eq!(head, status, "{flags:?}: {target}");
+        if !is_served {
+            let mut rest = String::new();
+            std::io::Read::read_to_string(&mut stream, &mut rest).unwrap();
+            let scenario = target.trim_start_matches('/').split('?').next().unwrap();
+            assert!(rest.contains(&format!("start the server with --scenarios {scenario}")), "{rest}");
+        }
+    }
+    let flags = ["--scenarios", "echo,chess"];
+    let (status, _, errors) = Process::start(Command::new(BINARY).args(flags)).end();
+    assert_eq!(status.code(), Some(2));
+    assert!(
+        errors.contains("no scenario is called") && errors.contains("echo,json,broadcast,rooms,push,work"),
+        "{errors}"
+    );
+}
+
+#[test]
 fn a_request_that_asks_wrongly_is_told_what_would_be_right() {
-    let (_server, address) = peer::server(BINARY, &["--threads", "1"]);
+    let (_server, address) =
+        peer::server(BINARY, &["--threads", "1", "--scenarios", "work,rooms,push,json,broadcast"]);
     let answer = |target: &str| {
         let mut stream = tcp(address);
         std::io::Write::write_all(&mut stream, &request(address, target)).unwrap();

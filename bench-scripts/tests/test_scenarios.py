@@ -194,6 +194,9 @@ class Loads(unittest.TestCase):
             self.assertEqual(it.command_for(played[it.name]), it.command, "the server is the same")
             self.assertTrue(it.has(cells[0].feature))
 
+    def test_echo_of_text_has_nothing_to_refuse(self):
+        self.assertIsNone(scenes.TEXT.refusal({"target": {}, "plan": {"scenario": "echo"}}))
+
     def test_a_figure_of_another_scenario_is_refused(self):
         result = {"plan": {"scenario": "echo", "connections": 9}, "target": {}}
         with self.assertRaisesRegex(interleaved.RunFailed, "it played echo"):

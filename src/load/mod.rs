@@ -440,6 +440,7 @@ fn start_server(plan: &Plan) -> Result<Server, LoadError> {
     options.bare = plan.bare_server;
     options.deflate = plan.deflate_flags.clone();
     options.subprotocol = plan.subprotocols.clone();
+    options.scenarios = server::ServedScenarios::all();
     if plan.scene.pings() {
         // As many as are sent.
         options.max_control_rate = 0;

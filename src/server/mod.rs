@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use admin::snapshot::{Counted, Identity, Process, SCHEMA as STATS_SCHEMA, Snapshot, Thread};
 pub use deflate::{DeflateOptions, Takeover, WindowBits};
-pub use options::{Admin, Options, OptionsError, Plan, SlowPolicy, engine_parser};
+pub use options::{Admin, Options, OptionsError, Plan, ServedScenarios, SlowPolicy, engine_parser};
 pub use room::RoomError;
 pub use stats::{StatsLine, closing_account};
 pub use survey::Survey;

@@ -22,6 +22,7 @@ use crate::scenario::serve::{
     AllowedOrigins, Bounds, Limits, Origin, Shared, SlowConsumer, Subprotocol, Terms, Timeouts,
 };
 use crate::scenario::trace::Numbers;
+use crate::scenario::{SCENARIOS, at_path};
 use crate::tls::IdentityError;
 
 /// The groups of `--help`.
@@ -50,6 +51,45 @@ impl From<SlowPolicy> for SlowConsumer {
             SlowPolicy::Close => Self::Close,
             SlowPolicy::Block => Self::Block,
         }
+    }
+}
+
+/// Scenarios that are played besides the echo, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedScenarios(Vec<&'static str>);
+
+impl ServedScenarios {
+    /// All there are.
+    pub fn all() -> Self {
+        Self(Self::names().collect())
+    }
+
+    /// Those that have paths of their own, and the echo.
+    fn names() -> impl Iterator<Item = &'static str> {
+        SCENARIOS
+            .iter()
+            .filter(|row| {
+                at_path(&row.paths[0].replace("NAME", "x")).is_some_and(|(first, _)| first.name == row.name)
+            })
+            .map(|row| row.name)
+    }
+}
+
+impl FromStr for ServedScenarios {
+    type Err = String;
+
+    fn from_str(list: &str) -> Result<Self, String> {
+        if list == "all" {
+            return Ok(Self::all());
+        }
+        let known = |name: &str| {
+            let found = Self::names().find(|&own| own == name);
+            found.ok_or_else(|| {
+                let all: Vec<_> = Self::names().collect();
+                format!("no scenario is called {name:?}: write all, or some of {}", all.join(","))
+            })
+        };
+        list.split(',').map(known).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -181,6 +221,11 @@ pub struct Options {
     /// inflated counts too; who would have more of that wait is closed with 1013. 0B: any number
     #[arg(help_heading = LIMITS, long, value_name = "SIZE", default_value = "1GiB")]
     pub max_queued_in_all: ByteSize,
+
+    /// Which scenarios clients may ask for besides the echo, by name, as json,push; or all. What they take is at the client's
+    /// choice: work computes for as long as it says. --list-scenarios describes them
+    #[arg(help_heading = LIMITS, long, value_name = "NAMES", default_value = "echo")]
+    pub scenarios: ServedScenarios,
 
     /// What becomes of a client that others' messages are sent to (/broadcast, /room/NAME, /json), when more than --max-queued waits
     /// for it
@@ -439,6 +484,7 @@ impl Options {
                 headers_max: self.max_headers,
                 subprotocols: self.subprotocol.clone(),
                 origins: AllowedOrigins::new(self.allow_origin.clone()),
+                scenarios: self.scenarios.0.clone(),
             },
             trace: self.trace_frames.then(|| Numbers::new(clock_ns())),
             admin: if self.bare { Admin::None } else { self.admin },

@@ -153,7 +153,8 @@ impl Bed {
         let cpu = cpus[index % cpus.len()].to_string();
         // 4 MiB of receive buffers, small outboxes: what is bounded is soon full.
         let ours = ["--threads", "1", "--stats", "50ms", "--max-connections", "1000", "--buffers", "64"];
-        let ours = [&ours[..], &["--max-message", "1MiB", "--max-queued", "256KiB"]].concat();
+        let ours =
+            [&ours[..], &["--max-message", "1MiB", "--max-queued", "256KiB", "--scenarios", "all"]].concat();
         let mut flags = vec!["--engine", engine.name(), "--cpus", &cpu];
         flags.extend(ours.chunks(2).filter(|pair| !given.contains(&pair[0])).flatten());
         // Those about TLS are refused without it.

@@ -40,7 +40,10 @@ fn work_takes_its_time_over_every_engine() {
 
 #[test]
 fn a_path_of_ones_own_is_asked_for_as_it_is() {
-    let (_server, address) = super::peer::server(env!("CARGO_BIN_EXE_ringsock-server"), &["--threads", "1"]);
+    let (_server, address) = super::peer::server(
+        env!("CARGO_BIN_EXE_ringsock-server"),
+        &["--threads", "1", "--scenarios", "work"],
+    );
     let flags = ["--scenario", "work", "--work", "us:0", "--rate", "300", "-c", "1"];
     let least_ns = |target: &str| {
         let ended = play("epoll", &[&flags[..], &[&format!("ws://{address}{target}")]].concat());

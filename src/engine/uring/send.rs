@@ -21,6 +21,9 @@ pub(super) struct Flight {
     pub(super) parked: Option<(u32, bool)>,
 }
 
+/// As much as is joined where a turn has left more pieces than a send may have.
+const OUTPUT_JOINED_BYTES: usize = 1 << 20;
+
 /// Pieces for one gathering send. Boxed: its address must not change until it is submitted.
 pub(super) struct Gather {
     header: libc::msghdr,
@@ -31,6 +34,9 @@ impl<H: Handler> Uring<'_, H> {
     /// Sends from the front of the outbox without waiting; see the module's text.
     #[inline]
     pub(super) fn send(&mut self, slot: u32) {
+        if self.connections.slots[slot as usize].line.outbox.segment_count() > SEND_PIECES {
+            self.join_output(slot);
+        }
         let line = &mut self.connections.slots[slot as usize].line;
         let id = ConnId { slot, generation: line.generation };
         let segment_count = line.outbox.segment_count().min(SEND_PIECES);
@@ -93,6 +99,20 @@ impl<H: Handler> Uring<'_, H> {
         (state.slow_send, state.behind) = (true, true);
         self.connections.counters.sends += 1;
         self.push(&entry);
+    }
+
+    /// Makes one piece of many small ones: a turn has one send, which must take what a turn may bring.
+    #[cold]
+    fn join_output(&mut self, slot: u32) {
+        let line = &mut self.connections.slots[slot as usize].line;
+        line.outbox.join(
+            &mut self.connections.common.pool,
+            OUTPUT_JOINED_BYTES,
+            |buffer, start, end, out| {
+                out.extend_from_slice(&self.recv.memory(buffer)[start as usize..end as usize]);
+                self.recv.release(buffer);
+            },
+        );
     }
 
     /// Copies what waits for a slow peer out of the receive buffers.

@@ -5,6 +5,7 @@ use super::scenes::Wanted;
 use super::{Peer, Place, Serve, Served, Stamped};
 use crate::engine::{Io, Received};
 use crate::limits;
+use crate::scenario::SCENARIOS;
 use crate::scenario::stamps::{Layout, Stamper};
 use crate::ws::connection::Connection;
 use crate::ws::frame::Role;
@@ -25,12 +26,15 @@ pub struct Terms {
     pub subprotocols: Vec<Subprotocol>,
     /// Whose pages may connect.
     pub origins: AllowedOrigins,
+    /// Which scenarios are played besides the echo, by name.
+    pub scenarios: Vec<&'static str>,
 }
 
 impl Default for Terms {
     fn default() -> Self {
         let origins = AllowedOrigins::default();
-        Self { headers_max: limits::HANDSHAKE_HEADERS, subprotocols: Vec::new(), origins }
+        let scenarios = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        Self { headers_max: limits::HANDSHAKE_HEADERS, subprotocols: Vec::new(), origins, scenarios }
     }
 }
 
@@ -86,7 +90,7 @@ impl<R: FnMut(Served)> Serve<R> {
             return Err(Rejection::Origin);
         }
         let (mut stamps, mut agreed, mut scene) = (None, None, None);
-        match Wanted::read(upgrade.path(), upgrade.query())? {
+        match Wanted::read(upgrade.path(), upgrade.query(), &self.terms.scenarios)? {
             Wanted::Echo => {
                 stamps = Layout::asked_for(upgrade.query());
                 // Stamps are written over an echo's own bytes, which a compressed one has none of.

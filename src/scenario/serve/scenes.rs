@@ -23,6 +23,9 @@ use crate::ws::connection::Connection;
 use crate::ws::frame::{Fault, Opcode};
 use crate::ws::handshake::Rejection;
 
+/// How many times as much as a slow client's may be queued for one that reads: what others publish faster than it can be sent.
+const QUEUED_IN_A_TURN: usize = 16;
+
 /// What a thread has for such connections.
 pub(super) struct Stage {
     floor: Floor,
@@ -58,11 +61,14 @@ pub(super) enum Wanted {
 
 impl Wanted {
     /// By path and query.
-    pub(super) fn read(path: &str, query: Option<&str>) -> Result<Self, Rejection> {
+    pub(super) fn read(path: &str, query: Option<&str>, served: &[&str]) -> Result<Self, Rejection> {
         let (scenario, name) = scenario::at_path(path).ok_or(Rejection::NotFound)?;
         if scenario.name == scenario::echo::ABOUT.name {
             // What it does not know there, the echo has always let pass.
             return Ok(Self::Echo);
+        }
+        if !served.contains(&scenario.name) {
+            return Err(Rejection::NotServed { scenario: scenario.name });
         }
         let query = Query::read(scenario, query);
         let read = |query: &Query<'_>| match scenario.name {
@@ -368,8 +374,9 @@ impl<R: FnMut(Served)> Serve<R> {
             }
             // What is queued in this turn for one that reads is on its way, however much it is.
             let waiting_bytes = io.queued_bytes() + WAITING_PIECE_BYTES * io.queued_pieces();
-            let is_slow = io.waits_since_ns().is_some()
-                && (waiting_bytes > self.limits.queued_bytes || is_too_much_in_all);
+            let is_slow = (io.waits_since_ns().is_some()
+                && (waiting_bytes > self.limits.queued_bytes || is_too_much_in_all))
+                || waiting_bytes > QUEUED_IN_A_TURN * self.limits.queued_bytes;
             if is_slow && !self.keeps_slow(delivery, conn, &mut io, now_ns) {
                 continue;
             }

@@ -241,6 +241,14 @@ pub enum Rejection {
     /// The caller's verdict on [`Upgrade::path`].
     #[error("there is no WebSocket at this path")]
     NotFound,
+    /// The same, of a path that other servers of this kind answer at.
+    #[error(
+        "scenario {scenario} is not served here: start the server with --scenarios {scenario}, or --scenarios all"
+    )]
+    NotServed {
+        /// What the path stands for.
+        scenario: &'static str,
+    },
     /// The caller's verdict on [`Upgrade::path`] or [`Upgrade::query`], with what would be right.
     #[error("{0}")]
     Parameter(String),
@@ -264,7 +272,7 @@ impl Rejection {
             Self::Head(_) | Self::HttpVersion | Self::Target | Self::Body | Self::Host | Self::Key => 400,
             Self::Extensions | Self::Subprotocol | Self::Parameter(_) => 400,
             Self::Origin => 403,
-            Self::NotFound => 404,
+            Self::NotFound | Self::NotServed { .. } => 404,
             Self::Method => 405,
             Self::UpgradeRequired | Self::WebSocketVersion => 426,
             Self::TooManyFromAddress => 429,
