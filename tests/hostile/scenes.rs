@@ -64,9 +64,10 @@ fn subscribers_that_never_read_are_closed_and_cost_the_others_nothing() {
 
 #[test]
 fn publishers_that_flood_wait_for_who_blocks_them_and_memory_is_bounded() {
-    /// What the kernels take in for both, and what the server keeps: of the flood's 64 MiB it is a fraction.
-    const HELD_BYTES_MAX: u64 = 24 << 20;
-    const MESSAGES: usize = (64 << 20) / LARGE_BYTES;
+    /// What one turn may receive, the same framed, and sealed under TLS, and what an allocator keeps of all that: of the flood it
+    /// is a fraction.
+    const HELD_BYTES_MAX: u64 = 48 << 20;
+    const MESSAGES: usize = (192 << 20) / LARGE_BYTES;
     hold(PLAIN_AND_TLS, &["--slow-consumer", "block"], |bed| {
         let before = (bed.counts().get("slow_blocked"), bed.resident_bytes());
         let never_reading = deaf(bed);
