@@ -23,9 +23,6 @@ use crate::ws::connection::Connection;
 use crate::ws::frame::{Fault, Opcode};
 use crate::ws::handshake::Rejection;
 
-/// How many times as much as a slow client's may be queued for one that reads: what others publish faster than it can be sent.
-const QUEUED_IN_A_TURN: usize = 16;
-
 /// What a thread has for such connections.
 pub(super) struct Stage {
     floor: Floor,
@@ -374,9 +371,8 @@ impl<R: FnMut(Served)> Serve<R> {
             }
             // What is queued in this turn for one that reads is on its way, however much it is.
             let waiting_bytes = io.queued_bytes() + WAITING_PIECE_BYTES * io.queued_pieces();
-            let is_slow = (io.waits_since_ns().is_some()
-                && (waiting_bytes > self.limits.queued_bytes || is_too_much_in_all))
-                || waiting_bytes > QUEUED_IN_A_TURN * self.limits.queued_bytes;
+            let is_slow = io.waits_since_ns().is_some()
+                && (waiting_bytes > self.limits.queued_bytes || is_too_much_in_all);
             if is_slow && !self.keeps_slow(delivery, conn, &mut io, now_ns) {
                 continue;
             }
